@@ -1,0 +1,1 @@
+"""The site daemon: sense, obey the grid, run jobs, move checkpoints."""

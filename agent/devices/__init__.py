@@ -1,0 +1,1 @@
+"""Power meters and GPUs, one shell per kind of hardware."""

@@ -1,0 +1,72 @@
+"""What meters and GPUs say: frozen values with unit, instant and quality."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+
+
+class Quality(Enum):
+    """How far a reading can be trusted (OpenADR data quality words)."""
+
+    OK = "OK"
+    STALE = "STALE"
+    ESTIMATED = "ESTIMATED"
+    BAD = "BAD"
+
+
+class MeterRole(Enum):
+    """What a meter measures at the site."""
+
+    GRID = "grid"
+    GENERATION = "generation"
+    LOAD = "load"
+    BATTERY = "battery"
+    COMPUTE = "compute"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeterReading:
+    """One poll of one meter, converted to the house's sign: power into the site or device is positive.
+
+    For a generation meter `active_power_w` is the production, >= 0. None means that the device does not say.
+    """
+
+    meter: str
+    role: MeterRole
+    measured_at: datetime
+    measured_boottime_s: float
+    quality: Quality
+    active_power_w: float | None
+    available_power_w: float | None = None
+    energy_import_wh: float | None = None
+    energy_export_wh: float | None = None
+    frequency_hz: float | None = None
+    fault: str | None = None
+    """Why quality is BAD, or why the last poll failed when STALE."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuReading:
+    """One look at one GPU; None is what the device does not say."""
+
+    name: str
+    measured_at: datetime
+    power_w: float | None = None
+    utilization_frac: float | None = None
+    temperature_degc: float | None = None
+    power_cap_w: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SitePower:
+    """The power balance of a site at one instant (DESIGN 3). None is unknown, never zero."""
+
+    measured_at: datetime
+    quality: Quality
+    grid_w: float | None
+    generation_w: float | None
+    available_w: float | None
+    battery_w: float | None
+    compute_w: float | None
+    site_load_w: float | None
+    surplus_w: float | None

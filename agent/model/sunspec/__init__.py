@@ -1,0 +1,1 @@
+"""SunSpec register tables with pure encode and decode."""

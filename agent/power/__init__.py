@@ -1,0 +1,1 @@
+"""`sterna-power`: root's few verbs. Standard library only."""

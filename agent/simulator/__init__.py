@@ -1,0 +1,1 @@
+"""A stand-in for a site: plant and meters on Modbus, traces, a trainer."""

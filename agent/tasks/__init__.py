@@ -1,0 +1,1 @@
+"""The loops of the agent: read, decide in core, act."""

@@ -1,0 +1,1 @@
+"""`sterna`: the operator's command."""

@@ -1,0 +1,1 @@
+"""Pure decisions: feasibility, windows, planning, the migration table."""

@@ -1,0 +1,1 @@
+"""Events and current-state tables in one database."""

@@ -1,0 +1,1 @@
+"""The loops of the coordinator: read, decide in core, act."""

@@ -1,0 +1,1 @@
+"""What both daemons share: units, errors, clock, config, log, notify, supervise, identity."""

@@ -1,0 +1,1 @@
+"""Generated from proto/sterna/v1 by scripts/gen-protos."""
