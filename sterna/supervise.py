@@ -93,6 +93,7 @@ async def supervise(
     stop = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stop.set)
+    exit_code = 1
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(_stop_when(stop), name="signals")
@@ -106,16 +107,15 @@ async def supervise(
     except* StopRequested:
         notifier.stopping()
         log.info("stopped on request")
-        return 0
+        exit_code = 0
     except* Exception as failures:
         notifier.stopping()
         for failure in failures.exceptions:
             log.critical("a root task failed", exc_info=failure)
-        return 1
     finally:
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(signum)
-    return 1
+    return exit_code
 
 
 async def _stop_when(stop: asyncio.Event) -> None:

@@ -79,7 +79,7 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """A verified checkpoint in this site's store. `checkpoint_id` is the hex BLAKE3 of its canonical manifest."""
+    """A verified checkpoint in this site's store; its id is the hex BLAKE3 of the canonical manifest."""
 
     checkpoint_id: str
     manifest: Manifest

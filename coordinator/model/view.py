@@ -1,0 +1,89 @@
+"""What the planner sees: the fleet at one instant, frozen, without how it came to be known.
+
+The same values are built from live sessions by the coordinator and from traces by the replay.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+
+from coordinator.model.forecast import SurplusForecast
+
+
+class Phase(Enum):
+    """Where a job stands, as far as planning cares."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    MIGRATING = "migrating"
+    HELD = "held"
+    """Starting, paused by its site, or out of contact: the planner leaves it alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteView:
+    """One site. `forecast` None: nothing is known of its future. `limit_w` None: no limit is known."""
+
+    site_id: str
+    available: bool
+    """Connected, not draining and not fenced: jobs may arrive."""
+    draining: bool
+    slots: int
+    slots_held: int
+    """Slots that jobs or reservations hold now."""
+    surplus_w: float | None
+    surplus_quality_ok: bool
+    compute_w: float | None
+    forecast: SurplusForecast | None
+    limit_w: float | None = None
+    """Grid import limit in force."""
+    site_load_w: float | None = None
+    generation_w: float | None = None
+    wants_to_shed: bool = False
+    """The agent has asked for jobs to be moved away (a limit that it cannot hold otherwise)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobView:
+    """One job. Declared and measured figures are merged before they come here."""
+
+    job_id: str
+    phase: Phase
+    site_id: str | None
+    home_site: str | None
+    power_w: float
+    checkpoint_bytes: int
+    seal_s: float
+    load_s: float
+    downtime_s: float
+    may_migrate: bool
+    submitted_at: datetime
+    resident_since: datetime | None
+    """When it began to run where it is; None when it does not run."""
+    min_residence_s: float
+    held_at: frozenset[str] = frozenset()
+    """Sites that hold a verified checkpoint to start from; empty for a job that never ran."""
+    must_start_at_holder: bool = False
+    """It has progress to lose: it may only start at a site in `held_at`."""
+    declared_work_s: float | None = None
+    progressed_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkView:
+    """A directed link; `free_bps` is what no running transfer has reserved."""
+
+    source: str
+    destination: str
+    free_bps: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetView:
+    """Everything at one instant."""
+
+    now: datetime
+    sites: Mapping[str, SiteView]
+    jobs: Mapping[str, JobView]
+    links: Mapping[tuple[str, str], LinkView] = field(default_factory=dict)
