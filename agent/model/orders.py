@@ -1,0 +1,124 @@
+"""What the coordinator orders and what the agent reports back; the messages of sterna.v1 as frozen values."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+
+from agent.model.jobs import Checkpoint, JobPhase, JobSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepare:
+    """Hold a slot and disk space for a job that will arrive; ends by itself after `expires_after_s`."""
+
+    spec: JobSpec
+    checkpoint_bytes: int
+    expires_after_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """Start fresh (`checkpoint_id` None) or resume. `lease_ttl_s` None: the lease has no end."""
+
+    spec: JobSpec
+    checkpoint_id: str | None
+    lease_ttl_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """Stop with a checkpoint and seal it; with `cancel`, end it for good."""
+
+    reason: str
+    cancel: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetch:
+    """Pull a checkpoint. `holder_address` None: the holder dials us. `max_bps` None: no limit."""
+
+    checkpoint_id: str
+    holder_site: str
+    holder_address: str | None
+    ticket: str
+    max_bps: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """Dial the receiver and let it pull over that connection."""
+
+    checkpoint_id: str
+    receiver_site: str
+    receiver_address: str
+    ticket: str
+    max_bps: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """Let go of the job: drop reservation and staging, keep the newest `keep_checkpoints`."""
+
+    keep_checkpoints: int
+
+
+Action = Prepare | Start | Stop | Fetch | Offer | Release
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """One order. Idempotent by (migration_id, type of action, epoch). `migration_id` "" when none."""
+
+    order_id: str
+    migration_id: str
+    job_id: str
+    epoch: int
+    action: Action
+
+
+class OrderResult(Enum):
+    """Answer to an order, given once it is durable."""
+
+    ACCEPTED = "ACCEPTED"
+    DONE = "DONE"
+    REFUSED = "REFUSED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderAck:
+    """`reason` says why an order was refused; empty otherwise."""
+
+    order_id: str
+    migration_id: str
+    job_id: str
+    result: OrderResult
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobReport:
+    """The whole of what this site knows of one job; the newest replaces all before it."""
+
+    job_id: str
+    epoch: int
+    phase: JobPhase
+    migration_id: str
+    reported_at: datetime
+    step: int | None = None
+    start_step: int | None = None
+    checkpoints: tuple[Checkpoint, ...] = ()
+    message: str = ""
+    fetched_bytes: int = 0
+    seal_s: float | None = None
+    goodput_bps: float | None = None
+    load_s: float | None = None
+    pid: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveRequest:
+    """The site's own means do not suffice: it asks for a job to be moved away."""
+
+    job_id: str
+    epoch: int
+    reason: str
