@@ -53,7 +53,8 @@ class JobView:
     site_id: str | None
     home_site: str | None
     power_w: float
-    checkpoint_bytes: int
+    checkpoint_bytes: int | None
+    """None (or 0): nobody has declared or measured it; such a job is never moved by a policy."""
     seal_s: float
     load_s: float
     downtime_s: float
@@ -68,6 +69,8 @@ class JobView:
     """It has progress to lose: it may only start at a site in `held_at`."""
     declared_work_s: float | None = None
     progressed_s: float = 0.0
+    bound_for: str | None = None
+    """Destination of the migration under way; None when there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,90 @@
+"""What one planning tick has already promised: slots, link rates and watts at each site.
+
+Starts from what the view says is held; grows while decisions are taken, so that two of them never
+take the same slot or the same bits per second.
+"""
+
+from coordinator.model.view import FleetView, JobView, LinkView, Phase
+
+
+class Bookings:
+    """The free slots, link rates and planned draw of a fleet while one tick decides.
+
+    A slot or rate that a move will free is not given away in the same tick: the move may fail.
+
+    Parameters
+    ----------
+    view : FleetView
+        The fleet at the instant of the decision.
+    """
+
+    def __init__(self, view: FleetView) -> None:
+        self._free_slots = {s.site_id: max(0, s.slots - s.slots_held) for s in view.sites.values()}
+        self._free_bps: dict[tuple[str, str], float | None] = {
+            pair: _positive(link) for pair, link in view.links.items()
+        }
+        self._residents: dict[str, list[JobView]] = {site_id: [] for site_id in view.sites}
+        for job in sorted(view.jobs.values(), key=_allotment_order):
+            site_id = draws_at(job)
+            if site_id in self._residents:
+                self._residents[site_id].append(job)
+
+    def free_slots(self, site_id: str) -> int:
+        """Return the slots that nobody holds or was promised, >= 0."""
+        return self._free_slots.get(site_id, 0)
+
+    def free_bps(self, source: str, destination: str) -> float | None:
+        """Return the rate that no transfer was promised, in bit/s; None when no link is known."""
+        return self._free_bps.get((source, destination))
+
+    def draw_w(self, site_id: str) -> float:
+        """Return the watts of all jobs that run at the site, are bound for it or were promised to it."""
+        return sum(job.power_w for job in self._residents.get(site_id, ()))
+
+    def need_here_w(self, job: JobView) -> float:
+        """Return what the surplus at the job's site must cover for the job to run on it, in watts.
+
+        Surplus is allotted to jobs that may not move first, then to the longest resident; a job needs
+        its own watts on top of those of the jobs before it.
+        """
+        need_w = 0.0
+        for other in self._residents.get(job.site_id or "", ()):
+            need_w += other.power_w
+            if other.job_id == job.job_id:
+                return need_w
+        return need_w + job.power_w
+
+    def start(self, job: JobView, site_id: str) -> None:
+        """Promise a slot and the job's watts at a site."""
+        self._free_slots[site_id] -= 1
+        self._residents[site_id].append(job)
+
+    def move(self, job: JobView, destination: str, rate_bps: float) -> None:
+        """Promise a slot and the job's watts at the destination, and a rate on the link to it."""
+        assert job.site_id is not None  # only a job that is somewhere can move
+        pair = (job.site_id, destination)
+        free_bps = self._free_bps[pair]
+        assert free_bps is not None and rate_bps <= free_bps
+        self._free_bps[pair] = free_bps - rate_bps
+        residents = self._residents.get(job.site_id)
+        if residents is not None:
+            self._residents[job.site_id] = [other for other in residents if other.job_id != job.job_id]
+        self.start(job, destination)
+
+
+def draws_at(job: JobView) -> str | None:
+    """Return the site whose surplus the job needs: where it runs, or where its migration takes it."""
+    if job.phase is Phase.QUEUED:
+        return None
+    if job.phase is Phase.MIGRATING and job.bound_for is not None:
+        return job.bound_for
+    return job.site_id
+
+
+def _positive(link: LinkView) -> float:
+    return max(0.0, link.free_bps)
+
+
+def _allotment_order(job: JobView) -> tuple[bool, bool, float, str]:
+    since = job.resident_since
+    return (job.may_migrate, since is None, since.timestamp() if since is not None else 0.0, job.job_id)

@@ -1,0 +1,99 @@
+"""What every policy is: one method from a fleet at an instant to one decision a job.
+
+Owns the interface and the planner's settings. Knows no policy; `coordinator.core.policies` does.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from coordinator.model.decision import Decision
+from coordinator.model.view import FleetView
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannerSettings:
+    """The numbers that a policy may be tuned with; none of them assumes hours or minutes.
+
+    Parameters
+    ----------
+    alpha : float
+        Disruption tolerance: fraction of a window that a move may take, 0 < alpha <= 1.
+    epsilon : float
+        Accepted probability that a move turns out too long for its window, 0 <= epsilon < 1. Below the
+        lowest quantile that forecasts state (0.10) no move is ever certain enough.
+    eta : float
+        WAN goodput efficiency, 0 < eta <= 1; 1 where link rates are measured goodput.
+    network_wh_per_gb : float
+        Energy of carrying a gigabyte (1e9 bytes), in Wh, >= 0.
+    grid_renewable_frac : float
+        Renewable share of what a site imports, 0 to 1; 0 when it is not known.
+    min_residence_s : float
+        Shortest stay before a voluntary move, in seconds, whatever the job itself asks for.
+    gain_margin_s : float
+        Renewable seconds that a voluntary move must gain at least.
+    gain_margin_frac : float
+        What it must gain on top, as a fraction of the renewable seconds that staying offers.
+    horizon_s : float
+        How far ahead renewable seconds are counted.
+    """
+
+    alpha: float = 0.10
+    epsilon: float = 0.10
+    eta: float = 1.0
+    network_wh_per_gb: float = 1.9
+    grid_renewable_frac: float = 0.0
+    min_residence_s: float = 0.0
+    gain_margin_s: float = 0.0
+    gain_margin_frac: float = 0.10
+    horizon_s: float = 86400.0
+
+    def __post_init__(self) -> None:
+        faults = [
+            f"{name} {value}: expected {allowed}"
+            for name, value, good, allowed in (
+                ("alpha", self.alpha, 0 < self.alpha <= 1, "above 0, at most 1"),
+                ("epsilon", self.epsilon, 0 <= self.epsilon < 1, "0 or more, below 1"),
+                ("eta", self.eta, 0 < self.eta <= 1, "above 0, at most 1"),
+                ("network_wh_per_gb", self.network_wh_per_gb, self.network_wh_per_gb >= 0, "0 or more"),
+                (
+                    "grid_renewable_frac",
+                    self.grid_renewable_frac,
+                    0 <= self.grid_renewable_frac <= 1,
+                    "0 to 1",
+                ),
+                ("min_residence_s", self.min_residence_s, self.min_residence_s >= 0, "0 or more"),
+                ("gain_margin_s", self.gain_margin_s, self.gain_margin_s >= 0, "0 or more"),
+                ("gain_margin_frac", self.gain_margin_frac, self.gain_margin_frac >= 0, "0 or more"),
+                ("horizon_s", self.horizon_s, self.horizon_s > 0, "above 0"),
+            )
+            if not good
+        ]
+        if faults:
+            raise ValueError("; ".join(faults))
+
+
+class Policy(Protocol):
+    """A way to place jobs. Pure: the same view and settings give the same decisions."""
+
+    @property
+    def name(self) -> str:
+        """Return the name that configuration and stored decisions use."""
+        ...
+
+    def decide(self, view: FleetView, settings: PlannerSettings) -> tuple[Decision, ...]:
+        """Decide about every job of the view.
+
+        Parameters
+        ----------
+        view : FleetView
+            The fleet at one instant.
+        settings : PlannerSettings
+            The planner's numbers.
+
+        Returns
+        -------
+        tuple of Decision
+            One for each job, in order of job id, STAY and WAIT included; each names every site with what
+            speaks against it. Together they never oversubscribe a slot or a link.
+        """
+        ...
