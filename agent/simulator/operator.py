@@ -1,0 +1,197 @@
+"""A stand-in for the grid operator: heartbeats, a release at the start, and one limit in the middle.
+
+It speaks the direct dispatch of the agents over MQTT 5 as a real operator would, chooses by the sites' own
+telemetry where a limit bites, and writes what it saw to a journal (one JSON object per line) for others to
+count. Only for demonstrations and tests.
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sterna.clock import Clock, SystemClock
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_PERIOD_S = 10.0
+
+
+@dataclass(slots=True, kw_only=True)
+class GridOperator:
+    """One operator with several sites.
+
+    Parameters
+    ----------
+    name : str
+        The operator's id in the topics.
+    sites : sequence of str
+        Sites that it looks after.
+    limit_after_s, limit_before_s : float
+        When the limit is sent: at the first moment after `limit_after_s` at which a site imports for compute,
+        at `limit_before_s` at the latest to the site that computes most. Seconds from the start.
+    limit_s : float
+        How long the limit holds.
+    compute_frac : float
+        The limit leaves the site's other import and this share of its compute draw.
+    journal : Path
+        Where acks, statuses and the limit are written.
+    """
+
+    name: str
+    sites: Sequence[str]
+    limit_after_s: float
+    limit_before_s: float
+    limit_s: float
+    compute_frac: float
+    journal: Path
+    clock: Clock = field(default_factory=SystemClock)
+    _telemetry: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _sequence: int = 0
+
+    async def run(self, host: str, port: int) -> None:
+        """Play the part until cancelled."""
+        import aiomqtt  # the simulator only: the shipped daemon has its own module for MQTT
+
+        async with aiomqtt.Client(
+            host, port, identifier=f"operator-{self.name}", protocol=aiomqtt.ProtocolVersion.V5
+        ) as client:
+            for leaf in ("ack", "status", "telemetry"):
+                await client.subscribe(f"dr/v1/{self.name}/+/{leaf}", qos=1)
+
+            async def send(site: str, leaf: str, message: dict[str, Any], *, retain: bool) -> None:
+                topic = f"dr/v1/{self.name}/{site}/{leaf}"
+                await client.publish(topic, json.dumps(message), qos=1, retain=retain)
+
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._heartbeats(send))
+                group.create_task(self._limit(send))
+                async for message in client.messages:
+                    self._on_message(str(message.topic), bytes(message.payload or b""))
+
+    async def _heartbeats(self, send: Any) -> None:
+        count = 0
+        while True:
+            for site in self.sites:
+                message = {"n": count, "t": _stamp(self.clock.now())}
+                await send(site, "heartbeat", message, retain=False)
+                if count == 0:
+                    await send(site, "limit", self._command(None), retain=True)
+            count += 1
+            await asyncio.sleep(HEARTBEAT_PERIOD_S if count > 1 else 1.0)
+
+    async def _limit(self, send: Any) -> None:
+        started_s = self.clock.boottime_s()
+        await asyncio.sleep(self.limit_after_s)
+        while True:
+            late = self.clock.boottime_s() - started_s >= self.limit_before_s
+            if choice := choose_site(self._telemetry, self.compute_frac, anywhere=late):
+                break
+            await asyncio.sleep(0.5)
+        site, limit_w = choice
+        command = self._command(limit_w)
+        self._write({"event": "limit", "site": site, **command})
+        await send(site, "limit", command, retain=True)
+
+    def _command(self, limit_w: float | None) -> dict[str, Any]:
+        self._sequence += 1
+        return {
+            "v": 1,
+            "id": str(uuid.uuid4()),
+            "seq": self._sequence,
+            "issued": _stamp(self.clock.now()),
+            "kind": "IMPORT_CAPACITY_LIMIT",
+            "active": limit_w is not None,
+            "valueW": limit_w,
+            "start": None,
+            "durationS": self.limit_s if limit_w is not None else None,
+            "rampS": 5,
+            "priority": 0,
+            "reason": "ALERT_GRID_EMERGENCY" if limit_w is not None else "release",
+            "source": self.name,
+            "sig": None,
+        }
+
+    def _on_message(self, topic: str, payload: bytes) -> None:
+        _, _, _, site, leaf = topic.split("/")
+        try:
+            body = json.loads(payload)
+        except ValueError:
+            log.warning("a site published something that is not JSON", extra={"topic": topic})
+            return
+        if leaf == "telemetry":
+            if "gridW" in body:
+                self._telemetry[site] = body
+        else:
+            self._write({"event": leaf, "site": site, **body})
+
+    def _write(self, row: dict[str, Any]) -> None:
+        with self.journal.open("a") as journal:
+            journal.write(json.dumps({"at": _stamp(self.clock.now()), **row}) + "\n")
+
+
+def choose_site(
+    telemetry: dict[str, dict[str, Any]], compute_frac: float, *, anywhere: bool
+) -> tuple[str, float] | None:
+    """Return (site, import limit in watts) where a limit bites, None when nowhere does yet.
+
+    Parameters
+    ----------
+    telemetry : mapping of site to its last telemetry message
+        ``gridW`` and ``itW`` may be None: then the site is passed over.
+    compute_frac : float
+        Share of the compute draw that the limit leaves.
+    anywhere : bool
+        Take the site that computes most, even if its compute runs on its own surplus.
+    """
+    found = []
+    for site, body in telemetry.items():
+        grid_w, compute_w = body.get("gridW"), body.get("itW")
+        if grid_w is None or compute_w is None or compute_w <= 0:
+            continue
+        imported_w = min(compute_w, grid_w)
+        if imported_w > 0.5 * compute_w or anywhere:
+            limit_w = max(0.0, grid_w - compute_w * (1 - compute_frac))
+            found.append((imported_w, site, round(limit_w)))
+    if not found:
+        return None
+    _, site, limit_w = max(found)
+    return site, limit_w
+
+
+def _stamp(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``sterna-agent simulate-operator``."""
+    parser.add_argument("--broker", required=True, metavar="HOST:PORT")
+    parser.add_argument("--operator", required=True, help="operator id in the topics")
+    parser.add_argument("--site", action="append", required=True, help="site id; may be repeated")
+    parser.add_argument("--journal", type=Path, required=True, help="file for what was sent and answered")
+    parser.add_argument("--limit-after-s", type=float, required=True)
+    parser.add_argument("--limit-before-s", type=float, required=True)
+    parser.add_argument("--limit-s", type=float, required=True)
+    parser.add_argument("--compute-frac", type=float, default=0.4)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the stand-in until it is ended."""
+    host, _, port = args.broker.rpartition(":")
+    operator = GridOperator(
+        name=args.operator,
+        sites=args.site,
+        limit_after_s=args.limit_after_s,
+        limit_before_s=args.limit_before_s,
+        limit_s=args.limit_s,
+        compute_frac=args.compute_frac,
+        journal=args.journal,
+    )
+    asyncio.run(operator.run(host, int(port)))
+    return 0

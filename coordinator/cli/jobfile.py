@@ -1,0 +1,91 @@
+"""Job files: a TOML table with the fields of JobSpec, durations in seconds."""
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from sterna.config import load
+from sterna.v1 import job_pb2
+
+_ON_PARTITION = {
+    "keep_running": job_pb2.ON_PARTITION_KEEP_RUNNING,
+    "stop": job_pb2.ON_PARTITION_STOP,
+}
+
+
+class JobFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What ``sterna job submit`` reads; see proto/sterna/v1/job.proto for the meaning of each key."""
+
+    name: str
+    argv: tuple[str, ...]
+    resume_argv: tuple[str, ...] = ()
+    env: dict[str, str] = {}
+    working_dir: str = ""
+    checkpoint_glob: str = ""
+    stop_signal: str = "TERM"
+    stop_grace_s: float = 30.0
+    power_w: float
+    checkpoint_bytes: int
+    on_partition: Literal["keep_running", "stop"] = "keep_running"
+    may_migrate: bool = True
+    min_residence_s: float | None = None
+    home_site: str = ""
+    load_s: float | None = None
+    declared_work_s: float | None = None
+
+    def faults(self) -> list[tuple[str, str]]:
+        """Return (key, message) of what is wrong beyond types."""
+        found = []
+        if not self.argv:
+            found.append(("argv", "expected a program, got an empty list"))
+        found += [
+            (key, f"expected zero or more, got {value}")
+            for key, value in (
+                ("power_w", self.power_w),
+                ("checkpoint_bytes", self.checkpoint_bytes),
+                ("stop_grace_s", self.stop_grace_s),
+                ("min_residence_s", self.min_residence_s or 0),
+                ("load_s", self.load_s or 0),
+                ("declared_work_s", self.declared_work_s or 0),
+            )
+            if value < 0
+        ]
+        return found
+
+    def to_proto(self) -> job_pb2.JobSpec:
+        """Return the message to submit."""
+        spec = job_pb2.JobSpec(
+            name=self.name,
+            argv=self.argv,
+            resume_argv=self.resume_argv,
+            env=self.env,
+            working_dir=self.working_dir,
+            checkpoint_glob=self.checkpoint_glob,
+            stop_signal=self.stop_signal,
+            power_w=self.power_w,
+            checkpoint_bytes=self.checkpoint_bytes,
+            on_partition=_ON_PARTITION[self.on_partition],
+            may_migrate=self.may_migrate,
+            home_site=self.home_site,
+        )
+        spec.stop_grace.FromNanoseconds(int(self.stop_grace_s * 1e9))
+        for field, value in (
+            (spec.min_residence, self.min_residence_s),
+            (spec.load_time, self.load_s),
+            (spec.declared_work, self.declared_work_s),
+        ):
+            if value is not None:
+                field.FromNanoseconds(int(value * 1e9))
+        return spec
+
+
+def read_job_file(path: Path) -> job_pb2.JobSpec:
+    """Read a job file.
+
+    Raises
+    ------
+    ConfigError
+        Naming the file and every key at fault.
+    """
+    return load(path, JobFile).to_proto()

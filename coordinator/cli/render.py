@@ -1,0 +1,217 @@
+"""Messages as tables for people and as JSON for programs. Knows no I/O but the console it is handed."""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+from rich.table import Table
+from rich.text import Text
+
+from sterna.v1 import fleet_pb2, site_pb2
+
+JSON_SCHEMA = "sterna.cli/1"
+
+_JOB_STYLE = {
+    fleet_pb2.JOB_STATE_RUNNING: "green",
+    fleet_pb2.JOB_STATE_MIGRATING: "cyan",
+    fleet_pb2.JOB_STATE_PAUSED: "yellow",
+    fleet_pb2.JOB_STATE_CONTACT_LOST: "yellow",
+    fleet_pb2.JOB_STATE_FAILED: "red",
+    fleet_pb2.JOB_STATE_COMPLETED: "dim",
+    fleet_pb2.JOB_STATE_CANCELLED: "dim",
+}
+UNKNOWN = "–"
+
+
+def as_json(key: str, messages: Message | Iterable[Message]) -> dict[str, Any]:
+    """Return ``{"schema": …, key: …}`` with the field names of the protos."""
+
+    def plain(message: Message) -> dict[str, Any]:
+        return MessageToDict(
+            message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+        )
+
+    value: Any = plain(messages) if isinstance(messages, Message) else [plain(one) for one in messages]
+    return {"schema": JSON_SCHEMA, key: value}
+
+
+def watts(power_w: float | None) -> str:
+    """Return watts for people, ``–`` for unknown."""
+    if power_w is None:
+        return UNKNOWN
+    return f"{power_w / 1000:.2f} kW" if abs(power_w) >= 1000 else f"{power_w:.0f} W"
+
+
+def size(size_bytes: float) -> str:
+    """Return a byte count for people."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size_bytes >= factor:
+            return f"{size_bytes / factor:.1f} {unit}"
+    return f"{size_bytes:.0f} B"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration for people."""
+    if seconds >= 3600:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.1f} s"
+
+
+def instant(stamp: Timestamp) -> datetime:
+    """Return an aware datetime."""
+    return stamp.ToDatetime(tzinfo=UTC)
+
+
+def enum_word(value: str, prefix: str) -> str:
+    """``JOB_STATE_CONTACT_LOST`` → ``contact lost``."""
+    return value.removeprefix(prefix).replace("_", " ").lower()
+
+
+def job_state(state: fleet_pb2.JobState) -> Text:
+    """Return a job's state in its colour."""
+    return Text(enum_word(fleet_pb2.JobState.Name(state), "JOB_STATE_"), style=_JOB_STYLE.get(state, ""))
+
+
+def migration_state(state: fleet_pb2.MigrationState) -> str:
+    """Return a migration's state in words."""
+    return enum_word(fleet_pb2.MigrationState.Name(state), "MIGRATION_STATE_")
+
+
+def present(message: Message, field: str) -> Any | None:
+    """Return a field, None when it is absent."""
+    return getattr(message, field) if message.HasField(field) else None
+
+
+def sites_table(sites: Sequence[fleet_pb2.Site], now: datetime) -> Table:
+    """One line per site: energy, limit, what runs there."""
+    table = _table("site", "link", "surplus", "generation", "grid", "compute", "limit", "window", "slots")
+    for site in sites:
+        telemetry = site.telemetry
+        table.add_row(
+            site.site_id,
+            _link(site, now),
+            watts(present(telemetry, "surplus_w")),
+            watts(present(telemetry, "generation_w")),
+            watts(present(telemetry, "grid_w")),
+            watts(present(telemetry, "compute_w")),
+            limit_words(site),
+            _window(site, now),
+            f"{len(site.job_ids)}/{site.capabilities.slots}",
+        )
+    return table
+
+
+def limit_words(site: fleet_pb2.Site) -> Text:
+    """Return the limit in force and who set it."""
+    status = site.grid_status
+    limit_w = present(status, "limit_w")
+    state = enum_word(site_pb2.GridState.Name(status.state), "GRID_STATE_")
+    if limit_w is None:
+        return Text(UNKNOWN if state == "unspecified" else state, style="dim")
+    source = status.limits[0].source if status.limits else state
+    return Text(f"{watts(limit_w)} ({source})", style="yellow")
+
+
+def jobs_table(jobs: Sequence[fleet_pb2.Job]) -> Table:
+    """One line per job."""
+    table = _table("job", "name", "state", "site", "epoch", "step", "moves", "checkpoint", "note")
+    for job in jobs:
+        step = present(job, "step")
+        table.add_row(
+            job.job_id[:8],
+            job.spec.name,
+            job_state(job.state),
+            job.owner_site or UNKNOWN,
+            str(job.epoch),
+            UNKNOWN if step is None else str(step),
+            str(job.migrations),
+            size(job.checkpoint.size_bytes or job.spec.checkpoint_bytes),
+            job.message,
+        )
+    return table
+
+
+def migrations_table(migrations: Sequence[fleet_pb2.Migration], names: dict[str, str] | None = None) -> Table:
+    """One line per migration; `names` maps job ids to what people call them."""
+    table = _table("migration", "job", "from", "to", "state", "sent", "downtime", "why")
+    for migration in migrations:
+        downtime = present(migration, "downtime")
+        table.add_row(
+            migration.migration_id[:8],
+            (names or {}).get(migration.job_id, migration.job_id[:8]),
+            migration.source_site,
+            migration.destination_site,
+            migration_state(migration.state),
+            f"{size(migration.transferred_bytes)} of {size(migration.checkpoint_bytes)}",
+            UNKNOWN if downtime is None else duration(_seconds(downtime)),
+            migration.failure or migration.reason,
+        )
+    return table
+
+
+def terms_table(alternative: fleet_pb2.Alternative) -> Table:
+    """Each term of a judgement, its limit, and what would satisfy it."""
+    verdict = "feasible" if alternative.feasible else "infeasible"
+    table = _table("term", "is", "limit", "", "what would satisfy it")
+    table.title = Text(f"{alternative.site_id}: {verdict}, score {alternative.score:.1f}", style="bold")
+    table.title_justify = "left"
+    for term in alternative.terms:
+        limit = present(term, "limit")
+        table.add_row(
+            term.name,
+            figure(term.value, term.unit),
+            UNKNOWN if limit is None else figure(limit, term.unit),
+            Text("ok", style="green") if term.satisfied else Text("no", style="red"),
+            term.remedy,
+        )
+    return table
+
+
+def figure(value: float, unit: str) -> str:
+    """Return a figure with its unit, scaled where people scale it."""
+    match unit:
+        case "W":
+            return watts(value)
+        case "B":
+            return size(value)
+        case "s":
+            return duration(value)
+        case "bit/s":
+            return f"{value / 1e6:.1f} Mbit/s" if value < 1e9 else f"{value / 1e9:.1f} Gbit/s"
+        case "1" | "":
+            return f"{value:.3g}"
+        case _:
+            return f"{value:.3g} {unit}"
+
+
+def _seconds(value: Duration) -> float:
+    return value.ToTimedelta().total_seconds()
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, no_wrap=column not in {"why", "note", "what would satisfy it"})
+    return table
+
+
+def _link(site: fleet_pb2.Site, now: datetime) -> Text:
+    if site.fenced:
+        return Text("fenced", style="red")
+    if not site.connected:
+        if not site.HasField("last_seen_at"):
+            return Text("never seen", style="red")
+        silent_s = (now - instant(site.last_seen_at)).total_seconds()
+        return Text(f"silent {duration(silent_s)}", style="red")
+    return Text("draining", style="yellow") if site.draining else Text("up", style="green")
+
+
+def _window(site: fleet_pb2.Site, now: datetime) -> str:
+    if not site.HasField("window_end_at"):
+        return UNKNOWN
+    left_s = (instant(site.window_end_at) - now).total_seconds()
+    return f"{duration(left_s)} left" if left_s > 0 else UNKNOWN

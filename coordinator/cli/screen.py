@@ -1,0 +1,87 @@
+"""The live picture of the fleet: what `sterna watch` and `sterna demo` show."""
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from coordinator.cli import render
+from sterna.v1 import fleet_pb2, operator_service_pb2
+
+_BAR_CELLS = 24
+_SHOWN_MIGRATIONS = 8
+
+
+def fleet_screen(
+    snapshot: operator_service_pb2.WatchFleetResponse, *, title: str, news: Sequence[str] = ()
+) -> RenderableType:
+    """Return the screen for one snapshot.
+
+    Parameters
+    ----------
+    snapshot : WatchFleetResponse
+        What the coordinator says now.
+    title : str
+        First line.
+    news : sequence of str
+        Lines for the bottom, oldest first.
+    """
+    now = render.instant(snapshot.at)
+    names = {job.job_id: job.spec.name for job in snapshot.jobs}
+    parts: list[RenderableType] = [
+        Panel(
+            _energy(snapshot.sites, names), title=f"{title} · {now:%H:%M:%S} UTC · policy {snapshot.policy}"
+        ),
+        Panel(render.jobs_table(snapshot.jobs), title="jobs"),
+        Panel(
+            render.migrations_table(snapshot.migrations[:_SHOWN_MIGRATIONS], names)
+            if snapshot.migrations
+            else Text("none yet", style="dim"),
+            title="migrations",
+        ),
+    ]
+    if news:
+        parts.append(Panel(Text("\n".join(news)), title="news"))
+    return Group(*parts)
+
+
+def _energy(sites: Sequence[fleet_pb2.Site], names: dict[str, str]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
+    for column in ("site", "", "surplus", "compute", "grid", "limit", "GPU cap", "jobs"):
+        table.add_column(column, no_wrap=column != "jobs")
+    scale_w = max([_surplus(site) or 0.0 for site in sites] + [1.0])
+    for site in sites:
+        telemetry = site.telemetry
+        caps = [gpu.power_cap_w for gpu in telemetry.gpus if gpu.HasField("power_cap_w")]
+        table.add_row(
+            Text(site.site_id, style="" if site.connected else "red"),
+            _bar(_surplus(site), render.present(telemetry, "compute_w"), scale_w),
+            render.watts(_surplus(site)),
+            render.watts(render.present(telemetry, "compute_w")),
+            render.watts(render.present(telemetry, "grid_w")),
+            render.limit_words(site),
+            render.watts(sum(caps)) if caps else render.UNKNOWN,
+            ", ".join(names.get(job_id, job_id[:8]) for job_id in site.job_ids) or render.UNKNOWN,
+        )
+    return table
+
+
+def _surplus(site: fleet_pb2.Site) -> float | None:
+    surplus_w: float | None = render.present(site.telemetry, "surplus_w")
+    return surplus_w
+
+
+def _bar(surplus_w: float | None, compute_w: float | None, scale_w: float) -> Text:
+    """Green is surplus, the marker is what compute draws: right of the green it is not renewable."""
+    if surplus_w is None:
+        return Text("?" * 3, style="dim")
+    cells = round(_BAR_CELLS * min(1.0, surplus_w / scale_w))
+    bar = Text("█" * cells, style="green")
+    bar.append("·" * (_BAR_CELLS - cells), style="dim")
+    drawn = round((_BAR_CELLS - 1) * min(1.0, (compute_w or 0.0) / scale_w))
+    if compute_w:
+        style = "bold white on green" if drawn < cells else "bold red"
+        return Text.assemble(bar[:drawn], Text("▮", style=style), bar[drawn + 1 :])
+    return bar
