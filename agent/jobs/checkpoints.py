@@ -1,0 +1,349 @@
+"""The sealed checkpoints of a site, on disk.
+
+Below the root: ``sealed/JOB/ID/{manifest.json,files/…}``, ``staging/JOB/…`` for what is being made,
+``quarantine/JOB/ID`` for what was found corrupt, ``trash`` for what is being removed. A checkpoint appears in
+``sealed`` by one rename, after its files and then its manifest are durable, and leaves it by one rename:
+nothing half-written is listed, wherever the process dies. Its folder is named by its manifest's BLAKE3.
+
+What it refuses to know: trainers, orders, the network.
+"""
+
+import asyncio
+import logging
+import os
+import tempfile
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.core import manifest as manifests
+from agent.core.manifest import Layout
+from agent.jobs import checkpoint_files as disk
+from agent.model.jobs import Checkpoint, CheckpointFile, Manifest
+from sterna.clock import Clock
+from sterna.errors import CorruptError, PermanentError, StaleEpochError, TransientError
+
+log = logging.getLogger(__name__)
+
+DEFAULT_CHUNK_BYTES = 4 * 1024 * 1024
+SEAL_TRIES = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """What to seal, from where."""
+
+    job_id: str
+    epoch: int
+    step: int
+    source: Path
+    files: Sequence[str] | None
+
+
+class CheckpointStore:
+    """Sealed checkpoints below one folder, on one file system. One store per folder.
+
+    Parameters
+    ----------
+    root : Path
+        Made when missing. Reflinks work where trainers write to the same file system and it can.
+    clock : Clock
+        Dates the seals.
+    chunk_bytes : int
+        Size of the chunks of new manifests, in bytes, 1 to 16 MiB.
+    """
+
+    def __init__(self, root: Path, clock: Clock, chunk_bytes: int = DEFAULT_CHUNK_BYTES) -> None:
+        self._root = root
+        self._clock = clock
+        self._chunk_bytes = chunk_bytes
+        self._lock = asyncio.Lock()
+        self._known: dict[str, Checkpoint] | None = None
+
+    async def seal(
+        self, job_id: str, epoch: int, step: int, source: Path, files: Sequence[str] | None = None
+    ) -> Checkpoint:
+        """Take a checkpoint out of the trainer's reach, complete, hashed, durable.
+
+        Parameters
+        ----------
+        job_id : str
+            A plain name.
+        epoch : int
+            The grant under which the trainer runs.
+        step : int
+            The training step that the checkpoint holds.
+        source : Path
+            A file or a folder.
+        files : sequence of str or None
+            Relative to the folder `source`; None: all below it.
+
+        Returns
+        -------
+        Checkpoint
+            The new one, or the one that was sealed before from the same bytes at the same epoch and step.
+
+        Raises
+        ------
+        StaleEpochError
+            A checkpoint of a higher epoch is here.
+        TransientError
+            The trainer keeps writing, says that it is incomplete, or the disk is full.
+        PermanentError
+            What lies there cannot be a checkpoint.
+        """
+        if not manifests.is_job_id(job_id):
+            raise PermanentError(f"job id {job_id!r} is not a plain name")
+        newest = await self.checkpoints(job_id)
+        if newest and newest[0].manifest.epoch > epoch:
+            raise StaleEpochError(f"job {job_id}: a checkpoint of epoch {newest[0].manifest.epoch} is here")
+        staging = await disk.in_thread(lambda _: self._new_staging(job_id, "seal-"))
+        wanted = _Wanted(job_id=job_id, epoch=epoch, step=step, source=source, files=files)
+        try:
+            manifest = await disk.in_thread(lambda stop: self._copy_stable(wanted, staging / "files", stop))
+            same = [known for known in newest if _same_content(known.manifest, manifest)]
+            return same[0] if same else await self.publish(staging, manifest)
+        finally:
+            await disk.in_thread(lambda _: disk.remove(staging))
+
+    def _copy_stable(self, wanted: "_Wanted", target: Path, stop: threading.Event) -> Manifest:
+        for _ in range(SEAL_TRIES):
+            disk.remove(target)
+            found = disk.scan(wanted.source, wanted.files)
+            hasher = disk.ChunkHasher(self._chunk_bytes)
+            disk.copy_out(found, target, hasher, stop)
+            if disk.scan(wanted.source, wanted.files) == found:
+                break
+        else:
+            raise TransientError(
+                f"job {wanted.job_id}: its checkpoint changes while it is copied", retry_after_s=1.0
+            )
+        manifest = Manifest(
+            job_id=wanted.job_id,
+            epoch=wanted.epoch,
+            step=wanted.step,
+            files=tuple(CheckpointFile(path=item.name, size_bytes=item.size_bytes) for item in found),
+            chunk_bytes=self._chunk_bytes,
+            chunk_hashes=tuple(hasher.digests),
+            sealed_at=self._clock.now(),
+        )
+        faults = manifests.faults(manifest)
+        if faults:
+            raise PermanentError(f"job {wanted.job_id}: not a checkpoint: " + "; ".join(faults))
+        return manifest
+
+    async def publish(self, staging: Path, manifest: Manifest) -> Checkpoint:
+        """Move a staging folder, whose ``files`` are complete, verified and durable, into the store.
+
+        Raises
+        ------
+        TransientError
+            The disk failed.
+        """
+        known = await self._index()
+        checkpoint = Checkpoint(checkpoint_id=manifests.checkpoint_id(manifest), manifest=manifest)
+        async with self._lock:
+            if checkpoint.checkpoint_id not in known:
+                await disk.in_thread(lambda _: self._move_in(staging, checkpoint))
+                known[checkpoint.checkpoint_id] = checkpoint
+        log.info(
+            "checkpoint stored",
+            extra={
+                "job_id": manifest.job_id,
+                "checkpoint_id": checkpoint.checkpoint_id,
+                "step": manifest.step,
+                "checkpoint_bytes": manifest.size_bytes,
+            },
+        )
+        return checkpoint
+
+    def _move_in(self, staging: Path, checkpoint: Checkpoint) -> None:
+        disk.write_durable(staging / "manifest.json", manifests.encode(checkpoint.manifest))
+        target = self._folder(checkpoint)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        disk.sync_folder(target.parent.parent)
+        staging.rename(target)
+        disk.sync_folder(target.parent)
+
+    async def checkpoints(self, job_id: str) -> tuple[Checkpoint, ...]:
+        """List the verified checkpoints of a job, newest (epoch, then step, then time) first."""
+        known = await self._index()
+        mine = [checkpoint for checkpoint in known.values() if checkpoint.manifest.job_id == job_id]
+        return tuple(sorted(mine, key=_age, reverse=True))
+
+    async def get(self, checkpoint_id: str) -> Checkpoint | None:
+        """Look a checkpoint up; None when it is not here."""
+        return (await self._index()).get(checkpoint_id)
+
+    async def files_folder(self, checkpoint_id: str) -> Path | None:
+        """Find the folder that the manifest's paths are relative to; None when it is not here. Read only."""
+        checkpoint = await self.get(checkpoint_id)
+        return self._folder(checkpoint) / "files" if checkpoint else None
+
+    async def materialize(self, checkpoint_id: str, target_dir: Path) -> Path:
+        """Make a private, verified copy for a trainer to resume from.
+
+        Parameters
+        ----------
+        checkpoint_id : str
+            Which one.
+        target_dir : Path
+            Made when missing; an earlier copy of the same name in it is replaced.
+
+        Returns
+        -------
+        Path
+            The folder or the single file in `target_dir`, under the name that the trainer had given it.
+
+        Raises
+        ------
+        CorruptError
+            The stored bytes differ from the manifest; the checkpoint is now in quarantine.
+        PermanentError
+            No such checkpoint.
+        TransientError
+            The disk is full or failed.
+        """
+        checkpoint = await self.get(checkpoint_id)
+        if checkpoint is None:
+            raise PermanentError(f"no checkpoint {checkpoint_id} here")
+        try:
+            return await disk.in_thread(lambda stop: self._copy_back(checkpoint, target_dir, stop))
+        except CorruptError:
+            await self.quarantine(checkpoint_id)
+            raise
+
+    def _copy_back(self, checkpoint: Checkpoint, target_dir: Path, stop: threading.Event) -> Path:
+        name = manifests.top_name(checkpoint.manifest)
+        target_dir.mkdir(parents=True, exist_ok=True)
+        for left in target_dir.glob(".materialize-*"):
+            disk.remove(left)
+        with tempfile.TemporaryDirectory(prefix=".materialize-", dir=target_dir) as partial:
+            verifier = disk.ChunkVerifier(Layout.of(checkpoint.manifest), checkpoint.checkpoint_id)
+            source = self._folder(checkpoint) / "files"
+            disk.copy_verified(checkpoint.manifest.files, source, Path(partial), verifier, stop)
+            disk.remove(target_dir / name)
+            (Path(partial) / name).rename(target_dir / name)
+        return target_dir / name
+
+    async def quarantine(self, checkpoint_id: str) -> None:
+        """Take a corrupt checkpoint out of the lists; its bytes stay for a look until the job is let go."""
+        known = await self._index()
+        async with self._lock:
+            checkpoint = known.pop(checkpoint_id, None)
+            if checkpoint is None:
+                return
+            await disk.in_thread(lambda _: self._move_aside(self._folder(checkpoint)))
+        log.error(
+            "checkpoint is corrupt, quarantined",
+            extra={"job_id": checkpoint.manifest.job_id, "checkpoint_id": checkpoint_id},
+        )
+
+    def _move_aside(self, folder: Path) -> None:
+        target = self._root / "quarantine" / folder.parent.name / folder.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self._discard(target)
+        folder.rename(target)
+
+    async def keep_newest(self, job_id: str, n: int) -> None:
+        """Remove all but the `n` newest checkpoints of a job; with 0, its quarantine as well."""
+        known = await self._index()
+        async with self._lock:
+            dropped = (await self.checkpoints(job_id))[max(n, 0) :]
+            folders = [self._folder(checkpoint) for checkpoint in dropped]
+            if n <= 0 and manifests.is_job_id(job_id):
+                folders.append(self._root / "quarantine" / job_id)
+            for checkpoint in dropped:
+                del known[checkpoint.checkpoint_id]
+            await disk.in_thread(lambda _: self._discard(*folders))
+
+    async def drop_staging(self, job_id: str) -> None:
+        """Remove what was being fetched or sealed for a job. Nothing may be under way for it."""
+        await self._index()
+        if manifests.is_job_id(job_id):
+            await disk.in_thread(lambda _: self._discard(self._root / "staging" / job_id))
+
+    async def fetch_staging(self, job_id: str, checkpoint_id: str) -> Path:
+        """Find or make the folder in which a fetch gathers a checkpoint; it survives a restart."""
+        await self._index()
+        if not (manifests.is_job_id(job_id) and manifests.is_checkpoint_id(checkpoint_id)):
+            raise PermanentError(f"cannot stage {checkpoint_id!r} for job {job_id!r}")
+        folder = self._root / "staging" / job_id / f"fetch-{checkpoint_id}"
+        await disk.in_thread(lambda _: folder.mkdir(parents=True, exist_ok=True))
+        return folder
+
+    def free_bytes(self) -> int:
+        """Bytes that may still be written where the store lies."""
+        folder = self._root
+        while not folder.exists():
+            folder = folder.parent
+        status = os.statvfs(folder)
+        return status.f_bavail * status.f_frsize
+
+    def _folder(self, checkpoint: Checkpoint) -> Path:
+        return self._root / "sealed" / checkpoint.manifest.job_id / checkpoint.checkpoint_id
+
+    def _new_staging(self, job_id: str, prefix: str) -> Path:
+        folder = self._root / "staging" / job_id
+        folder.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=prefix, dir=folder))
+
+    def _discard(self, *paths: Path) -> None:
+        """Remove folders by way of the trash: a half-removed one must not be found in its old place."""
+        for path in paths:
+            if path.exists():
+                trash = Path(tempfile.mkdtemp(dir=self._root / "trash"))
+                path.rename(trash / path.name)
+                disk.remove(trash)
+
+    async def _index(self) -> dict[str, Checkpoint]:
+        if self._known is None:
+            async with self._lock:
+                if self._known is None:
+                    self._known = await disk.in_thread(self._recover)
+        return self._known
+
+    def _recover(self, _: threading.Event) -> dict[str, Checkpoint]:
+        """Read what is here and clear away what a dead process left."""
+        for name in ("sealed", "staging", "quarantine", "trash"):
+            (self._root / name).mkdir(parents=True, exist_ok=True)
+        for left in (*(self._root / "trash").iterdir(), *(self._root / "staging").glob("*/seal-*")):
+            disk.remove(left)
+        known = {}
+        for folder in (self._root / "sealed").glob("*/*"):
+            try:
+                known[folder.name] = _load(folder)
+            except (CorruptError, OSError) as error:
+                log.error(
+                    "stored checkpoint is not usable, quarantined",
+                    extra={"checkpoint_id": folder.name, "reason": str(error)},
+                )
+                self._move_aside(folder)
+        return known
+
+
+def _age(checkpoint: Checkpoint) -> tuple[int, int, float]:
+    manifest = checkpoint.manifest
+    return manifest.epoch, manifest.step, manifest.sealed_at.timestamp()
+
+
+def _same_content(one: Manifest, other: Manifest) -> bool:
+    """Tell whether a seal was repeated, as after a crash before it was recorded."""
+    return (one.epoch, one.step, one.files, one.chunk_bytes, one.chunk_hashes) == (
+        other.epoch,
+        other.step,
+        other.files,
+        other.chunk_bytes,
+        other.chunk_hashes,
+    )
+
+
+def _load(folder: Path) -> Checkpoint:
+    manifest = manifests.decode((folder / "manifest.json").read_bytes())
+    if manifests.checkpoint_id(manifest) != folder.name or manifest.job_id != folder.parent.name:
+        raise CorruptError("its manifest is not the one that names it")
+    for file in manifest.files:
+        if (folder / "files" / file.path).stat().st_size != file.size_bytes:
+            raise CorruptError(f"{file.path} has another size")
+    return Checkpoint(checkpoint_id=folder.name, manifest=manifest)
