@@ -1,0 +1,65 @@
+"""Opens a node's GPUs by kind; imports no hardware library whose kind is not asked for."""
+
+from pathlib import Path
+
+from agent.devices.gpu_ports import GpuProvider
+from sterna.clock import Clock
+from sterna.errors import ConfigError
+
+KINDS = ("fake", "jetson", "nvml", "jtop")
+
+
+def open_provider(
+    kind: str,
+    *,
+    clock: Clock,
+    idle_w: float = 5.0,
+    max_w: float = 60.0,
+    lag_s: float = 0.0,
+    compute_power_path: Path | None = None,
+    root: Path = Path("/"),
+    calibration: float = 1.0,
+) -> GpuProvider:
+    """Open the GPUs of this node.
+
+    Parameters
+    ----------
+    kind : str
+        ``fake``, ``jetson``, ``nvml`` or ``jtop``.
+    clock : Clock
+        Stamps the readings.
+    idle_w, max_w : float
+        The node's draw in watts with no job and at full clocks; ``fake`` and ``jetson``.
+    lag_s : float
+        Time constant of the modelled draw in seconds, 0 for none; ``fake``.
+    compute_power_path : pathlib.Path or None
+        File that tells the plant simulator the modelled draw; ``fake``.
+    root : pathlib.Path
+        Where ``sys`` is found; ``jetson``.
+    calibration : float
+        Watts at the site's meter per watt at the module's rails, > 0; ``jetson`` and ``jtop``.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown kind, or one whose library is not installed.
+    TransientError
+        When the driver or service does not answer now.
+    """
+    if kind == "fake":
+        from agent.devices.gpu_fake import FakeGpu
+
+        return FakeGpu(clock=clock, idle_w=idle_w, lag_s=lag_s, compute_power_path=compute_power_path)
+    if kind == "jetson":
+        from agent.devices.gpu_jetson import JetsonGpu
+
+        return JetsonGpu(clock=clock, root=root, idle_w=idle_w, max_w=max_w, calibration=calibration)
+    if kind == "nvml":
+        from agent.devices.gpu_nvml import NvmlGpu
+
+        return NvmlGpu(clock=clock)
+    if kind == "jtop":
+        from agent.devices.gpu_jtop import JtopGpu
+
+        return JtopGpu(clock=clock, calibration=calibration)
+    raise ConfigError(f"gpu: kind: expected one of {', '.join(KINDS)}, got {kind}")

@@ -1,0 +1,106 @@
+"""Jetson figures through jtop's service. The one module that imports jtop (AGPL-3.0, an extra); read only.
+
+`gpu_jetson` reads the same sensors without a service; this is for nodes whose operators run jtop anyway.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from agent.devices.gpu_ports import GpuCapabilities
+from agent.model.readings import GpuReading
+from sterna.clock import Clock
+from sterna.errors import ConfigError, PermanentError, TransientError
+
+_OFFLINE_DEGC = -256
+_MW_PER_W = 1000
+
+
+class JtopGpu:
+    """The board as jtop sees it: one device whose power is the board's total.
+
+    Parameters
+    ----------
+    clock : Clock
+        Stamps the readings.
+    calibration : float
+        Watts at the site's meter per watt that jtop states, > 0.
+    session : object or None
+        Stands in for a ``jtop.jtop()``; None: a real one.
+
+    Raises
+    ------
+    ConfigError
+        When jetson-stats is not installed.
+    TransientError
+        When jtop's service does not answer.
+    """
+
+    def __init__(self, *, clock: Clock, calibration: float = 1.0, session: Any = None) -> None:
+        self._clock = clock
+        self._calibration = calibration
+        self._session = _start() if session is None else session
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The one device."""
+        return ("gpu0",)
+
+    def capabilities(self) -> GpuCapabilities:
+        """Read only: jtop's setters give no answer, so nothing may rest on them."""
+        return GpuCapabilities(names=self.names, can_read_power=self._power_w() is not None, can_cap=False)
+
+    def read(self) -> list[GpuReading]:
+        """Return what the service last published."""
+        if not self._session.ok():
+            raise TransientError("jtop: the service went away")
+        return [
+            GpuReading(
+                name="gpu0",
+                measured_at=self._clock.now(),
+                power_w=self._power_w(),
+                utilization_frac=self._load_frac(),
+                temperature_degc=self._temperature_degc(),
+            )
+        ]
+
+    def set_power_cap_w(self, cap_w: float | None) -> None:
+        """Refuse."""
+        raise PermanentError("jtop: read only, it cannot cap power")
+
+    def set_jobs(self, powers_w: Mapping[str, float]) -> None:
+        """Measured, not modelled: nothing to do."""
+
+    def close(self) -> None:
+        """Leave the service."""
+        self._session.close()
+
+    def _power_w(self) -> float | None:
+        power_mw = self._session.power.get("tot", {}).get("power")
+        return None if power_mw is None else float(power_mw) / _MW_PER_W * self._calibration
+
+    def _load_frac(self) -> float | None:
+        for gpu in self._session.gpu.values():
+            load = gpu.get("status", {}).get("load")
+            if load is not None:
+                return float(load) / 100
+        return None
+
+    def _temperature_degc(self) -> float | None:
+        for name, zone in self._session.temperature.items():
+            degc = zone.get("temp")
+            if name.lower().startswith("gpu") and degc is not None and degc > _OFFLINE_DEGC:
+                return float(degc)
+        return None
+
+
+def _start() -> Any:
+    try:
+        from jtop import JtopException, jtop
+    except ImportError as error:
+        raise ConfigError("gpu: kind jtop needs the extra: pip install sterna[jetson]") from error
+    session = jtop()
+    try:
+        session.start()
+    except (JtopException, OSError) as error:
+        raise TransientError(f"jtop: {error}") from error
+    return session
