@@ -2,11 +2,15 @@
 
 from collections.abc import Callable
 
+from coordinator.core.feasibility_aware import FeasibilityAwarePolicy
 from coordinator.core.policy import Policy
 from coordinator.core.static import StaticPolicy
 from sterna.errors import ConfigError
 
-_MAKERS: dict[str, Callable[[], Policy]] = {"static": StaticPolicy}
+_MAKERS: dict[str, Callable[[], Policy]] = {
+    "feasibility-aware": FeasibilityAwarePolicy,
+    "static": StaticPolicy,
+}
 
 
 def policy_names() -> tuple[str, ...]:

@@ -77,7 +77,7 @@ def test_a_site_that_may_not_take_it_says_every_reason() -> None:
 
 def test_names() -> None:
     assert "static" in policy_names()
-    with pytest.raises(ConfigError, match="expected one of .*static"):
+    with pytest.raises(ConfigError, match=r"expected one of .*static"):
         policy_named("statik")
 
 
