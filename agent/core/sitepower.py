@@ -1,0 +1,129 @@
+"""The power balance of a site (DESIGN 3): from meters to surplus, with our own draw taken out."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+
+from agent.model.readings import MeterReading, MeterRole, Quality, SitePower
+
+WORSE = (Quality.OK, Quality.ESTIMATED, Quality.STALE, Quality.BAD)
+
+
+def site_power(
+    readings: Mapping[str, MeterReading],
+    *,
+    meters: Mapping[str, MeterRole],
+    now: datetime,
+    compute_w: float | None = None,
+    compute_quality: Quality = Quality.ESTIMATED,
+    declared_surplus_w: float | None = None,
+) -> SitePower:
+    """Balance a site.
+
+    Parameters
+    ----------
+    readings : mapping of meter name to MeterReading
+        The newest of each meter.
+    meters : mapping of meter name to MeterRole
+        The meters that the site has. One without a reading is unknown, a role without a meter not installed.
+    now : datetime
+        Aware.
+    compute_w : float or None
+        Draw of our nodes, >= 0, from the GPUs; used where no meter has the role. None: unknown.
+    compute_quality : Quality
+        How far that figure is to be trusted; it counts only where the figure enters the balance.
+    declared_surplus_w : float or None
+        Surplus that the operator declares, >= 0: the least that is reported. None: nothing is declared.
+
+    Returns
+    -------
+    SitePower
+        ``site_load = grid + generation - battery - compute``, or what the load meter says;
+        ``surplus = max(0, generation - site_load)``, with what a curtailed plant states as available in place
+        of its generation. None where a term is unknown. Quality is the worst of what was used.
+    """
+    by_role = {role: _of(role, readings, meters) for role in MeterRole}
+    metered = {role: _total(values) for role, values in by_role.items()}
+    qualities = [_quality(reading) for values in by_role.values() for reading in values]
+    load_metered = bool(by_role[MeterRole.LOAD])
+    if by_role[MeterRole.COMPUTE]:
+        compute_w = metered[MeterRole.COMPUTE]
+    elif not load_metered:
+        qualities.append(compute_quality if compute_w is not None else Quality.BAD)
+    grid_w, generation_w = metered[MeterRole.GRID], metered[MeterRole.GENERATION]
+    battery_w = metered[MeterRole.BATTERY]
+    # No battery meter: there is no battery, and its term is absent rather than unknown.
+    battery_term_w = battery_w if by_role[MeterRole.BATTERY] else 0.0
+    site_load_w = (
+        metered[MeterRole.LOAD] if load_metered else _balance(grid_w, generation_w, battery_term_w, compute_w)
+    )
+    available_w = _available(by_role[MeterRole.GENERATION])
+    return SitePower(
+        measured_at=min((r.measured_at for r in readings.values() if r.meter in meters), default=now),
+        quality=max(qualities, key=WORSE.index, default=Quality.BAD),
+        grid_w=grid_w,
+        generation_w=generation_w,
+        available_w=available_w,
+        battery_w=battery_w,
+        compute_w=compute_w,
+        site_load_w=site_load_w,
+        surplus_w=_surplus(generation_w, available_w, site_load_w, declared_surplus_w),
+    )
+
+
+def _of(
+    role: MeterRole, readings: Mapping[str, MeterReading], meters: Mapping[str, MeterRole]
+) -> list[MeterReading | None]:
+    return [readings.get(name) for name, meter_role in sorted(meters.items()) if meter_role is role]
+
+
+def _quality(reading: MeterReading | None) -> Quality:
+    return Quality.BAD if reading is None or reading.active_power_w is None else reading.quality
+
+
+def _total(readings: Sequence[MeterReading | None]) -> float | None:
+    powers = [None if reading is None else reading.active_power_w for reading in readings]
+    return _sum(powers) if powers else None
+
+
+def _sum(terms: Iterable[float | None]) -> float | None:
+    total_w = 0.0
+    for term in terms:
+        if term is None:
+            return None
+        total_w += term
+    return total_w
+
+
+def _balance(
+    grid_w: float | None, generation_w: float | None, battery_w: float | None, compute_w: float | None
+) -> float | None:
+    inflow_w, outflow_w = _sum((grid_w, generation_w)), _sum((battery_w, compute_w))
+    return None if inflow_w is None or outflow_w is None else inflow_w - outflow_w
+
+
+def _available(plants: Sequence[MeterReading | None]) -> float | None:
+    """Sum what the plants could give; one that does not say gives what it gives. None: none of them says."""
+    stated = [plant for plant in plants if plant is not None and plant.available_power_w is not None]
+    if not stated:
+        return None
+    return _sum(
+        None if plant is None else _greater(plant.active_power_w, plant.available_power_w) for plant in plants
+    )
+
+
+def _greater(active_w: float | None, available_w: float | None) -> float | None:
+    if active_w is None or available_w is None:
+        return active_w
+    return max(active_w, available_w)
+
+
+def _surplus(
+    generation_w: float | None,
+    available_w: float | None,
+    site_load_w: float | None,
+    declared_w: float | None,
+) -> float | None:
+    plant_w = generation_w if available_w is None else available_w
+    if plant_w is None or site_load_w is None:
+        return declared_w
+    return max(0.0, plant_w - site_load_w, declared_w or 0.0)
