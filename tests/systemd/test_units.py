@@ -1,0 +1,57 @@
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+UNITS = sorted((ROOT / "systemd").glob("*.service"))
+
+pytestmark = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here")
+
+
+@pytest.fixture(params=UNITS, ids=lambda unit: unit.stem)
+def unit(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """The unit with a command that exists here: verify looks for it."""
+    shipped: Path = request.param
+    copy = tmp_path / shipped.name
+    text, count = re.subn(
+        r"(?m)^ExecStart=/opt/sterna/bin/\S+", f"ExecStart={sys.executable}", shipped.read_text()
+    )
+    assert count == 1
+    copy.write_text(text)
+    return copy
+
+
+def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["systemd-analyze", *map(str, arguments)], capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def test_systemd_understands_the_unit(unit: Path) -> None:
+    done = analyze("verify", "--man=no", unit)
+    assert done.returncode == 0, done.stderr
+    assert unit.name not in done.stderr
+
+
+def test_exposure_stays_at_two_or_below(unit: Path) -> None:
+    done = analyze("security", "--offline=true", "--threshold=20", "--no-pager", unit)
+    assert done.returncode == 0, done.stdout[-400:]
+
+
+@pytest.mark.parametrize("name", ["sterna-agent", "sterna-coordinator"])
+def test_the_daemons_are_watched_and_come_back(name: str) -> None:
+    lines = (ROOT / "systemd" / f"{name}.service").read_text().splitlines()
+    assert {"Type=notify", "WatchdogSec=30", "Restart=always", "StartLimitIntervalSec=0"} <= set(lines)
+    command = next(line for line in lines if line.startswith("ExecStart="))
+    assert command.split()[0] == f"ExecStart=/opt/sterna/bin/{name}"
+
+
+def test_jobs_outlive_a_restart_of_the_agent() -> None:
+    lines = (ROOT / "systemd" / "sterna-agent.service").read_text().splitlines()
+    assert {"KillMode=process", "OOMPolicy=continue"} <= set(lines)
+    # Each would break jobs that go on or hide them from the next agent.
+    assert not {"PrivateTmp=yes", "PrivateUsers=yes", "MemoryDenyWriteExecute=yes"} & set(lines)
