@@ -1,0 +1,259 @@
+"""The merged timeline: which limits are in force at an instant, whoever set them.
+
+Durations are held on CLOCK_BOOTTIME, so that a stepped calendar neither ends nor prolongs a limit; the
+calendar is used once, on acceptance, and again only when a reboot has started the boot clock anew.
+Within one source the newest command that is in force speaks; across sources the most restrictive wins.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import Enum
+
+from agent.core.failsafe import PROTECTED, FailsafeSettings, Machine
+from agent.model.limits import Envelope, GridState, Limit, LimitCommand
+
+FAILSAFE_SOURCE = "failsafe"
+
+
+class CommandStatus(Enum):
+    """Where a stored command stands (S2's words)."""
+
+    ACCEPTED = "ACCEPTED"
+    STARTED = "STARTED"
+    SUCCEEDED = "SUCCEEDED"
+    REVOKED = "REVOKED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldCommand:
+    """An accepted command with its place on the boot clock; `end_boot_s` None: until replaced.
+
+    `accepted_at` and `accepted_boot_s` are the same instant on both clocks.
+    """
+
+    command: LimitCommand
+    accepted_at: datetime
+    accepted_boot_s: float
+    start_boot_s: float
+    end_boot_s: float | None
+    status: CommandStatus = CommandStatus.ACCEPTED
+
+    def in_force(self, now_boot_s: float) -> bool:
+        """Whether the command's interval covers the instant."""
+        return self.start_boot_s <= now_boot_s and not self.is_over(now_boot_s)
+
+    def is_over(self, now_boot_s: float) -> bool:
+        """Whether the command's duration has ended."""
+        return self.end_boot_s is not None and self.end_boot_s <= now_boot_s
+
+    def remaining_s(self, now_boot_s: float) -> float | None:
+        """Seconds until the end, >= 0; None when it holds until replaced."""
+        return None if self.end_boot_s is None else max(0.0, self.end_boot_s - now_boot_s)
+
+
+def hold(command: LimitCommand, now: datetime, now_boot_s: float) -> HeldCommand:
+    """Place a command that is accepted now on the boot clock."""
+
+    def on_boot(instant: datetime) -> float:
+        return now_boot_s + (instant - now).total_seconds()
+
+    return HeldCommand(
+        command=command,
+        accepted_at=now,
+        accepted_boot_s=now_boot_s,
+        start_boot_s=on_boot(command.start_at),
+        end_boot_s=None if command.end_at is None else on_boot(command.end_at),
+    )
+
+
+def resume(held: HeldCommand, now: datetime, now_boot_s: float, *, same_boot: bool) -> HeldCommand:
+    """Place a stored command on this boot's clock, with its remaining time.
+
+    Parameters
+    ----------
+    held : HeldCommand
+        As stored.
+    now : datetime
+        Calendar now.
+    now_boot_s : float
+        CLOCK_BOOTTIME now, in seconds.
+    same_boot : bool
+        Whether the machine has not rebooted since; then the stored boot times hold as they are.
+
+    Notes
+    -----
+    After a reboot the calendar tells how much time went by. A calendar that lies before the acceptance
+    (a board without a battery) tells nothing: then no time is taken off, the cautious reading.
+    """
+    if same_boot:
+        return held
+    elapsed_s = max(0.0, (now - held.accepted_at).total_seconds())
+    shift_s = now_boot_s - elapsed_s - held.accepted_boot_s
+    return replace(
+        held,
+        accepted_boot_s=held.accepted_boot_s + shift_s,
+        start_boot_s=held.start_boot_s + shift_s,
+        end_boot_s=None if held.end_boot_s is None else held.end_boot_s + shift_s,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeline:
+    """Every accepted command that is in force or may still come to be."""
+
+    held: tuple[HeldCommand, ...] = ()
+
+    def with_command(self, added: HeldCommand) -> "Timeline":
+        """Add an accepted command; it replaces a command of the same source and sequence."""
+        key = (added.command.source, added.command.sequence)
+        kept = (item for item in self.held if (item.command.source, item.command.sequence) != key)
+        return Timeline(held=(*kept, added))
+
+    def speaking(self, source: str, now_boot_s: float) -> HeldCommand | None:
+        """Return the source's newest command in force, be it a limit or a release; None: none is."""
+        mine = (h for h in self.held if h.command.source == source and h.in_force(now_boot_s))
+        return max(mine, key=lambda held: held.command.sequence, default=None)
+
+    def limiting(self, now_boot_s: float) -> tuple[HeldCommand, ...]:
+        """Return the limits in force, one per source at most, most restrictive first."""
+        sources = sorted({held.command.source for held in self.held})
+        speaking = (self.speaking(source, now_boot_s) for source in sources)
+        limits = [held for held in speaking if held is not None and not held.command.is_release]
+        return tuple(sorted(limits, key=_restriction))
+
+    def retired(self, now_boot_s: float) -> tuple[HeldCommand, ...]:
+        """Return the commands that can never speak again: over, or behind a newer one without an end."""
+        return tuple(
+            held for held in self.held if held.is_over(now_boot_s) or self._replaced(held, now_boot_s)
+        )
+
+    def pruned(self, now_boot_s: float) -> "Timeline":
+        """Drop what can never speak again."""
+        gone = self.retired(now_boot_s)
+        return Timeline(held=tuple(held for held in self.held if held not in gone))
+
+    def next_change_boot_s(self, now_boot_s: float) -> float | None:
+        """When the next command starts or ends; None when nothing is scheduled."""
+        edges = (edge for held in self.held for edge in (held.start_boot_s, held.end_boot_s))
+        return min((edge for edge in edges if edge is not None and edge > now_boot_s), default=None)
+
+    def advanced(self, now_boot_s: float) -> tuple[HeldCommand, ...]:
+        """Return the commands whose status has changed, with their new status, in order of sequence."""
+        moved = (replace(held, status=self._status(held, now_boot_s)) for held in self.held)
+        changed = [new for new, old in zip(moved, self.held, strict=True) if new.status is not old.status]
+        return tuple(sorted(changed, key=lambda held: (held.command.source, held.command.sequence)))
+
+    def _status(self, held: HeldCommand, now_boot_s: float) -> CommandStatus:
+        if held.is_over(now_boot_s):
+            return CommandStatus.SUCCEEDED
+        if self._replaced(held, now_boot_s):
+            done = CommandStatus.SUCCEEDED if held.command.is_release else CommandStatus.REVOKED
+            return held.status if held.status is CommandStatus.SUCCEEDED else done
+        if held.start_boot_s > now_boot_s:
+            return CommandStatus.ACCEPTED
+        # A release is done the moment it holds; a limit is done when its duration ends.
+        return CommandStatus.SUCCEEDED if held.command.is_release else CommandStatus.STARTED
+
+    def _replaced(self, held: HeldCommand, now_boot_s: float) -> bool:
+        """Whether a newer command of the source that has begun outlasts this one."""
+        return any(
+            other.command.source == held.command.source
+            and other.command.sequence > held.command.sequence
+            and other.in_force(now_boot_s)
+            and _outlasts(other, held)
+            for other in self.held
+        )
+
+
+def envelope(
+    timeline: Timeline,
+    machines: Iterable[tuple[Machine, FailsafeSettings]],
+    *,
+    now: datetime,
+    now_boot_s: float,
+    standing_limits_w: Mapping[str, float] | None = None,
+) -> Envelope:
+    """Merge everything that limits the site now.
+
+    Parameters
+    ----------
+    timeline : Timeline
+        Accepted commands of every source.
+    machines : iterable of (Machine, FailsafeSettings)
+        One per operator's link, stepped to now; none at a site without an operator.
+    now, now_boot_s
+        The same instant on both clocks.
+    standing_limits_w : mapping of source to watts, or None
+        Limits that hold always: what the connection allows, what the site operator has configured.
+
+    Returns
+    -------
+    Envelope
+        The most cautious state, and the limits in force with the most restrictive first. `start_at` and
+        `end_at` are told on today's calendar, so that ``end_at - now`` is the remaining time.
+    """
+    pairs = tuple(machines)
+    limits = [_limit(held, now, now_boot_s) for held in timeline.limiting(now_boot_s)]
+    for machine, settings in pairs:
+        if machine.state in PROTECTED:
+            limits.append(_failsafe_limit(machine, settings, now, now_boot_s))
+    for source, limit_w in (standing_limits_w or {}).items():
+        limits.append(_standing_limit(source, limit_w, now, now_boot_s))
+    state = min((machine.state for machine, _ in pairs), key=_CAUTION.index, default=GridState.AUTONOMOUS)
+    return Envelope(
+        state=state, limits=tuple(sorted(limits, key=lambda limit: (limit.limit_w, limit.source)))
+    )
+
+
+_CAUTION = [GridState.FAILSAFE, GridState.INIT, GridState.LIMITED, GridState.UNLIMITED, GridState.AUTONOMOUS]
+
+
+def _failsafe_limit(machine: Machine, settings: FailsafeSettings, now: datetime, now_boot_s: float) -> Limit:
+    return Limit(
+        source=FAILSAFE_SOURCE,
+        command_id="",
+        limit_w=settings.failsafe_import_w,
+        start_at=now - timedelta(seconds=now_boot_s - machine.entered_s),
+        end_at=None,
+        ramp_s=settings.ramp_s,
+        reason="cold start" if machine.state is GridState.INIT else "heartbeat lost",
+    )
+
+
+def _standing_limit(source: str, limit_w: float, now: datetime, now_boot_s: float) -> Limit:
+    return Limit(
+        source=source,
+        command_id="",
+        limit_w=limit_w,
+        start_at=now - timedelta(seconds=now_boot_s),
+        end_at=None,
+        ramp_s=0.0,
+        reason="standing",
+    )
+
+
+def _limit(held: HeldCommand, now: datetime, now_boot_s: float) -> Limit:
+    remaining_s = held.remaining_s(now_boot_s)
+    # Commanded for the past, a limit binds from its acceptance: nobody can be late before being told.
+    since_s = now_boot_s - max(held.start_boot_s, held.accepted_boot_s)
+    return Limit(
+        source=held.command.source,
+        command_id=held.command.command_id,
+        limit_w=_restriction(held)[0],
+        start_at=now - timedelta(seconds=since_s),
+        end_at=None if remaining_s is None else now + timedelta(seconds=remaining_s),
+        ramp_s=held.command.ramp_s,
+        reason=held.command.reason,
+    )
+
+
+def _restriction(held: HeldCommand) -> tuple[float, str]:
+    value_w = held.command.value_w
+    return (float("inf") if value_w is None else value_w, held.command.source)
+
+
+def _outlasts(newer: HeldCommand, older: HeldCommand) -> bool:
+    if newer.end_boot_s is None:
+        return True
+    return older.end_boot_s is not None and older.end_boot_s <= newer.end_boot_s

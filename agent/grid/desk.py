@@ -1,0 +1,373 @@
+"""The grid desk: every source of limits reports here, and `envelope` says what holds now.
+
+Owns the fail-safe machine of each operator's link, the merged timeline and the store behind them. Knows no
+transport: MQTT, Modbus and OpenADR hand it bytes or values under a source name, and fetch their acks back.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+
+from agent.core import failsafe
+from agent.core.breach import BreachTally, fold
+from agent.core.commands import Accepted, LastSeen, LimitRequest, Repeated, Rules, judge, parse_limit
+from agent.core.failsafe import CONTROLLED, Event, FailsafeSettings, Machine
+from agent.core.limits import CommandStatus, HeldCommand, Timeline, envelope, hold
+from agent.core.operator import ConfigBounds, Heartbeat, configured, parse_config, parse_heartbeat
+from agent.grid.ports import GridStore
+from agent.model.grid import Ack, AckStatus, OperatorConfig, Reason, Refusal
+from agent.model.limits import Envelope, GridState
+from agent.model.readings import SitePower
+from sterna.clock import Clock
+from sterna.errors import TransientError
+
+log = logging.getLogger(__name__)
+
+MAX_VOLATILE_ACKS = 64
+
+
+class GridDesk:
+    """Everything the grid has asked of this site.
+
+    Parameters
+    ----------
+    clock : Clock
+        Both clocks.
+    store : GridStore
+        What survives a restart.
+    operators : sequence of str
+        Sources that owe us heartbeats, e.g. ``("mqtt",)``; empty for a site without an operator.
+    settings : FailsafeSettings
+        The site's own fail-safe; an operator may change its part within `bounds`.
+    rules : Rules
+        What commands the site accepts.
+    bounds : ConfigBounds
+        Within what an operator may set the fail-safe.
+    standing_limits_w : mapping of source to watts
+        Import limits that always hold, e.g. ``{"hardware": 11000.0, "local": 9000.0}``.
+    tolerance_w : float
+        Meter error in watts that is no breach.
+    clock_synced : callable
+        Whether the calendar can be trusted now.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        store: GridStore,
+        operators: Sequence[str],
+        settings: FailsafeSettings,
+        rules: Rules,
+        bounds: ConfigBounds | None = None,
+        standing_limits_w: Mapping[str, float] | None = None,
+        tolerance_w: float = 0.0,
+        clock_synced: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._clock = clock
+        self._store = store
+        self._site_settings = settings
+        self._rules = rules
+        self._bounds = bounds or ConfigBounds()
+        self._standing_w = dict(standing_limits_w or {})
+        self._tolerance_w = tolerance_w
+        self._clock_synced = clock_synced
+        boot_s = clock.boottime_s()
+        self._machines: dict[str, Machine] = {s: failsafe.cold_start(boot_s, settings) for s in operators}
+        self._timeline = Timeline()
+        self._last_seen: dict[str, LastSeen] = {}
+        self._configs: dict[str, OperatorConfig] = {}
+        self._heartbeats: dict[str, Heartbeat] = {}
+        self._tally = BreachTally()
+        self._rejections: dict[str, deque[Ack]] = {}
+        self._mailboxes: dict[str, asyncio.Event] = {}
+        self._lock = asyncio.Lock()
+
+    @property
+    def tally(self) -> BreachTally:
+        """How often a limit was broken, since the store was started."""
+        return self._tally
+
+    @property
+    def machines(self) -> Mapping[str, Machine]:
+        """The fail-safe machine of each operator's link, as last stepped."""
+        return dict(self._machines)
+
+    def settings(self, source: str) -> FailsafeSettings:
+        """Return the fail-safe settings in force for one operator's link."""
+        return configured(self._site_settings, self._configs.get(source))
+
+    def last_sequence(self, source: str) -> int | None:
+        """Return the newest sequence accepted from a source; None: none ever."""
+        last = self._last_seen.get(source)
+        return None if last is None else last.sequence
+
+    async def recover(self) -> None:
+        """Read the store; every link starts anew in INIT, with the fail-safe limit beside what was stored."""
+        boot_s = self._clock.boottime_s()
+        memory = await self._store.recover(self._clock.now(), boot_s)
+        self._timeline = memory.timeline
+        self._last_seen = dict(memory.last_seen)
+        self._configs = dict(memory.configs)
+        self._tally = memory.tally
+        for source in self._machines:
+            self._machines[source] = failsafe.cold_start(boot_s, self.settings(source))
+        log.info("grid commands recovered", extra={"commands": len(self._timeline.held)})
+
+    def envelope(self, now: datetime | None = None) -> Envelope:
+        """Return what limits the site now; deadlines that have passed count, whether or not `tick` ran.
+
+        Parameters
+        ----------
+        now : datetime or None
+            Calendar that the limits' instants are told on; None: the clock's.
+        """
+        boot_s = self._clock.boottime_s()
+        self._settle(boot_s)
+        return envelope(
+            self._timeline,
+            [(machine, self.settings(source)) for source, machine in self._machines.items()],
+            now=now or self._clock.now(),
+            now_boot_s=boot_s,
+            standing_limits_w=self._standing_w,
+        )
+
+    async def limit(self, source: str, payload: bytes) -> None:
+        """Take a limit command in JSON: judge it, store it, let it hold; the answer lies among the acks."""
+        request = parse_limit(payload)
+        if isinstance(request, Refusal):
+            self._reject(source, request)
+        else:
+            await self.request(source, request)
+
+    async def request(self, source: str, request: LimitRequest) -> Accepted | Repeated | Refusal:
+        """Take a limit command as a value; the answer lies among the acks too."""
+        async with self._lock:
+            now = self._clock.now()
+            binding = self.envelope(now).binding
+            verdict = judge(
+                request,
+                source=source,
+                rules=self._rules,
+                last=self._last_seen.get(source),
+                now=now,
+                clock_synced=self._clock_synced(),
+                binding_w=None if binding is None else binding.limit_w,
+            )
+            if isinstance(verdict, Accepted):
+                verdict = await self._accept(verdict)
+        if isinstance(verdict, Refusal):
+            self._reject(source, verdict)
+        elif isinstance(verdict, Repeated):
+            self._answer(source, self._repeat(source, verdict))
+        return verdict
+
+    def heartbeat(self, source: str, payload: bytes) -> Refusal | None:
+        """Take a heartbeat in JSON; it counts for its own source's link and no other."""
+        beat = parse_heartbeat(
+            payload,
+            last=self._heartbeats.get(source),
+            now=self._clock.now(),
+            max_skew_s=self._rules.max_skew_s,
+            clock_synced=self._clock_synced(),
+        )
+        if isinstance(beat, Refusal):
+            log.warning("a heartbeat was refused", extra={"source": source, "reason": str(beat)})
+            return beat
+        self._heartbeats[source] = beat
+        return self.alive(source)
+
+    def alive(self, source: str) -> Refusal | None:
+        """Take a sign of life that was judged elsewhere, e.g. a changed Modbus counter."""
+        if source not in self._machines:
+            log.warning("a heartbeat came from a source that owes none", extra={"source": source})
+            return Refusal(reason=Reason.UNKNOWN_SOURCE, field="source", detail=source)
+        self._step(source, Event.HEARTBEAT, self._clock.boottime_s())
+        return None
+
+    async def config(self, source: str, payload: bytes) -> Refusal | None:
+        """Take an operator's fail-safe settings in JSON; stored before they hold."""
+        config = parse_config(payload, self._bounds)
+        if isinstance(config, Refusal):
+            log.warning("operator settings were refused", extra={"source": source, "reason": str(config)})
+            return config
+        async with self._lock:
+            if config != self._configs.get(source):
+                await self._store.keep_config(source, config)
+                self._configs[source] = config
+                log.info("operator settings hold", extra={"source": source})
+        return None
+
+    async def tick(self) -> None:
+        """Tell what became of commands, and forget those that are over. Call it about once a second."""
+        async with self._lock:
+            boot_s = self._clock.boottime_s()
+            self._settle(boot_s)
+            moved, gone = self._timeline.advanced(boot_s), self._timeline.retired(boot_s)
+            if not moved and not gone:
+                return
+            now = self._clock.now()
+            acks = [_progress(held, now) for held in moved if not _silent(held)]
+            await self._store.advance(moved, gone, acks)
+            for held in moved:
+                self._timeline = self._timeline.with_command(held)
+            self._timeline = self._timeline.pruned(boot_s)
+        self._ring({ack.source for ack in acks})
+
+    async def observe(self, power: SitePower) -> BreachTally:
+        """Judge one sample of the site's import against the binding limit, and keep the count."""
+        before = self._tally
+        now = self._clock.now()
+        self._tally = fold(
+            before,
+            power,
+            self.envelope(now).binding,
+            tolerance_w=self._tolerance_w,
+            now=now,
+            now_boot_s=self._clock.boottime_s(),
+        )
+        if self._tally.episodes != before.episodes:
+            log.error("the site imports more than its limit", extra={"grid_w": power.grid_w})
+        if self._tally.samples != before.samples:
+            await self._store.keep_tally(self._tally)
+        return self._tally
+
+    async def pending_acks(self, source: str, most: int = 20) -> list[tuple[int | None, Ack]]:
+        """Return acks to deliver, oldest first; number None: not stored, gone once returned."""
+        stored = await self._store.pending_acks(source, most)
+        rejections = self._rejections.pop(source, deque())
+        return [*stored, *((None, ack) for ack in rejections)]
+
+    async def delivered(self, numbers: Iterable[int]) -> None:
+        """Forget stored acks that have reached the operator."""
+        await self._store.drop_acks(numbers)
+
+    async def wait_for_acks(self, source: str) -> None:
+        """Wait until there may be acks for a source."""
+        mailbox = self._mailbox(source)
+        await mailbox.wait()
+        mailbox.clear()
+
+    async def _accept(self, verdict: Accepted) -> Accepted | Refusal:
+        command = verdict.command
+        boot_s = self._clock.boottime_s()
+        held = hold(command, self._clock.now(), boot_s)
+        ack = _answer_to(held, AckStatus.ACCEPTED)
+        try:
+            await self._store.accept(held, verdict.digest, ack)
+        except TransientError as error:
+            log.error("a grid command could not be stored", extra={"command_id": command.command_id})
+            return Refusal(
+                reason=Reason.STORE_UNAVAILABLE,
+                detail=str(error)[:200],
+                command_id=command.command_id,
+                sequence=command.sequence,
+            )
+        self._last_seen[command.source] = LastSeen(
+            sequence=command.sequence, command_id=command.command_id, digest=verdict.digest
+        )
+        self._timeline = self._timeline.with_command(held)
+        if command.source in self._machines:
+            event = Event.RELEASE if command.is_release else Event.LIMIT
+            self._step(command.source, event, self._clock.boottime_s())
+        log.info(
+            "a grid command holds",
+            extra={"source": command.source, "command_id": command.command_id, "limit_w": command.value_w},
+        )
+        self._ring({command.source})
+        return verdict
+
+    def _settle(self, boot_s: float) -> None:
+        """Let deadlines take effect, and bring each link's state in line with its part of the timeline."""
+        for source in self._machines:
+            self._step(source, Event.TICK, boot_s)
+            state = self._machines[source].state
+            if state not in CONTROLLED:
+                continue
+            speaking = self._timeline.speaking(source, boot_s)
+            limited = speaking is not None and not speaking.command.is_release
+            if limited and state is GridState.UNLIMITED:
+                self._step(source, Event.LIMIT_BEGAN, boot_s)
+            elif not limited and state is GridState.LIMITED:
+                self._step(source, Event.LIMIT_ENDED, boot_s)
+
+    def _step(self, source: str, event: Event, boot_s: float) -> None:
+        before = self._machines[source]
+        after = failsafe.step(before, event, boot_s, self.settings(source))
+        self._machines[source] = after
+        if after.state is not before.state:
+            log.info(
+                "the grid state has changed",
+                extra={"source": source, "state": after.state.value, "was": before.state.value},
+            )
+
+    def _reject(self, source: str, refusal: Refusal) -> None:
+        log.warning("a grid command was refused", extra={"source": source, "reason": str(refusal)})
+        if refusal.command_id is None:
+            return  # nobody to answer to
+        self._answer(
+            source,
+            Ack(
+                source=source,
+                command_id=refusal.command_id,
+                sequence=refusal.sequence,
+                status=AckStatus.REJECTED,
+                at=self._clock.now(),
+                reason=str(refusal),
+            ),
+        )
+
+    def _repeat(self, source: str, repeated: Repeated) -> Ack:
+        for held in self._timeline.held:
+            if (held.command.source, held.command.sequence) == (source, repeated.sequence):
+                return _progress(held, self._clock.now())
+        return Ack(
+            source=source,
+            command_id=repeated.command_id,
+            sequence=repeated.sequence,
+            status=AckStatus.SUCCEEDED,
+            at=self._clock.now(),
+            reason="repeated",
+        )
+
+    def _answer(self, source: str, ack: Ack) -> None:
+        self._rejections.setdefault(source, deque(maxlen=MAX_VOLATILE_ACKS)).append(ack)
+        self._ring({source})
+
+    def _ring(self, sources: Iterable[str]) -> None:
+        for source in sources:
+            self._mailbox(source).set()
+
+    def _mailbox(self, source: str) -> asyncio.Event:
+        return self._mailboxes.setdefault(source, asyncio.Event())
+
+
+def _answer_to(held: HeldCommand, status: AckStatus) -> Ack:
+    command = held.command
+    return Ack(
+        source=command.source,
+        command_id=command.command_id,
+        sequence=command.sequence,
+        status=status,
+        at=held.accepted_at,
+        applied_w=command.value_w,
+    )
+
+
+def _progress(held: HeldCommand, now: datetime) -> Ack:
+    """Say where a stored command stands; the status words of both are the same."""
+    command = held.command
+    return Ack(
+        source=command.source,
+        command_id=command.command_id,
+        sequence=command.sequence,
+        status=AckStatus(held.status.value),
+        at=now,
+        applied_w=command.value_w,
+    )
+
+
+def _silent(held: HeldCommand) -> bool:
+    return held.status is CommandStatus.ACCEPTED

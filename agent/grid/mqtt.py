@@ -1,0 +1,257 @@
+"""Direct dispatch over MQTT 5; the one module of the daemon that imports aiomqtt.
+
+One loop, a new client per attempt, jittered back-off. The link takes bytes to the `GridDesk` and brings acks,
+status and telemetry out; it decides nothing about limits. A silent broker ends the attempt (a publish times
+out); a silent operator is the desk's business.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import ssl
+from collections.abc import Awaitable, Callable
+
+import aiomqtt
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from agent.grid import wire
+from agent.grid.desk import GridDesk
+from agent.grid.wire import SiteSnapshot, Topics
+from sterna.clock import Clock
+from sterna.errors import ConfigError, TransientError
+
+log = logging.getLogger(__name__)
+
+SOURCE = "mqtt"
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+FIRST_BACKOFF_S = 0.5
+LONGEST_BACKOFF_S = 30.0
+SETTLED_S = 30.0
+"""A session that lasted this long starts the back-off anew."""
+
+ForecastSink = Callable[[bytes], Awaitable[None]]
+
+
+class MqttLink:
+    """The site's link to its grid operator's broker.
+
+    Parameters
+    ----------
+    host, port
+        Of the broker. Without `tls_context` only loopback is allowed.
+    operator, site : str
+        Ids in the topics.
+    client_id : str
+        Stable and unique: two clients with one id throw each other out.
+    desk : GridDesk
+        Takes limits, settings and heartbeats under the source name ``mqtt``.
+    snapshot : callable
+        What the site looks like now; called once per status and telemetry message.
+    clock : Clock
+        Both clocks.
+    on_forecast : coroutine function or None
+        Gets the payload of each forecast of the plant; None: not subscribed.
+    username, password : str or None
+        For the broker.
+    tls_context : ssl.SSLContext or None
+        None: plaintext.
+    telemetry_period_s, status_period_s, heartbeat_period_s : float
+        How often each is published.
+    keepalive_s : int
+        A frozen broker is noticed after twice this, or by the next status that is not acknowledged.
+    timeout_s : float
+        For connecting and for every acknowledged publish.
+    session_expiry_s : int
+        How long the broker keeps what is addressed to us while we are away.
+    on_beat : callable or None
+        Called whenever the supervisor loop comes round, for the watchdog.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str,
+        port: int,
+        operator: str,
+        site: str,
+        client_id: str,
+        desk: GridDesk,
+        snapshot: Callable[[], SiteSnapshot],
+        clock: Clock,
+        on_forecast: ForecastSink | None = None,
+        username: str | None = None,
+        password: str | None = None,
+        tls_context: ssl.SSLContext | None = None,
+        telemetry_period_s: float = 2.0,
+        status_period_s: float = 5.0,
+        heartbeat_period_s: float = 10.0,
+        keepalive_s: int = 10,
+        timeout_s: float = 5.0,
+        session_expiry_s: int = 3600,
+        on_beat: Callable[[], None] | None = None,
+    ) -> None:
+        if tls_context is None and host not in LOOPBACK:
+            raise ConfigError(f"MQTT broker {host}: plaintext is for loopback only")
+        self._host = host
+        self._port = port
+        self._topics = Topics(operator=operator, site=site)
+        self._client_id = client_id
+        self._desk = desk
+        self._snapshot = snapshot
+        self._clock = clock
+        self._on_forecast = on_forecast
+        self._credentials = (username, password)
+        self._tls_context = tls_context
+        self._telemetry_period_s = telemetry_period_s
+        self._status_period_s = status_period_s
+        self._heartbeat_period_s = heartbeat_period_s
+        self._keepalive_s = keepalive_s
+        self._timeout_s = timeout_s
+        self._session_expiry_s = session_expiry_s
+        self._beat = on_beat or (lambda: None)
+        self._changed = asyncio.Event()
+        self.connected = False
+
+    async def run(self) -> None:
+        """Hold the link for the daemon's life; a broker that is away is a state, not an error."""
+        backoff_s = FIRST_BACKOFF_S
+        reported = ""
+        while True:
+            started_s = self._clock.boottime_s()
+            try:
+                await self._session()
+            except* (aiomqtt.MqttError, TransientError, OSError) as failures:
+                reason = str(failures.exceptions[0])
+            else:
+                reason = "the broker ended the session"
+            was_connected, self.connected = self.connected, False
+            if was_connected or reason != reported:
+                log.warning("no link to the grid operator's broker", extra={"reason": reason})
+                reported = reason
+            if self._clock.boottime_s() - started_s >= SETTLED_S:
+                backoff_s = FIRST_BACKOFF_S
+            self._beat()
+            await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))
+            backoff_s = min(LONGEST_BACKOFF_S, 2 * backoff_s)
+
+    def status_changed(self) -> None:
+        """Have the status published now rather than at its next turn."""
+        self._changed.set()
+
+    async def _session(self) -> None:
+        """One connection, from birth to whatever ends it."""
+        async with self._client() as client:
+            await self._subscribe(client)
+            self.connected = True
+            log.info("linked to the grid operator's broker", extra={"client_id": self._client_id})
+            await self._publish_status(client)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._read(client), name="mqtt reader")
+                    group.create_task(self._send_acks(client), name="mqtt acks")
+                    group.create_task(self._send_status(client), name="mqtt status")
+                    group.create_task(self._send_telemetry(client), name="mqtt telemetry")
+                    group.create_task(self._send_heartbeats(client), name="mqtt heartbeat")
+            except asyncio.CancelledError:
+                # A clean goodbye makes the broker drop the last will, so we say it ourselves.
+                with contextlib.suppress(aiomqtt.MqttError):
+                    await client.publish(self._topics.of("status"), wire.encode_offline(), qos=1, retain=True)
+                raise
+
+    def _client(self) -> aiomqtt.Client:
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.SessionExpiryInterval = self._session_expiry_s
+        username, password = self._credentials
+        return aiomqtt.Client(
+            self._host,
+            self._port,
+            identifier=self._client_id,
+            username=username,
+            password=password,
+            protocol=aiomqtt.ProtocolVersion.V5,
+            clean_start=False,
+            properties=properties,
+            keepalive=self._keepalive_s,
+            timeout=self._timeout_s,
+            tls_context=self._tls_context,
+            will=aiomqtt.Will(self._topics.of("status"), wire.encode_offline(), qos=1, retain=True),
+            max_queued_incoming_messages=256,
+            max_queued_outgoing_messages=256,
+            max_concurrent_outgoing_calls=8,
+        )
+
+    async def _subscribe(self, client: aiomqtt.Client) -> None:
+        # Heartbeats at QoS 0: one that was queued while we were away is no sign of life.
+        for leaf, qos in (("limit", 1), ("config", 1), ("heartbeat", 0)):
+            await client.subscribe(self._topics.of(leaf), qos=qos)
+        if self._on_forecast is not None:
+            await client.subscribe(self._topics.forecast, qos=1)
+
+    async def _read(self, client: aiomqtt.Client) -> None:
+        async for message in client.messages:
+            payload = message.payload if isinstance(message.payload, bytes) else b""
+            try:
+                await self._take(str(message.topic), payload, retained=bool(message.retain))
+            except TransientError as error:
+                log.error("a grid message could not be stored", extra={"reason": str(error)})
+
+    async def _take(self, topic: str, payload: bytes, *, retained: bool) -> None:
+        """Hand one message to whom it is for; empty payloads clear a retained topic and say nothing."""
+        if not payload:
+            return
+        if topic == self._topics.of("limit"):
+            await self._desk.limit(SOURCE, payload)
+            self._changed.set()
+        elif topic == self._topics.of("heartbeat"):
+            # A retained heartbeat tells that somebody lived once.
+            if not retained:
+                self._desk.heartbeat(SOURCE, payload)
+        elif topic == self._topics.of("config"):
+            await self._desk.config(SOURCE, payload)
+            self._changed.set()
+        elif topic == self._topics.forecast and self._on_forecast is not None:
+            await self._on_forecast(payload)
+
+    async def _send_acks(self, client: aiomqtt.Client) -> None:
+        while True:
+            while batch := await self._desk.pending_acks(SOURCE):
+                for _, ack in batch:
+                    await client.publish(self._topics.of("ack"), wire.encode_ack(ack), qos=1)
+                await self._desk.delivered(number for number, _ in batch if number is not None)
+            await self._desk.wait_for_acks(SOURCE)
+
+    async def _publish_status(self, client: aiomqtt.Client) -> None:
+        now = self._clock.now()
+        payload = wire.encode_status(
+            self._desk.envelope(now), self._snapshot(), sequence=self._desk.last_sequence(SOURCE), now=now
+        )
+        await client.publish(self._topics.of("status"), payload, qos=1, retain=True)
+
+    async def _send_status(self, client: aiomqtt.Client) -> None:
+        while True:
+            self._beat()
+            self._changed.clear()
+            await self._publish_status(client)
+            try:
+                async with asyncio.timeout(self._status_period_s):
+                    await self._changed.wait()
+            except TimeoutError:
+                continue  # its turn has come
+
+    async def _send_telemetry(self, client: aiomqtt.Client) -> None:
+        while True:
+            power = self._snapshot().power
+            if power is not None:
+                await client.publish(self._topics.of("telemetry"), wire.encode_telemetry(power), qos=0)
+            await asyncio.sleep(self._telemetry_period_s)
+
+    async def _send_heartbeats(self, client: aiomqtt.Client) -> None:
+        number = 0
+        while True:
+            now = self._clock.now()
+            mirror = wire.encode_mirror(number, self._desk.envelope(now), now)
+            await client.publish(self._topics.of("heartbeat/site"), mirror, qos=0)
+            number += 1
+            await asyncio.sleep(self._heartbeat_period_s)

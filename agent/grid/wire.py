@@ -1,0 +1,119 @@
+"""The direct-dispatch profile over MQTT: topics and the JSON that we publish. Pure; no MQTT library here."""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from agent.model.grid import Ack
+from agent.model.limits import Envelope
+from agent.model.readings import SitePower
+
+ROOT = "dr/v1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteSnapshot:
+    """What the site tells beside its limits. None: not known. Watts, import positive."""
+
+    power: SitePower | None = None
+    achievable_min_w: float | None = None
+    achievable_max_w: float | None = None
+    unachievable: bool = False
+    breach_episodes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topics:
+    """Topics of one site under one operator."""
+
+    operator: str
+    site: str
+
+    def of(self, leaf: str) -> str:
+        """Return ``dr/v1/<operator>/<site>/<leaf>``."""
+        return f"{ROOT}/{self.operator}/{self.site}/{leaf}"
+
+    @property
+    def forecast(self) -> str:
+        """Where the plant publishes its own forecast."""
+        return f"plant/v1/{self.site}/forecast"
+
+
+def encode_ack(ack: Ack) -> bytes:
+    """Write one answer to one command."""
+    return _json(
+        {
+            "v": 1,
+            "id": ack.command_id,
+            "seq": ack.sequence,
+            "status": ack.status.value,
+            "t": stamp(ack.at),
+            "appliedW": ack.applied_w,
+            "reason": ack.reason,
+        }
+    )
+
+
+def encode_offline() -> bytes:
+    """Write the last will: what the broker says for us when we are gone."""
+    return _json({"v": 1, "online": False})
+
+
+def encode_status(
+    envelope: Envelope, snapshot: SiteSnapshot, *, sequence: int | None, now: datetime, online: bool = True
+) -> bytes:
+    """Write the retained status: what holds, for how long, and what the site could do."""
+    binding, power = envelope.binding, snapshot.power
+    ends = None if binding is None else binding.end_at
+    return _json(
+        {
+            "v": 1,
+            "online": online,
+            "t": stamp(now),
+            "state": envelope.state.value,
+            "limitW": None if binding is None else binding.limit_w,
+            "limitSource": None if binding is None else binding.source,
+            "remainingS": None if ends is None else round(max(0.0, (ends - now).total_seconds()), 1),
+            "gridW": None if power is None else _w(power.grid_w),
+            "achievableMinW": _w(snapshot.achievable_min_w),
+            "achievableMaxW": _w(snapshot.achievable_max_w),
+            "unachievable": snapshot.unachievable,
+            "breaches": snapshot.breach_episodes,
+            "seq": sequence,
+            "quality": "BAD" if power is None else power.quality.value,
+            "ageS": None if power is None else round((now - power.measured_at).total_seconds(), 1),
+        }
+    )
+
+
+def encode_telemetry(power: SitePower) -> bytes:
+    """Write one balance of the site."""
+    return _json(
+        {
+            "v": 1,
+            "t": stamp(power.measured_at),
+            "gridW": _w(power.grid_w),
+            "itW": _w(power.compute_w),
+            "pvW": _w(power.generation_w),
+            "battW": _w(power.battery_w),
+            "q": power.quality.value,
+        }
+    )
+
+
+def encode_mirror(number: int, envelope: Envelope, now: datetime) -> bytes:
+    """Write our own heartbeat."""
+    return _json({"n": number, "t": stamp(now), "state": envelope.state.value})
+
+
+def stamp(at: datetime) -> str:
+    """Write an instant as RFC 3339, in UTC, with milliseconds."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _w(power_w: float | None) -> float | None:
+    return None if power_w is None else round(power_w, 1)
+
+
+def _json(body: dict[str, object]) -> bytes:
+    return json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
