@@ -117,7 +117,7 @@ def evaluate(moves: MoveArrays, tolerance: Tolerance) -> TermArrays:
     Parameters
     ----------
     moves : MoveArrays
-        The pairs; a negative or NaN input, or a link of 0, makes a pair fail.
+        The pairs; an input that is negative or not finite, or a link of 0, makes a pair fail.
     tolerance : Tolerance
         What they are held against.
 
@@ -128,11 +128,13 @@ def evaluate(moves: MoveArrays, tolerance: Tolerance) -> TermArrays:
     """
     size, seal = _known(moves.checkpoint_bytes), _known(moves.seal_s)
     load, downtime = _known(moves.load_s), _known(moves.downtime_s)
-    link = np.where(moves.link_bps > 0.0, moves.link_bps, np.nan)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    link, until = _known(moves.link_bps), moves.until_window_end_s
+    link = np.where(link > 0.0, link, np.nan)
+    until = np.where(np.isfinite(until), until, np.nan)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         carried = domain.transfer_s(size, link, tolerance.eta)
         total = domain.migration_s(seal, carried, load, downtime)
-        window = moves.until_window_end_s - total
+        window = until - total
         budget = domain.budget_s(window, tolerance.alpha)
         source_j = _known(moves.source_power_w) * seal
         destination_j = _known(moves.destination_power_w) * (load + downtime)
@@ -217,10 +219,13 @@ def explain(move: Move, terms: MoveTerms, tolerance: Tolerance) -> Feasible | In
     is_open = move.until_window_end_s is not None and move.until_window_end_s > 0.0
     if is_open and not terms.in_time and terms.migration_s is not None and terms.budget_s is not None:
         reasons.append(judge.too_slow(terms.migration_s, terms.budget_s))
-    if is_open and not terms.pays and terms.energy_wh is not None and terms.window_s is not None:
+    priced = terms.energy_wh is not None and move.job_power_w >= 0.0
+    if is_open and not terms.pays and priced and terms.window_s is not None:
         reasons.append(judge.never_pays(terms.break_even_s, terms.window_s))
     known = _terms(move, terms, {reason.name: reason.remedy for reason in reasons})
-    return Infeasible(reasons=tuple(reasons), terms=known) if reasons else Feasible(terms=known)
+    if terms.in_time and terms.pays:
+        return Feasible(terms=known)
+    return Infeasible(reasons=tuple(reasons), terms=known)
 
 
 def _terms(move: Move, terms: MoveTerms, remedies: dict[str, str]) -> tuple[Term, ...]:
@@ -250,7 +255,7 @@ def _terms(move: Move, terms: MoveTerms, remedies: dict[str, str]) -> tuple[Term
 
 
 def _known(column: Array) -> Array:
-    return np.where(column >= 0.0, column, np.nan)
+    return np.where(np.isfinite(column) & (column >= 0.0), column, np.nan)
 
 
 def _or_nan(value: float | None) -> float:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import isnan
+from math import isfinite
 
 from coordinator.core import domain
 
@@ -62,7 +62,7 @@ class MoveReasons:
         """
         for field, value in figures.items():
             name, unit, remedy = _UNITS[field]
-            if value is None or isnan(value):
+            if value is None or not isfinite(value):
                 yield Reason(name=name, measured=None, limit=None, unit=unit, text="not known", remedy=remedy)
             elif field == "until_window_end_s":
                 if value <= 0.0:
