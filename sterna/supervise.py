@@ -109,6 +109,8 @@ async def supervise(
         log.info("stopped on request")
         exit_code = 0
     except* Exception as failures:
+        # Also after a StopRequested: a task that failed on its way out has not stopped cleanly.
+        exit_code = 1
         notifier.stopping()
         for failure in failures.exceptions:
             log.critical("a root task failed", exc_info=failure)
