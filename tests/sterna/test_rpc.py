@@ -12,7 +12,7 @@ from sterna import pki, rpc
 from sterna.clock import FakeClock
 from sterna.errors import ConfigError, PeerProtocolError, TransientError
 from sterna.identity import Credentials, Identity, Role, load_credentials
-from tests.conftest import Fleet
+from tests.conftest import Eventually, Fleet
 
 WHO = "/test.Who/Am"
 SERVICE = "sterna.v1.SiteService"
@@ -41,12 +41,14 @@ HANDLERS = grpc.method_handlers_generic_handler(
 
 
 @asynccontextmanager
-async def serving(credentials: Credentials | None) -> AsyncIterator[tuple[str, rpc.Health]]:
+async def serving(
+    credentials: Credentials | None, at: str = "127.0.0.1:0"
+) -> AsyncIterator[tuple[str, rpc.Health]]:
     server = rpc.make_server()
     server.add_generic_rpc_handlers((HANDLERS,))
     health = rpc.Health([SERVICE])
     await health.add_to(server)
-    port = rpc.bind(server, "127.0.0.1:0", credentials=credentials, insecure=credentials is None)
+    port = rpc.bind(server, at, credentials=credentials, insecure=credentials is None)
     await server.start()
     try:
         yield f"127.0.0.1:{port}", health
@@ -251,3 +253,23 @@ async def test_messages_of_several_mib_pass(coordinator: Credentials) -> None:
 
 def test_our_pings_never_look_like_abuse_to_our_servers() -> None:
     assert rpc.CLIENT_PING_S >= 2 * rpc.SERVER_PING_MIN_S
+
+
+async def test_a_channel_finds_a_server_that_comes_back_on_its_port(
+    coordinator: Credentials, eventually: Eventually
+) -> None:
+    async def serves() -> bool:
+        try:
+            await rpc.check_health(channel, timeout_s=2)
+        except TransientError:
+            return False
+        return True
+
+    async with serving(coordinator) as (address, health):
+        channel = rpc.open_channel(address, credentials=coordinator, expected=coordinator.identity)
+        await health.set_serving(True)
+        assert await serves()
+    assert not await serves()
+    async with channel, serving(coordinator, address) as (_, health):
+        await health.set_serving(True)
+        await eventually(serves, within_s=10, what="the second server")
