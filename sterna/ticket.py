@@ -1,7 +1,7 @@
 """Transfer tickets: the coordinator's word that one site may hand one checkpoint to another.
 
 A ticket is claims and an HMAC-SHA256 over them, keyed with the key of the site that is dialled, so that a
-site can check tickets that are meant for it and can mint none for others. Claims travel as canonical JSON; the
+site can check tickets that are meant for it and mint none for others. Claims travel as canonical JSON; the
 token is ``base64url(claims) . base64url(mac)`` without padding, fit for gRPC metadata. It is no secret of
 lasting worth, yet whoever has it and the named site's certificate may use it until it expires.
 """

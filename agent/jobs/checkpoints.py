@@ -310,6 +310,9 @@ class CheckpointStore:
             (self._root / name).mkdir(parents=True, exist_ok=True)
         for left in (*(self._root / "trash").iterdir(), *(self._root / "staging").glob("*/seal-*")):
             disk.remove(left)
+        for bitmap in (self._root / "staging").glob("*/fetch-*.received"):
+            if not bitmap.with_suffix("").exists():
+                disk.remove(bitmap)
         known = {}
         for folder in (self._root / "sealed").glob("*/*"):
             try:

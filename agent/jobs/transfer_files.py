@@ -1,0 +1,210 @@
+"""The two ends of a transfer on disk, blocking: chunks read from the store, chunks gathered in staging.
+
+A staging folder is ``manifest.json`` and ``files/``, with ``NAME.received``, the bitmap, beside it. A bit is
+set once its chunk was verified and written; bitmap and bytes outlive the process. After a power cut they may
+disagree, so whoever opens a staging folder hashes what the bitmap claims and believes only that.
+"""
+
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import blake3
+
+from agent.core import manifest as manifests
+from agent.core.bitmap import Bitmap, Run
+from agent.core.manifest import Extent, Layout
+from agent.jobs import checkpoint_files as disk
+from agent.jobs.checkpoints import CheckpointStore
+from agent.model.jobs import Checkpoint, Manifest
+from sterna.errors import CorruptError, TransientError
+
+MESSAGE_BYTES = 1024 * 1024
+
+
+class ChunkReader:
+    """Reads chunks of a checkpoint.
+
+    Parameters
+    ----------
+    folder : Path
+        What the manifest's paths are relative to.
+    layout : Layout
+        Of its manifest.
+    """
+
+    def __init__(self, folder: Path, layout: Layout) -> None:
+        self._folder = folder
+        self.layout = layout
+
+    def read(self, index: int, piece_bytes: int = MESSAGE_BYTES) -> list[bytes]:
+        """Read one chunk, in pieces of `piece_bytes`, the last one shorter.
+
+        Raises
+        ------
+        CorruptError
+            The files are not there or too short.
+        """
+        extents = self.layout.extents(index)
+        if len(extents) == 1:
+            return self._read(extents[0], piece_bytes)
+        whole = b"".join(piece for extent in extents for piece in self._read(extent, extent.length_bytes))
+        return [whole[start : start + piece_bytes] for start in range(0, len(whole), piece_bytes)]
+
+    def _read(self, extent: Extent, piece_bytes: int) -> list[bytes]:
+        pieces = []
+        try:
+            with (self._folder / extent.path).open("rb", buffering=0) as file:
+                for start in range(0, extent.length_bytes, piece_bytes):
+                    length = min(piece_bytes, extent.length_bytes - start)
+                    piece = os.pread(file.fileno(), length, extent.offset_bytes + start)
+                    if len(piece) != length:
+                        raise CorruptError(f"checkpoint file {extent.path} is too short")
+                    pieces.append(piece)
+        except OSError as error:
+            raise CorruptError(f"checkpoint file {extent.path} cannot be read: {error}") from error
+        return pieces
+
+
+class Staging:
+    """A checkpoint on its way in. `store` may be called from several threads.
+
+    Parameters
+    ----------
+    folder : Path
+        From `CheckpointStore.fetch_staging`.
+    manifest : Manifest
+        Valid, and the one that was ordered.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self.layout = Layout.of(manifest)
+        self._files = folder / "files"
+        self._bitmap_path = folder.with_name(folder.name + ".received")
+        self._bitmap = Bitmap(self.layout.chunks)
+        self._lock = threading.Lock()
+        self._bitmap_fd: int | None = None
+
+    def open(self, stop: threading.Event) -> None:
+        """Make the files, or go on with what a former process gathered, after a look at every byte of it."""
+        wanted = manifests.encode(self.manifest)
+        manifest_path = self.folder / "manifest.json"
+        if manifest_path.exists() and manifest_path.read_bytes() == wanted and self._bitmap_path.exists():
+            self._bitmap = Bitmap(self.layout.chunks, self._bitmap_path.read_bytes())
+            self._believe_only_bytes(stop)
+        else:
+            disk.remove(self._files)
+            disk.remove(self._bitmap_path)
+            for file in self.manifest.files:
+                path = self._files / file.path
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with path.open("wb") as made:
+                    made.truncate(file.size_bytes)
+            disk.write_durable(manifest_path, wanted)
+        disk.write_durable(self._bitmap_path, self._bitmap.to_bytes())
+        self._bitmap_fd = os.open(self._bitmap_path, os.O_WRONLY | os.O_CLOEXEC)
+
+    def _believe_only_bytes(self, stop: threading.Event) -> None:
+        reader = ChunkReader(self._files, self.layout)
+        for index in tuple(self._bitmap):
+            if stop.is_set():
+                raise disk.Abandoned
+            try:
+                intact = self._matches(index, reader.read(index))
+            except CorruptError:
+                intact = False
+            if not intact:
+                self._bitmap.discard(index)
+
+    def close(self) -> None:
+        """Let go of the bitmap's descriptor; what was gathered stays."""
+        with self._lock:
+            if self._bitmap_fd is not None:
+                os.close(self._bitmap_fd)
+                self._bitmap_fd = None
+
+    def missing(self, longest: int) -> tuple[Run, ...]:
+        """List what is still to come, in runs of at most `longest` chunks."""
+        return self._bitmap.missing_runs(longest)
+
+    @property
+    def missing_bytes(self) -> int:
+        """Bytes still to come."""
+        runs = self._bitmap.missing_runs(self.layout.chunks + 1)
+        return sum(
+            self.layout.chunk_size_bytes(index)
+            for run in runs
+            for index in range(run.first, run.first + run.count)
+        )
+
+    def store(self, index: int, pieces: Sequence[memoryview]) -> bool:
+        """Verify a chunk and write it.
+
+        Returns
+        -------
+        bool
+            False when it is not the chunk that the manifest names: nothing was written.
+        """
+        if not self._matches(index, pieces):
+            return False
+        rest = list(pieces)
+        for extent in self.layout.extents(index):
+            rest = self._write(extent, rest)
+        with self._lock:
+            if self._bitmap_fd is None:
+                raise disk.Abandoned
+            self._bitmap.add(index)
+            position, byte = self._bitmap.byte_of(index)
+            os.pwrite(self._bitmap_fd, byte, position)
+        return True
+
+    def _matches(self, index: int, pieces: Sequence[memoryview | bytes]) -> bool:
+        digest = blake3.blake3()
+        for piece in pieces:
+            digest.update(piece)
+        return digest.digest() == self.manifest.chunk_hashes[index]
+
+    def _write(self, extent: Extent, pieces: list[memoryview]) -> list[memoryview]:
+        """Write the first `length_bytes` of `pieces`; return what is left of them."""
+        fd = os.open(self._files / extent.path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            done = 0
+            while done < extent.length_bytes:
+                head = pieces[0][: extent.length_bytes - done]
+                written = os.pwrite(fd, head, extent.offset_bytes + done)
+                done += written
+                rest = pieces[0][written:]
+                pieces = [rest, *pieces[1:]] if rest else pieces[1:]
+        finally:
+            os.close(fd)
+        return pieces
+
+    def require_space(self, free_bytes: int) -> None:
+        """Refuse before the first byte what cannot end well.
+
+        Raises
+        ------
+        TransientError
+            More is to come than is free.
+        """
+        if self.missing_bytes > free_bytes:
+            raise TransientError(f"no space: {self.missing_bytes} bytes are to come, {free_bytes} are free")
+
+    async def publish(self, store: CheckpointStore) -> Checkpoint:
+        """Make everything durable and move it into the store."""
+        await disk.in_thread(self._sync)
+        checkpoint = await store.publish(self.folder, self.manifest)
+        self.close()
+        await disk.in_thread(lambda _: disk.remove(self._bitmap_path))
+        return checkpoint
+
+    def _sync(self, stop: threading.Event) -> None:
+        for file in self.manifest.files:
+            if stop.is_set():
+                raise disk.Abandoned
+            with (self._files / file.path).open("rb") as done:
+                os.fsync(done.fileno())
+        disk.sync_folders(self._files)
