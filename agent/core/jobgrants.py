@@ -1,0 +1,132 @@
+"""What an accepted order changes in a job's record. Pure; the phase itself comes from the table."""
+
+from dataclasses import replace
+
+from agent.core.joborders import Accept, remember
+from agent.core.jobtable import JobEvent
+from agent.model.jobs import JobPhase
+from agent.model.orders import Fetch, Order, Prepare, Release, Start, Stop
+from agent.model.records import JobRecord, Lease, PendingStart
+
+
+def apply_order(
+    record: JobRecord,
+    order: Order,
+    verdict: Accept,
+    *,
+    newest: str | None,
+    run_id: str,
+    now_s: float,
+    boot_id: str,
+) -> JobRecord:
+    """Return the record with an accepted order in it, still in its old phase.
+
+    Parameters
+    ----------
+    record, order, verdict
+        As judged.
+    newest : str or None
+        Id of the job's newest sealed checkpoint here.
+    run_id : str
+        A fresh name, for the run that a grant may begin.
+    now_s : float
+        CLOCK_BOOTTIME of the order's receipt: leases and reservations count from here.
+    boot_id : str
+        This boot.
+    """
+    record = replace(
+        record,
+        highest_epoch=max(record.highest_epoch, order.epoch),
+        applied=remember(record, order),
+        boot_id=boot_id,
+        migration_id=record.migration_id if verdict.event is None else order.migration_id,
+    )
+    match order.action:
+        case Prepare(spec=spec, checkpoint_bytes=size, expires_after_s=expires_after_s):
+            return replace(
+                record,
+                spec=spec,
+                reserved_bytes=size,
+                reserved_until_s=now_s + expires_after_s,
+                fetch=None,
+                message="",
+            )
+        case Fetch():
+            return replace(record, fetch=order.action, message="")
+        case Start():
+            expires_s = None if order.action.lease_ttl_s is None else now_s + order.action.lease_ttl_s
+            grant = PendingStart(
+                epoch=order.epoch,
+                start=order.action,
+                lease=Lease(ttl_s=order.action.lease_ttl_s, expires_s=expires_s, boot_id=boot_id),
+            )
+            return _granted(record, grant, verdict, newest, run_id)
+        case Stop(reason=reason, cancel=cancel):
+            began_s = record.stop_ordered_s if record.phase is JobPhase.STOPPING else now_s
+            return replace(
+                record,
+                stop_reason=reason,
+                stop_cancel=cancel or (record.phase is JobPhase.STOPPING and record.stop_cancel),
+                stop_ordered_s=began_s,
+                pending=None,
+            )
+        case Release():
+            return replace(
+                record,
+                fetch=None,
+                lease=None,
+                reserved_bytes=0,
+                reserved_until_s=None,
+                message="",
+                resume_id=None,
+            )
+        case _:
+            return record
+
+
+def _granted(
+    record: JobRecord, grant: PendingStart, verdict: Accept, newest: str | None, run_id: str
+) -> JobRecord:
+    """Give the job an epoch: to the process that is there, to the one after it, or to a new one."""
+    if verdict.event is JobEvent.REGRANT and record.phase is JobPhase.STOPPING:
+        return replace(record, pending=grant)
+    if verdict.event is JobEvent.REGRANT:
+        return replace(record, epoch=grant.epoch, lease=grant.lease)
+    # A job that was here before goes on from what it has; only one that was let go of starts afresh.
+    fresh = record.phase in (JobPhase.RELEASED, JobPhase.RESERVED)
+    return begin(record, grant, newest=None if fresh else newest, run_id=run_id)
+
+
+def begin(record: JobRecord, grant: PendingStart, *, newest: str | None, run_id: str) -> JobRecord:
+    """Return the record with the intent to start a process under a new grant.
+
+    Parameters
+    ----------
+    record : JobRecord
+        In a phase from which START is allowed.
+    grant : PendingStart
+        What was granted.
+    newest : str or None
+        Checkpoint to resume from where the grant names none; None: fresh.
+    run_id : str
+        Name of the new run.
+    """
+    return replace(
+        record,
+        spec=grant.start.spec,
+        epoch=grant.epoch,
+        lease=grant.lease,
+        run_id=run_id,
+        resume_id=grant.start.checkpoint_id or newest,
+        restarts=0,
+        pending=None,
+        stop_reason="",
+        stop_cancel=False,
+        stop_ordered_s=None,
+        reserved_bytes=0,
+        reserved_until_s=None,
+        fetch=None,
+        start_step=None,
+        load_s=None,
+        message="",
+    )

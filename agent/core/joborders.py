@@ -1,0 +1,193 @@
+"""What to answer to an order: accept it, say that it is done, or refuse it with a reason. Pure.
+
+Orders are idempotent by (migration, kind, epoch), and one that acts under an epoch lower than the highest
+seen is refused as stale (DESIGN 7, invariants 2 and 6).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from agent.core.jobtable import LIVE, SLOT_HOLDING, TABLE, JobEvent
+from agent.model.jobs import JobPhase as P
+from agent.model.orders import Fetch, Offer, Order, Prepare, Release, Start, Stop
+from agent.model.records import JobRecord, OrderKey
+
+KEYS_KEPT = 32
+"""Applied orders that a record remembers; a job has at most six per migration."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What the site can give now: free slots, and the checkpoints of the job that are here, verified."""
+
+    slots_free: int
+    free_bytes: int
+    checkpoint_ids: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accept:
+    """Record the order and do it. `event` None: it changes no phase."""
+
+    event: JobEvent | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnderWay:
+    """It was accepted before and will take effect."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """It has already taken effect."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refuse:
+    """Nothing changes. `reason` is a sentence for people."""
+
+    reason: str
+
+
+Verdict = Accept | UnderWay | Done | Refuse
+
+
+def order_key(order: Order) -> OrderKey:
+    """Return what makes this order the same as another."""
+    return OrderKey(
+        migration_id=order.migration_id, kind=type(order.action).__name__.lower(), epoch=order.epoch
+    )
+
+
+def remember(record: JobRecord, order: Order) -> tuple[OrderKey, ...]:
+    """Return the record's applied orders with this one, the oldest dropped."""
+    key = order_key(order)
+    return (*(known for known in record.applied if known != key), key)[-KEYS_KEPT:]
+
+
+def judge_order(record: JobRecord, order: Order, room: Room) -> Verdict:
+    """Judge one order; nothing is changed here.
+
+    Parameters
+    ----------
+    record : JobRecord
+        What is known of the job; for an unknown one, a fresh record (RELEASED, epochs 0).
+    order : Order
+        As received.
+    room : Room
+        What the site can give.
+
+    Returns
+    -------
+    Accept, UnderWay, Done or Refuse
+    """
+    if order.epoch < record.highest_epoch:
+        return Refuse(reason=f"stale epoch {order.epoch}; the highest seen is {record.highest_epoch}")
+    if isinstance(order.action, (Prepare, Fetch)) and _was_released(record, order):
+        return Refuse(reason=f"migration {order.migration_id} was released here")
+    judge = _JUDGES[type(order.action)]
+    return judge(record, order, room)
+
+
+def _prepare(record: JobRecord, order: Order, room: Room) -> Verdict:
+    assert isinstance(order.action, Prepare)
+    if record.phase in (P.FETCHING, P.HELD) and order.migration_id == record.migration_id:
+        return Done()
+    if order_key(order) in record.applied and record.phase not in (P.RELEASED, P.RESERVED):
+        return Done()
+    if (record.phase, JobEvent.PREPARE) not in TABLE:
+        return Refuse(reason=f"the job is {record.phase.name} here")
+    if record.phase not in SLOT_HOLDING and room.slots_free < 1:
+        return Refuse(reason="no free slot")
+    if order.action.checkpoint_bytes > room.free_bytes:
+        return Refuse(
+            reason=f"no space: {order.action.checkpoint_bytes} bytes asked, {room.free_bytes} are free"
+        )
+    return Accept(event=JobEvent.PREPARE)
+
+
+def _was_released(record: JobRecord, order: Order) -> bool:
+    """Tell whether this order comes late: its migration has already let go of the job here."""
+    mine = order.migration_id
+    return bool(mine) and any(key.kind == "release" and key.migration_id == mine for key in record.applied)
+
+
+def _fetch(record: JobRecord, order: Order, room: Room) -> Verdict:
+    assert isinstance(order.action, Fetch)
+    wanted = order.action.checkpoint_id
+    if record.phase is P.FETCHING and record.fetch is not None:
+        if record.fetch.checkpoint_id == wanted:
+            return UnderWay()
+        return Refuse(reason=f"checkpoint {record.fetch.checkpoint_id} is being fetched")
+    if record.phase is P.HELD and wanted in room.checkpoint_ids:
+        return Done()
+    if order_key(order) in record.applied and record.phase is not P.RESERVED:
+        return Done()
+    if (record.phase, JobEvent.FETCH) not in TABLE:
+        return Refuse(reason=f"the job is {record.phase.name} here; a fetch needs a reservation")
+    return Accept(event=JobEvent.FETCH)
+
+
+def _start(record: JobRecord, order: Order, room: Room) -> Verdict:
+    assert isinstance(order.action, Start)
+    granted = record.pending.epoch if record.pending is not None else record.epoch
+    if order.epoch == granted:  # every grant has an epoch of its own: this one was given before
+        starting = record.phase is P.STARTING or record.pending is not None
+        return UnderWay() if starting else Done()
+    if record.phase in LIVE:
+        return Accept(event=JobEvent.REGRANT)
+    if (record.phase, JobEvent.START) not in TABLE:
+        return Refuse(reason=f"the job is {record.phase.name} here")
+    wanted = order.action.checkpoint_id
+    if wanted is not None and wanted not in room.checkpoint_ids:
+        return Refuse(reason=f"checkpoint {wanted} is not here")
+    # The source of an aborted migration gets its job back even where its slot was given away meanwhile.
+    needs_slot = record.phase not in SLOT_HOLDING and record.phase is not P.SEALED
+    if needs_slot and room.slots_free < 1:
+        return Refuse(reason="no free slot")
+    return Accept(event=JobEvent.START)
+
+
+def _stop(record: JobRecord, order: Order, room: Room) -> Verdict:
+    assert isinstance(order.action, Stop)
+    if record.phase is P.STOPPING:
+        more = order.action.cancel and not record.stop_cancel
+        # A grant that waits for the end of this stop is taken back by a stop under its epoch.
+        more = more or (record.pending is not None and order.epoch >= record.pending.epoch)
+        return Accept(event=JobEvent.STOP) if more else UnderWay()
+    if order_key(order) in record.applied:
+        return Done()
+    if record.phase in LIVE:
+        return Accept(event=JobEvent.STOP)
+    if record.phase in (P.SEALED, P.COMPLETED, P.FAILED) or order.action.cancel:
+        return Done()
+    return Refuse(reason=f"the job is {record.phase.name} here; nothing runs")
+
+
+def _offer(record: JobRecord, order: Order, room: Room) -> Verdict:
+    assert isinstance(order.action, Offer)
+    if order.action.checkpoint_id not in room.checkpoint_ids:
+        return Refuse(reason=f"checkpoint {order.action.checkpoint_id} is not here")
+    return Accept(event=None)
+
+
+def _release(record: JobRecord, order: Order, room: Room) -> Verdict:
+    assert isinstance(order.action, Release)
+    if record.phase is P.RELEASED or order_key(order) in record.applied:
+        return Done()
+    coming = record.phase in (P.RESERVED, P.FETCHING, P.HELD)
+    if coming and record.migration_id != order.migration_id and order.migration_id:
+        return Done()  # late: what it should have let go of has given way to the next migration
+    if (record.phase, JobEvent.RELEASE) not in TABLE:
+        return Refuse(reason=f"the job is {record.phase.name} here; it must stop first")
+    return Accept(event=JobEvent.RELEASE)
+
+
+_JUDGES: dict[type, Callable[[JobRecord, Order, Room], Verdict]] = {
+    Prepare: _prepare,
+    Fetch: _fetch,
+    Start: _start,
+    Stop: _stop,
+    Offer: _offer,
+    Release: _release,
+}

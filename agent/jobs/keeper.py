@@ -1,0 +1,390 @@
+"""Keeps all jobs of a site: answers orders, minds processes, tells what changed.
+
+An order is judged by `agent.core.joborders`, recorded, and only then answered and done. Jobs outlive this
+process: cancelling `run` leaves them alone, and the next keeper adopts them.
+"""
+
+import asyncio
+import logging
+import shutil
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from pathlib import Path
+
+from agent.core import joborders
+from agent.core.jobgrants import apply_order
+from agent.core.joborders import Accept, Refuse, Room
+from agent.core.jobtable import LIVE, SLOT_HOLDING, JobEvent
+from agent.jobs.answers import answer, fault_of
+from agent.jobs.book import JobBook, ReportSink
+from agent.jobs.launch import Launcher
+from agent.jobs.leases import LeaseClock, is_held
+from agent.jobs.minder import SOON_S, Minder, Tools, new_run_id, seen_live
+from agent.jobs.ports import Carrier, Checkpoints, RecordStore
+from agent.jobs.runner import Run
+from agent.jobs.sealing import Sealer
+from agent.model.jobs import JobPhase
+from agent.model.orders import JobReport, Offer, Order, OrderAck, OrderResult, Release, Start, Stop
+from agent.model.records import JobRecord
+from sterna.clock import Clock
+from sterna.errors import PermanentError, SternaError, TransientError
+
+log = logging.getLogger(__name__)
+
+ACKNOWLEDGE_S = 3.0
+"""How long a shim may take to suspend its child."""
+
+
+class Keeper:
+    """All jobs of a site.
+
+    Parameters
+    ----------
+    root : Path
+        Run directories; same file system as the checkpoint store where possible, so that reflinks work.
+    records : RecordStore
+        Durable records.
+    checkpoints : Checkpoints
+        Sealed checkpoints.
+    carrier : Carrier
+        Fetches and offers.
+    clock : Clock
+        The machine's clocks; leases run on its CLOCK_BOOTTIME.
+    boot_id : str
+        This boot; see `agent.shim.files.boot_id`.
+    launcher : Launcher
+        Starts shims.
+    on_report : callable
+        Gets every changed `JobReport`; must not block.
+    slots : int
+        Jobs that may be here at once.
+    checkpoint_interval_s : float
+        Shortest time between two seals of a running job.
+    keep_checkpoints : int
+        Sealed checkpoints kept of a running job, at least 2.
+    tick_s : float
+        Period at which a running job is looked at.
+    fetch_patience_s : float
+        Seconds without a new byte after which a fetch is given up.
+    report_interval_s : float
+        Shortest time between reports that differ in progress alone.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: Path,
+        records: RecordStore,
+        checkpoints: Checkpoints,
+        carrier: Carrier,
+        clock: Clock,
+        boot_id: str,
+        launcher: Launcher,
+        on_report: ReportSink,
+        slots: int,
+        checkpoint_interval_s: float = 600.0,
+        keep_checkpoints: int = 2,
+        tick_s: float = 0.25,
+        fetch_patience_s: float = 300.0,
+        report_interval_s: float = 1.0,
+    ) -> None:
+        self._root = root
+        self._clock = clock
+        self._boot_id = boot_id
+        self._checkpoints = checkpoints
+        self._carrier = carrier
+        self._slots = slots
+        self._book = JobBook(
+            store=records, clock=clock, on_report=on_report, report_interval_s=report_interval_s
+        )
+        self._tools = Tools(
+            root=root,
+            book=self._book,
+            clock=clock,
+            boot_id=boot_id,
+            launcher=launcher,
+            checkpoints=checkpoints,
+            sealer=Sealer(
+                checkpoints=checkpoints, clock=clock, interval_s=checkpoint_interval_s, keep=keep_checkpoints
+            ),
+            carrier=carrier,
+            tick_s=tick_s,
+            fetch_patience_s=fetch_patience_s,
+        )
+        self._minders: dict[str, Minder] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._orders = asyncio.Lock()
+        self._leases = LeaseClock()
+
+    async def open(self) -> None:
+        """Read the records and list the checkpoints; to be awaited before anything else."""
+        self._root.mkdir(parents=True, exist_ok=True)
+        await self._book.load()
+        for record in self._book.records():
+            if record.phase in LIVE:
+                self._book.see(
+                    record.job_id, seen_live(await asyncio.to_thread(self._tools.run(record).look))
+                )
+            listed = await self._checkpoints.checkpoints(record.job_id)
+            self._book.list_checkpoints(record.job_id, listed)
+            if record.phase is JobPhase.RELEASED:  # the agent may have died between record and removal
+                await asyncio.to_thread(self._remove_runs, record.job_id)
+
+    async def run(self, beat: Callable[[], None] = lambda: None, beat_s: float = 1.0) -> None:
+        """Mind the jobs until cancelled; they go on after that.
+
+        Parameters
+        ----------
+        beat : callable
+            Called at least every `beat_s` seconds while the loop lives.
+        """
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            try:
+                for record in self._book.records():
+                    if record.phase is not JobPhase.RELEASED:
+                        self._minder(record.job_id)
+                while True:
+                    beat()
+                    await asyncio.sleep(beat_s)
+            finally:
+                self._group = None
+                self._minders.clear()
+
+    async def handle(self, order: Order) -> OrderAck:
+        """Judge an order, record it, have it done.
+
+        Returns
+        -------
+        OrderAck
+            Durable: what it promises survives a power cut. Refused when the store does not take it now.
+        """
+        fault = fault_of(order)
+        if fault:
+            return answer(order, OrderResult.REFUSED, fault)
+        try:
+            async with self._orders, self._book.locked(order.job_id):
+                record = self._book.get(order.job_id)
+                verdict = joborders.judge_order(record, order, await self._room(record))
+                if isinstance(verdict, Refuse):
+                    log.warning("order refused", extra={"job_id": order.job_id, "reason": verdict.reason})
+                    return answer(order, OrderResult.REFUSED, verdict.reason)
+                if not isinstance(verdict, Accept):
+                    done = isinstance(verdict, joborders.Done)
+                    return answer(order, OrderResult.DONE if done else OrderResult.ACCEPTED)
+                listed = self._book.checkpoints(order.job_id)
+                record = apply_order(
+                    record,
+                    order,
+                    verdict,
+                    newest=listed[0].checkpoint_id if listed else None,
+                    run_id=new_run_id(),
+                    now_s=self._clock.boottime_s(),
+                    boot_id=self._boot_id,
+                )
+                record = await self._book.put(record, verdict.event)
+        except TransientError as error:
+            return answer(order, OrderResult.REFUSED, f"cannot be recorded now: {error}")
+        log.info(
+            "order accepted",
+            extra={"job_id": order.job_id, "kind": type(order.action).__name__, "epoch": order.epoch},
+        )
+        await self._act(order, record)
+        return answer(order, OrderResult.ACCEPTED)
+
+    async def pause(self, job_id: str) -> bool:
+        """Suspend a running job (SIGSTOP of its group).
+
+        Returns
+        -------
+        bool
+            False when it does not run, so that there is nothing to suspend.
+
+        Raises
+        ------
+        TransientError
+            The shim did not do it in time; the job counts as running.
+        """
+        return await self._set_paused(job_id, paused=True)
+
+    async def resume(self, job_id: str) -> bool:
+        """Let a suspended job go on; False when it is not suspended. Raises as `pause`."""
+        return await self._set_paused(job_id, paused=False)
+
+    async def extend_lease(
+        self, job_id: str, epoch: int, ttl_s: float | None, counted_from_boot_s: float
+    ) -> bool:
+        """Extend the lease of a live job, durably, then tell its shim.
+
+        Parameters
+        ----------
+        job_id, epoch
+            Which grant.
+        ttl_s : float or None
+            Seconds from `counted_from_boot_s`; None: without end from now on.
+        counted_from_boot_s : float
+            CLOCK_BOOTTIME at which the renewal was sent.
+
+        Returns
+        -------
+        bool
+            False, and nothing changed, when the grant is not the current one, has ended, or would be shorter.
+        """
+        now_s = self._clock.boottime_s()
+        async with self._book.locked(job_id):
+            record = self._book.get(job_id)
+            lease = record.lease
+            if record.phase not in LIVE or record.epoch != epoch or lease is None:
+                return False
+            if not is_held(lease, now_s, self._boot_id):
+                return False
+            expires_s = None if ttl_s is None else counted_from_boot_s + ttl_s
+            if expires_s is not None and (lease.expires_s is None or expires_s <= lease.expires_s):
+                return False
+            record = await self._book.put(
+                replace(record, lease=replace(lease, ttl_s=ttl_s, expires_s=expires_s))
+            )
+        await self._instruct(record)
+        return True
+
+    def leases_due(self) -> list[tuple[str, int]]:
+        """Return (job_id, epoch) of the leases to renew now; each is named again only after a while."""
+        return self._leases.due(self._book.records(), self._clock.boottime_s(), self._boot_id)
+
+    def reports(self) -> tuple[JobReport, ...]:
+        """Return every job that is not released, as Hello wants them."""
+        return tuple(
+            self._book.describe(record.job_id)
+            for record in self._book.records()
+            if record.phase is not JobPhase.RELEASED
+        )
+
+    def running_power(self) -> dict[str, float]:
+        """Return the declared watts of every job that draws them now; suspended ones do not."""
+        return {
+            record.job_id: record.spec.power_w
+            for record in self._book.records()
+            if record.phase in (JobPhase.STARTING, JobPhase.RUNNING, JobPhase.STOPPING) and record.spec
+        }
+
+    def paused(self) -> tuple[str, ...]:
+        """Return the jobs that the power ladder has suspended."""
+        return tuple(item.job_id for item in self._book.records() if item.phase is JobPhase.PAUSED)
+
+    def epoch_of(self, job_id: str) -> int:
+        """Return the epoch under which a job runs or last ran here; 0 when it never did."""
+        return self._book.get(job_id).epoch
+
+    @property
+    def slots_held(self) -> int:
+        """Slots that jobs and reservations take."""
+        return sum(record.phase in SLOT_HOLDING for record in self._book.records())
+
+    @property
+    def slots(self) -> int:
+        """Slots that the site has."""
+        return self._slots
+
+    async def _room(self, record: JobRecord) -> Room:
+        listed = await self._checkpoints.checkpoints(record.job_id)
+        self._book.list_checkpoints(record.job_id, listed)
+        promised = sum(
+            other.reserved_bytes
+            for other in self._book.records()
+            if other.phase in (JobPhase.RESERVED, JobPhase.FETCHING) and other.job_id != record.job_id
+        )
+        return Room(
+            slots_free=self._slots - self.slots_held,
+            free_bytes=self._checkpoints.free_bytes() - promised,
+            checkpoint_ids=frozenset(item.checkpoint_id for item in listed),
+        )
+
+    async def _act(self, order: Order, record: JobRecord) -> None:
+        """Do at once what must not wait for the job's next round, and have that begin."""
+        if isinstance(order.action, Offer):
+            self._spawn(self._offer(order.job_id, order.action))
+            return
+        if isinstance(order.action, Release):
+            await self._let_go(order.job_id, order.action.keep_checkpoints)
+        elif isinstance(order.action, (Stop, Start)) and record.phase in LIVE:
+            await self._instruct(record)
+        minder = self._minder(order.job_id)
+        if minder is not None:
+            minder.wake()
+
+    async def _instruct(self, record: JobRecord) -> None:
+        """Tell a live shim at once; where there is none yet, the job's own round will."""
+        run = self._tools.run(record)
+        if record.run_id and record.lease is not None and await asyncio.to_thread(run.is_alive):
+            paused = record.phase is JobPhase.PAUSED
+            await asyncio.to_thread(run.write_control, epoch=record.epoch, lease=record.lease, paused=paused)
+            if record.phase is JobPhase.STOPPING and record.spec is not None:
+                await asyncio.to_thread(run.request_stop, record.stop_reason, record.spec.stop_grace_s)
+
+    async def _let_go(self, job_id: str, keep: int) -> None:
+        """Drop what a released job leaves; what fails here is dropped at the next start."""
+        minder = self._minders.get(job_id)
+        if minder is not None:
+            await minder.drop_fetch()
+        try:
+            await self._checkpoints.drop_staging(job_id)
+            await self._checkpoints.keep_newest(job_id, keep)
+            self._book.list_checkpoints(job_id, await self._checkpoints.checkpoints(job_id))
+        except SternaError as error:
+            log.warning("released job not cleared", extra={"job_id": job_id, "error": str(error)})
+        await asyncio.to_thread(self._remove_runs, job_id)
+
+    def _remove_runs(self, job_id: str) -> None:
+        shutil.rmtree(self._root / job_id, ignore_errors=True)
+
+    async def _offer(self, job_id: str, offer: Offer) -> None:
+        """Serve a receiver that cannot dial us; it is the receiver's fetch that is retried."""
+        try:
+            await self._carrier.offer(job_id, offer)
+        except SternaError as error:
+            log.warning(
+                "offer failed",
+                extra={"job_id": job_id, "receiver": offer.receiver_site, "error": str(error)},
+            )
+
+    async def _set_paused(self, job_id: str, *, paused: bool) -> bool:
+        phases = (JobPhase.RUNNING, JobPhase.PAUSED)
+        before, after = phases if paused else phases[::-1]
+        there, back = (JobEvent.PAUSE, JobEvent.RESUME) if paused else (JobEvent.RESUME, JobEvent.PAUSE)
+        record = await self._book.change(job_id, there, only_in={before})
+        if record is None:
+            return False
+        await self._instruct(record)
+        if await self._acknowledged(self._tools.run(record), paused):
+            log.info("job paused" if paused else "job resumed", extra={"job_id": job_id})
+            return True
+        record = await self._book.change(job_id, back, only_in={after})
+        if record is not None:
+            await self._instruct(record)
+        raise TransientError(f"job {job_id}: its shim did not {'pause' if paused else 'resume'} it in time")
+
+    async def _acknowledged(self, run: Run, paused: bool) -> bool:
+        """Wait for the shim's word that its child is suspended, or goes on."""
+        deadline_s = self._clock.boottime_s() + ACKNOWLEDGE_S
+        while self._clock.boottime_s() < deadline_s:
+            identity = await asyncio.to_thread(run.identity)
+            if identity is not None and identity.paused is paused:
+                return True
+            await asyncio.sleep(SOON_S)
+        return False
+
+    def _minder(self, job_id: str) -> Minder | None:
+        """Return the job's minder, started when it is not; None while `run` does not run."""
+        if self._group is None:
+            return None
+        minder = self._minders.get(job_id)
+        if minder is None:
+            minder = self._minders[job_id] = Minder(job_id, self._tools, self._spawn)
+            self._spawn(minder.mind())
+        return minder
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> "asyncio.Task[None]":
+        if self._group is None:
+            work.close()
+            raise PermanentError("the keeper does not run")
+        return self._group.create_task(work)

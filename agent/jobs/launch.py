@@ -1,0 +1,156 @@
+"""How a run comes to be: the run directory, the contract's environment, and the shim.
+
+The lock of the run directory is taken here and handed to the shim as an open file, so that from the first
+moment on the run is either provably alive or provably dead.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import agent.shim
+from agent.jobs.runner import Run
+from agent.model.jobs import JobSpec
+from agent.model.records import JobRecord
+from agent.shim import files
+from sterna.errors import PermanentError, TransientError
+
+SHIM_TIMEOUT_S = 20.0
+INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_HOME", "VIRTUAL_ENV")
+"""What a job gets of the agent's own environment; secrets and systemd's sockets stay out."""
+
+
+class Launcher:
+    """Starts shims.
+
+    Parameters
+    ----------
+    site_id : str
+        Given to the job as STERNA_SITE.
+    environ : mapping
+        Where inherited variables are looked up.
+    python : str
+        Interpreter that runs the shim.
+    """
+
+    def __init__(
+        self, *, site_id: str, environ: Mapping[str, str] = os.environ, python: str = sys.executable
+    ) -> None:
+        self._site_id = site_id
+        self._environ = environ
+        self._python = python
+        self._shim = str(Path(agent.shim.__file__).parent)
+
+    async def launch(self, run: Run, record: JobRecord, resume_from: Path | None) -> bool:
+        """Start the shim of a run, which starts the job.
+
+        Parameters
+        ----------
+        run : Run
+            Its directory is made here.
+        record : JobRecord
+            With spec, epoch and lease.
+        resume_from : Path or None
+            Private copy of the checkpoint to resume from.
+
+        Returns
+        -------
+        bool
+            False when a shim already owns the directory: nothing was started.
+
+        Raises
+        ------
+        TransientError
+            The machine cannot start a process now.
+        """
+        lock_fd = await asyncio.to_thread(self._prepare, run, record, resume_from)
+        if lock_fd is None:
+            return False
+        try:
+            async with asyncio.timeout(SHIM_TIMEOUT_S):
+                process = await asyncio.create_subprocess_exec(
+                    self._python,
+                    *("-I", "-S", self._shim, str(run.directory), str(lock_fd)),
+                    pass_fds=(lock_fd,),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+                await process.wait()  # it forks and leaves at once
+        except (OSError, TimeoutError) as error:
+            raise TransientError(f"job {record.job_id}: the shim could not be started: {error}") from error
+        finally:
+            os.close(lock_fd)
+        return True
+
+    def _prepare(self, run: Run, record: JobRecord, resume_from: Path | None) -> int | None:
+        """Make the run directory durable and take its lock."""
+        spec, lease = record.spec, record.lease
+        if spec is None or lease is None:
+            raise PermanentError(f"job {record.job_id}: nothing to run, or no grant")
+        try:
+            run.checkpoint_dir.mkdir(parents=True, exist_ok=True)
+            fd = run.try_lock()
+            if fd is None:
+                return None
+            files.write_record(
+                str(run.directory), files.RUN, self._run_record(run, record, spec, resume_from)
+            )
+            run.write_control(epoch=record.epoch, lease=lease, paused=False)
+        except OSError as error:
+            raise TransientError(f"job {record.job_id}: run directory: {error}") from error
+        return fd
+
+    def _run_record(
+        self, run: Run, record: JobRecord, spec: JobSpec, resume_from: Path | None
+    ) -> files.Record:
+        """Return what the shim is to run."""
+        template = spec.resume_argv if resume_from is not None and spec.resume_argv else spec.argv
+        leased = record.lease is not None and record.lease.ttl_s is not None
+        return {
+            "run_id": run.run_id,
+            "job_id": record.job_id,
+            "argv": fill(
+                template,
+                job_id=record.job_id,
+                checkpoint_dir=str(run.checkpoint_dir),
+                resume_from=str(resume_from or ""),
+            ),
+            "env": self._environment(run, record, spec, resume_from),
+            "working_dir": spec.working_dir or str(run.directory),
+            "stop_signal": spec.stop_signal or "TERM",
+            "stop_grace_s": spec.stop_grace_s,
+            # Another site may start a leased job once its lease is over, so its child must not outlive the
+            # shim that enforces the lease, whatever it traps. Without a lease a chance to save is worth more.
+            "parent_death_signal": "KILL" if leased else "TERM",
+        }
+
+    def _environment(
+        self, run: Run, record: JobRecord, spec: JobSpec, resume_from: Path | None
+    ) -> dict[str, str]:
+        inherited = {name: self._environ[name] for name in INHERITED if name in self._environ}
+        return {
+            **inherited,
+            **spec.env,
+            "STERNA_JOB_ID": record.job_id,
+            "STERNA_SITE": self._site_id,
+            "STERNA_EPOCH": str(record.epoch),
+            "STERNA_CHECKPOINT_DIR": str(run.checkpoint_dir),
+            "STERNA_RESUME_FROM": str(resume_from or ""),
+            "STERNA_STOP_FILE": str(run.directory / files.STOP),
+            "STERNA_STOP_SIGNAL": spec.stop_signal or "TERM",
+            "STERNA_RESULT_FILE": str(run.directory / files.RESULT),
+            "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(int(spec.stop_grace_s)),
+            files.RUN_ID_VARIABLE: run.run_id,
+        }
+
+
+def fill(template: Sequence[str], **values: str) -> list[str]:
+    """Replace ``{name}`` of the known names in each word; other braces are the program's own."""
+    words = []
+    for word in template:
+        for name, value in values.items():
+            word = word.replace(f"{{{name}}}", value)  # noqa: PLW2901
+        words.append(word)
+    return words

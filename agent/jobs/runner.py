@@ -1,0 +1,286 @@
+"""One run of a job, seen from the agent: a handle on its run directory.
+
+Finds the shim by identity (lock, then pid with start time and boot id), never by guess; reads what shim and
+trainer wrote; writes what they are to do. Holds no state of its own: two handles on one directory agree.
+Every method is a short, blocking file operation; callers with a loop to keep use a thread.
+"""
+
+import fcntl
+import os
+import shutil
+import signal
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.core.outcome import EndCause, Exit, Result
+from agent.model.records import Lease
+from agent.shim import files
+from agent.shim.owner import stop_request
+
+SETTLE_S = 0.02
+"""Pause between two looks at something that takes milliseconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who the shim and its child are, as the shim recorded it."""
+
+    pid: int
+    start_ticks: int
+    child_pid: int
+    child_start_ticks: int
+    child_started_s: float
+    boot_id: str
+    epoch: int
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """A checkpoint that the trainer says is complete."""
+
+    path: Path
+    step: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What the trainer reported last; None is what it did not say."""
+
+    step: int | None = None
+    start_step: int | None = None
+    first_step_s: float | None = None
+    """CLOCK_BOOTTIME of its first new step."""
+    saved: Saved | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """One look at a run."""
+
+    alive: bool
+    """The shim lives: it holds the lock."""
+    identity: Identity | None
+    progress: Progress
+    result: Result | None
+    exit: Exit | None
+
+
+class Run:
+    """A run directory.
+
+    Parameters
+    ----------
+    directory : Path
+        ``…/JOB/runs/RUN_ID``.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.run_id = directory.name
+        self.checkpoint_dir = directory / "checkpoints"
+        self.resume_dir = directory / "resume"
+
+    def look(self) -> Snapshot:
+        """Read everything at once. `alive` is read first: a dead shim's records are then complete."""
+        alive = self.is_alive()
+        return Snapshot(
+            alive=alive,
+            identity=self.identity(),
+            progress=self._progress(),
+            result=self._result(),
+            exit=self._exit(),
+        )
+
+    def is_alive(self) -> bool:
+        """Tell whether a shim owns the directory."""
+        try:
+            fd = os.open(self.directory / files.LOCK, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
+    def try_lock(self) -> int | None:
+        """Take the lock of the directory, to be handed to a shim; None while another holds it."""
+        fd = os.open(self.directory / files.LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return None
+        return fd
+
+    def identity(self) -> Identity | None:
+        """Return who runs here or ran here; None before the child was started."""
+        record = files.read_record(str(self.directory), files.SHIM)
+        if record is None or record.get("run_id") != self.run_id:
+            return None
+        return Identity(
+            pid=_int(record, "pid"),
+            start_ticks=_int(record, "start_ticks"),
+            child_pid=_int(record, "child_pid"),
+            child_start_ticks=_int(record, "child_start_ticks"),
+            child_started_s=_float(record, "child_started_s") or 0.0,
+            boot_id=str(record.get("boot_id")),
+            epoch=_int(record, "epoch"),
+            paused=bool(record.get("paused")),
+        )
+
+    def write_control(self, *, epoch: int, lease: Lease, paused: bool, revoked: bool = False) -> None:
+        """Tell the shim under which grant it runs; no more than a comparison when nothing has changed."""
+        control: files.Record = {
+            "epoch": epoch,
+            "boot_id": lease.boot_id,
+            "expires_s": lease.expires_s,
+            "paused": paused,
+            "revoked": revoked,
+        }
+        if files.read_record(str(self.directory), files.CONTROL) != control:
+            # Not fsynced: after a power cut the boot has changed, and nothing runs under it anyway.
+            files.write_record(str(self.directory), files.CONTROL, control, durable=False)
+            self.nudge()
+
+    def request_stop(self, reason: str, grace_s: float) -> None:
+        """Ask for the end, by stop file; the shim adds the signal and, after the grace, SIGKILL."""
+        if not (self.directory / files.STOP).exists():
+            files.write_record(str(self.directory), files.STOP, stop_request(reason, grace_s))
+        self.nudge()
+
+    def stop_requested_s(self) -> float | None:
+        """Return the calendar seconds of the request to stop, whoever made it; None when there is none."""
+        try:
+            return (self.directory / files.STOP).stat().st_mtime
+        except FileNotFoundError:
+            return None
+
+    def nudge(self, signum: int = signal.SIGHUP) -> bool:
+        """Signal the shim, found by identity; False when it is not there."""
+        who = self.identity()
+        if who is None or who.boot_id != files.boot_id():
+            return False
+        return files.signal_process(who.pid, who.start_ticks, signum)
+
+    def kill_leftovers(self, grace_s: float) -> int:
+        """End what a killed shim left behind; blocks for at most the grace and a little.
+
+        The kernel has already sent the parent-death signal; what has not ended after `grace_s` is killed.
+
+        Returns
+        -------
+        int
+            Processes that had to be killed.
+        """
+        deadline_s = files.boottime_s() + grace_s
+        while (left := files.processes_of_run(self.run_id)) and files.boottime_s() < deadline_s:
+            time.sleep(SETTLE_S)
+        killed = len(left)
+        while left:
+            for pid, start_ticks in left:
+                files.signal_process(pid, start_ticks, signal.SIGKILL)
+            time.sleep(SETTLE_S)
+            left = files.processes_of_run(self.run_id)
+        return killed
+
+    def remove_bulk(self) -> None:
+        """Drop the trainer's own checkpoints and its resume copy; records and log stay."""
+        for folder in (self.checkpoint_dir, self.resume_dir):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def remove(self) -> None:
+        """Drop the directory of a run that has ended."""
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _progress(self) -> Progress:
+        record = files.read_record(str(self.directory), files.PROGRESS) or {}
+        return Progress(
+            step=_opt_int(record, "step"),
+            start_step=_opt_int(record, "start_step"),
+            first_step_s=_float(record, "first_step_s"),
+            saved=_saved(record.get("checkpoint")),
+        )
+
+    def _result(self) -> Result | None:
+        record = files.read_record(str(self.directory), files.RESULT)
+        step = _opt_int(record or {}, "step")
+        if record is None or step is None or record.get("outcome") not in ("completed", "stopped"):
+            return None
+        return Result(completed=record["outcome"] == "completed", step=step)
+
+    def _exit(self) -> Exit | None:
+        record = files.read_record(str(self.directory), files.EXIT)
+        if record is None or record.get("run_id") != self.run_id:
+            return None
+        return Exit(
+            cause=EndCause(str(record.get("cause"))),
+            code=_opt_int(record, "code"),
+            signal=_opt_int(record, "signal"),
+            killed=bool(record.get("killed")),
+            error=str(record.get("error", "")),
+        )
+
+
+def end_runs(jobs_root: Path, timeout_s: float) -> int:
+    """Stop every run below a site's jobs folder, with grace, for whoever takes the whole site down.
+
+    Parameters
+    ----------
+    jobs_root : Path
+        The keeper's root.
+    timeout_s : float
+        Seconds after which what still runs is killed.
+
+    Returns
+    -------
+    int
+        Runs that were alive.
+    """
+    runs = [run for run in map(Run, jobs_root.glob("*/runs/*")) if run.is_alive()]
+    for run in runs:
+        run.nudge(signal.SIGTERM)
+    deadline_s = files.boottime_s() + timeout_s
+    while any(run.is_alive() for run in runs) and files.boottime_s() < deadline_s:
+        time.sleep(SETTLE_S)
+    for run in runs:
+        if run.is_alive():
+            run.nudge(signal.SIGKILL)
+        run.kill_leftovers(0.0)
+    return len(runs)
+
+
+def folder_bytes(folder: Path) -> int:
+    """Return the bytes of all files below a folder; 0 when it is not there."""
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):
+            total += path.stat().st_size
+    return total
+
+
+def _saved(value: object) -> Saved | None:
+    if not isinstance(value, Mapping):
+        return None
+    step, path = value.get("step"), value.get("path")
+    return Saved(path=Path(path), step=step) if isinstance(step, int) and isinstance(path, str) else None
+
+
+def _opt_int(record: Mapping[str, object], key: str) -> int | None:
+    value = record.get(key)
+    return value if isinstance(value, int) else None
+
+
+def _int(record: Mapping[str, object], key: str) -> int:
+    return _opt_int(record, key) or 0
+
+
+def _float(record: Mapping[str, object], key: str) -> float | None:
+    value = record.get(key)
+    return float(value) if isinstance(value, (int, float)) else None
