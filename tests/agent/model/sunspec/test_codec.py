@@ -57,8 +57,12 @@ def test_table_is_the_official_one(model: Model) -> None:
 
 def test_families_share_a_table() -> None:
     assert [MODELS[n].name for n in (101, 103, 203, 204, 213)] == [
-        "inverter_three_phase", "inverter_three_phase", "ac_meter_abcn", "ac_meter_abcn", "ac_meter_abcn_float"
-    ]  # fmt: skip
+        "inverter_three_phase",
+        "inverter_three_phase",
+        "ac_meter_abcn",
+        "ac_meter_abcn",
+        "ac_meter_abcn_float",
+    ]
 
 
 @st.composite
