@@ -188,8 +188,8 @@ class RegisterDevice:
     `spans` maps first address to number of registers. `read(address, count)` gives the values as they are
     when asked. `write(address, values)` takes them or raises `RegisterRefusedError`; None: read-only.
 
-    A handler should answer before the client's next request: pymodbus 3.16 gives a late answer the transaction
-    id of the newest request on that connection.
+    A handler should answer before the client's next request: pymodbus 3.16 gives a late answer the
+    transaction id of the newest request on that connection.
     """
 
     unit: int
