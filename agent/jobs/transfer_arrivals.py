@@ -60,8 +60,8 @@ class Arrival:
             return await work()
 
     def end(self) -> None:
-        """Nobody waits any longer: end what is still coming in."""
-        if self._stream is not None:
+        """Nobody waits any longer: end what is still coming in, unless it is only saying goodbye."""
+        if self._stream is not None and not self.done.done():
             self._stream.cancel()
         self.done.cancel()
 

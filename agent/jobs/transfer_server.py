@@ -135,7 +135,11 @@ class CheckpointServicer:
             )
         arrival = self._arrivals.find(claims.checkpoint_id)
         if arrival is None or arrival.job_id != claims.job_id or arrival.done.done():
-            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "no such checkpoint is expected")
+            known = await self._store.get(claims.checkpoint_id)
+            if known is None or known.manifest.job_id != claims.job_id:
+                await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "no such checkpoint is expected")
+            await context.write(pb.OfferResponse(complete=True))  # our answer to an earlier offer was lost
+            return
         try:
             with unwrapped():
                 checkpoint = await arrival.run(
@@ -152,8 +156,6 @@ class CheckpointServicer:
             await context.abort(
                 grpc.StatusCode.ABORTED, "another stream took over, or nobody waits any longer"
             )
-        if not arrival.done.done():
-            arrival.done.set_result(checkpoint)
 
     async def _take_in(self, arrival: Arrival, pacer: Pacer, context: Context) -> Checkpoint:
         order = arrival.order
@@ -174,6 +176,8 @@ class CheckpointServicer:
                 known = await staging.publish(self._store)
             finally:
                 staging.close()
+        if not arrival.done.done():
+            arrival.done.set_result(known)  # first: the holder hangs up once it is told, which ends this call
         await context.write(pb.OfferResponse(complete=True))
         return known
 
