@@ -1,0 +1,126 @@
+"""What waits to go up, coalesced: the newest report per job, the newest forecast and grid status.
+
+It outlives sessions, so that what happened while the link was down is told when it is back. Telemetry is not
+here: it has its own store.
+"""
+
+import asyncio
+from dataclasses import dataclass, replace
+
+from agent.model.forecast import PlantForecast
+from agent.model.orders import JobReport, MoveRequest, OrderAck
+from agent.model.telemetry import GridStatus
+
+# Far more than a site has orders in flight; the oldest answer goes first, and its order comes again.
+_ACKS_MAX = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renewal:
+    """Ask for a running job's lease to be extended."""
+
+    job_id: str
+    epoch: int
+
+
+Item = OrderAck | Renewal | MoveRequest | JobReport | GridStatus | PlantForecast
+
+
+class Outbox:
+    """Items in order of urgency: answers, renewals, move requests, jobs, grid, forecast.
+
+    Parameters
+    ----------
+    refresh_s : float
+        Seconds after which an unchanged grid status or forecast is told again.
+    """
+
+    def __init__(self, *, refresh_s: float = 30.0) -> None:
+        self.wake = asyncio.Event()
+        self._refresh_s = refresh_s
+        self._acks: dict[str, OrderAck] = {}
+        self._renewals: dict[str, Renewal] = {}
+        self._moves: dict[str, MoveRequest] = {}
+        self._jobs: dict[str, JobReport] = {}
+        self._grid: GridStatus | None = None
+        self._forecast: PlantForecast | None = None
+        self._grid_told: tuple[GridStatus, float] | None = None
+        self._forecast_told: tuple[PlantForecast, float] | None = None
+
+    def put(self, item: Item) -> None:
+        """Add an item; it replaces an older one of the same job or kind."""
+        match item:
+            case OrderAck():
+                self._acks[item.order_id] = item
+                if len(self._acks) > _ACKS_MAX:
+                    del self._acks[next(iter(self._acks))]
+            case Renewal():
+                self._renewals[item.job_id] = item
+            case MoveRequest():
+                self._moves[item.job_id] = item
+            case JobReport():
+                self._jobs[item.job_id] = item
+            case GridStatus():
+                self._grid = item
+                if self._grid_told is not None and _same(item, self._grid_told[0]):
+                    return  # nothing new to say: it goes with the next refresh
+            case PlantForecast():
+                self._forecast = item
+        self.wake.set()
+
+    def put_back(self, item: Item) -> None:
+        """Return an item that was taken but not written, unless a newer one has come.
+
+        A renewal is not returned: it is counted from its sending, and the agent asks again by itself.
+        """
+        match item:
+            case OrderAck():
+                self._acks.setdefault(item.order_id, item)
+            case MoveRequest():
+                self._moves.setdefault(item.job_id, item)
+            case JobReport():
+                self._jobs.setdefault(item.job_id, item)
+
+    def begin_session(self) -> None:
+        """Tell grid status and forecast anew: this peer knows nothing of what the last one was told."""
+        self._grid_told = self._forecast_told = None
+
+    def take(self, now_s: float) -> Item | None:
+        """Take the most urgent item.
+
+        Parameters
+        ----------
+        now_s : float
+            CLOCK_BOOTTIME.
+
+        Returns
+        -------
+        item or None
+            None when nothing is to be told now.
+        """
+        for queue in (self._acks, self._renewals, self._moves, self._jobs):
+            if queue:
+                item: Item = queue.pop(next(iter(queue)))
+                return item
+        if self._grid is not None and self._is_due(self._grid, self._grid_told, now_s):
+            self._grid_told = (self._grid, now_s)
+            return self._grid
+        if self._forecast is not None and self._is_due(self._forecast, self._forecast_told, now_s):
+            self._forecast_told = (self._forecast, now_s)
+            return self._forecast
+        return None
+
+    def _is_due(
+        self,
+        item: GridStatus | PlantForecast,
+        told: tuple[GridStatus | PlantForecast, float] | None,
+        now_s: float,
+    ) -> bool:
+        return told is None or now_s - told[1] >= self._refresh_s or not _same(item, told[0])
+
+
+def _same(item: GridStatus | PlantForecast, told: GridStatus | PlantForecast) -> bool:
+    """Whether two say the same; a status that differs in its instant only is no news."""
+    if isinstance(item, GridStatus) and isinstance(told, GridStatus):
+        return replace(item, measured_at=told.measured_at) == told
+    return item == told

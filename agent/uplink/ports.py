@@ -1,0 +1,69 @@
+"""What the uplink wants of the rest of the agent."""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from agent.model.orders import JobReport, Order, OrderAck
+from agent.model.telemetry import FlexibilityOffer, SiteCapabilities, TelemetrySample
+
+
+class UplinkHandler(Protocol):
+    """Takes what the coordinator sends. Slow calls hold up their own kind only, never the session."""
+
+    def capabilities(self) -> SiteCapabilities:
+        """Tell what the site is and can do now; asked once a session."""
+        ...
+
+    def job_reports(self) -> Iterable[JobReport]:
+        """Tell every job that the site knows; asked once a session. RELEASED ones are left out of it."""
+        ...
+
+    async def on_order(self, order: Order, *, received_boot_s: float) -> OrderAck:
+        """Record an order durably and answer it; orders come one at a time, in order, and may come twice.
+
+        Parameters
+        ----------
+        order : Order
+            The order.
+        received_boot_s : float
+            CLOCK_BOOTTIME of its receipt: a Start's lease is counted from here, however long it queued.
+
+        Raises
+        ------
+        PermanentError
+            It is refused, with the error's text as the reason.
+        TransientError
+            It cannot be recorded now; nothing is answered and the coordinator asks again.
+        """
+        ...
+
+    async def on_lease(
+        self, job_id: str, epoch: int, ttl_s: float | None, counted_from_boot_s: float
+    ) -> None:
+        """Take a lease: it ends `ttl_s` seconds after `counted_from_boot_s` (CLOCK_BOOTTIME); None: never."""
+        ...
+
+    def on_welcome(self, fleet: str, ticket_key: bytes) -> None:
+        """Learn the fleet's name and the key that checks transfer tickets naming this site."""
+        ...
+
+    def on_offer(self, offer: FlexibilityOffer) -> None:
+        """Take flexibility to publish to the grid operator."""
+        ...
+
+
+class TelemetryQueue(Protocol):
+    """Samples that wait for their acknowledgement; agent.store.telemetry keeps one."""
+
+    @property
+    def last_sequence(self) -> int:
+        """The newest number given out."""
+        ...
+
+    async def unsent(self, limit: int, after: int = 0) -> tuple[TelemetrySample, ...]:
+        """Return the oldest samples above `after`, at most `limit`."""
+        ...
+
+    async def ack(self, sequence: int) -> None:
+        """Let go of everything up to `sequence`."""
+        ...
