@@ -66,9 +66,8 @@ class Bookings:
         free_bps = self._free_bps[pair]
         assert free_bps is not None and rate_bps <= free_bps
         self._free_bps[pair] = free_bps - rate_bps
-        residents = self._residents.get(job.site_id)
-        if residents is not None:
-            self._residents[job.site_id] = [other for other in residents if other.job_id != job.job_id]
+        leaving = self._residents[job.site_id]
+        self._residents[job.site_id] = [other for other in leaving if other.job_id != job.job_id]
         self.start(job, destination)
 
 

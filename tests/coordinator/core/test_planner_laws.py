@@ -86,7 +86,7 @@ def decided(name: str, view: FleetView, planner: PlannerSettings) -> tuple[Decis
 
 
 @every_policy
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(view=fleets(), planner=numbers)
 def test_nothing_is_promised_twice(name: str, view: FleetView, planner: PlannerSettings) -> None:
     arrivals: Counter[str] = Counter()
@@ -106,7 +106,7 @@ def test_nothing_is_promised_twice(name: str, view: FleetView, planner: PlannerS
 
 
 @every_policy
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(view=fleets(), planner=numbers)
 def test_only_what_may_move_moves_and_only_where_it_may_go(
     name: str, view: FleetView, planner: PlannerSettings
@@ -135,7 +135,7 @@ def test_only_what_may_move_moves_and_only_where_it_may_go(
 
 
 @every_policy
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(view=fleets(), planner=numbers)
 def test_every_decision_explains_itself(name: str, view: FleetView, planner: PlannerSettings) -> None:
     decisions = decided(name, view, planner)
@@ -148,7 +148,7 @@ def test_every_decision_explains_itself(name: str, view: FleetView, planner: Pla
 
 
 @every_policy
-@settings(max_examples=75, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(view=fleets(), planner=numbers, shuffle=st.randoms(use_true_random=False))
 def test_the_order_of_sites_and_jobs_decides_nothing(
     name: str, view: FleetView, planner: PlannerSettings, shuffle: object
