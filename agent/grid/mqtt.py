@@ -116,16 +116,18 @@ class MqttLink:
 
     async def run(self) -> None:
         """Hold the link for the daemon's life; a broker that is away is a state, not an error."""
+        async with asyncio.TaskGroup() as group:
+            await self._supervise(group)
+
+    async def _supervise(self, group: asyncio.TaskGroup) -> None:
         backoff_s = FIRST_BACKOFF_S
         reported = ""
         while True:
             started_s = self._clock.boottime_s()
-            try:
-                await self._session()
-            except* (aiomqtt.MqttError, TransientError, OSError) as failures:
-                reason = str(failures.exceptions[0])
-            else:
-                reason = "the broker ended the session"
+            # A task of its own per attempt: before Python 3.13 a task whose inner group has failed counts as
+            # cancelled ever after, and could not tell that from being asked to stop.
+            reason = await group.create_task(self._attempt(), name="mqtt session")
+            _heed_cancellation()
             was_connected, self.connected = self.connected, False
             if was_connected or reason != reported:
                 log.warning("no link to the grid operator's broker", extra={"reason": reason})
@@ -135,6 +137,15 @@ class MqttLink:
             self._beat()
             await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))
             backoff_s = min(LONGEST_BACKOFF_S, 2 * backoff_s)
+
+    async def _attempt(self) -> str:
+        """Hold one session; return why it ended."""
+        reason = "the broker ended the session"
+        try:
+            await self._session()
+        except* (aiomqtt.MqttError, TransientError, OSError) as failures:
+            reason = str(failures.exceptions[0])
+        return reason
 
     def status_changed(self) -> None:
         """Have the status published now rather than at its next turn."""
@@ -157,7 +168,7 @@ class MqttLink:
             except asyncio.CancelledError:
                 # A clean goodbye makes the broker drop the last will, so we say it ourselves.
                 with contextlib.suppress(aiomqtt.MqttError):
-                    await client.publish(self._topics.of("status"), wire.encode_offline(), qos=1, retain=True)
+                    await client.publish(self._topics.of("status"), wire.encode_offline(), 1, True)
                 raise
 
     def _client(self) -> aiomqtt.Client:
@@ -186,8 +197,10 @@ class MqttLink:
         # Heartbeats at QoS 0: one that was queued while we were away is no sign of life.
         for leaf, qos in (("limit", 1), ("config", 1), ("heartbeat", 0)):
             await client.subscribe(self._topics.of(leaf), qos=qos)
+            _heed_cancellation()
         if self._on_forecast is not None:
             await client.subscribe(self._topics.forecast, qos=1)
+            _heed_cancellation()
 
     async def _read(self, client: aiomqtt.Client) -> None:
         async for message in client.messages:
@@ -218,16 +231,24 @@ class MqttLink:
         while True:
             while batch := await self._desk.pending_acks(SOURCE):
                 for _, ack in batch:
-                    await client.publish(self._topics.of("ack"), wire.encode_ack(ack), qos=1)
+                    await self._publish(client, "ack", wire.encode_ack(ack), qos=1)
                 await self._desk.delivered(number for number, _ in batch if number is not None)
             await self._desk.wait_for_acks(SOURCE)
+
+    async def _publish(
+        self, client: aiomqtt.Client, leaf: str, payload: bytes, *, qos: int, retain: bool = False
+    ) -> None:
+        try:
+            await client.publish(self._topics.of(leaf), payload, qos=qos, retain=retain)
+        finally:
+            _heed_cancellation()
 
     async def _publish_status(self, client: aiomqtt.Client) -> None:
         now = self._clock.now()
         payload = wire.encode_status(
             self._desk.envelope(now), self._snapshot(), sequence=self._desk.last_sequence(SOURCE), now=now
         )
-        await client.publish(self._topics.of("status"), payload, qos=1, retain=True)
+        await self._publish(client, "status", payload, qos=1, retain=True)
 
     async def _send_status(self, client: aiomqtt.Client) -> None:
         while True:
@@ -244,7 +265,7 @@ class MqttLink:
         while True:
             power = self._snapshot().power
             if power is not None:
-                await client.publish(self._topics.of("telemetry"), wire.encode_telemetry(power), qos=0)
+                await self._publish(client, "telemetry", wire.encode_telemetry(power), qos=0)
             await asyncio.sleep(self._telemetry_period_s)
 
     async def _send_heartbeats(self, client: aiomqtt.Client) -> None:
@@ -252,6 +273,17 @@ class MqttLink:
         while True:
             now = self._clock.now()
             mirror = wire.encode_mirror(number, self._desk.envelope(now), now)
-            await client.publish(self._topics.of("heartbeat/site"), mirror, qos=0)
+            await self._publish(client, "heartbeat/site", mirror, qos=0)
             number += 1
             await asyncio.sleep(self._heartbeat_period_s)
+
+
+def _heed_cancellation() -> None:
+    """Stop if we were asked to.
+
+    aiomqtt waits with `asyncio.wait_for`, which before Python 3.12 forgets a cancellation that arrives
+    together with the result; a loop that goes on then keeps the daemon from ending.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling() > 0:
+        raise asyncio.CancelledError
