@@ -4,6 +4,8 @@ Starts from what the view says is held; grows while decisions are taken, so that
 take the same slot or the same bits per second.
 """
 
+from collections.abc import Iterable
+
 from coordinator.model.view import FleetView, JobView, LinkView, Phase
 
 
@@ -28,6 +30,7 @@ class Bookings:
             site_id = draws_at(job)
             if site_id in self._residents:
                 self._residents[site_id].append(job)
+        self._draw_w = {site_id: _watts(jobs) for site_id, jobs in self._residents.items()}
 
     def free_slots(self, site_id: str) -> int:
         """Return the slots that nobody holds or was promised, >= 0."""
@@ -39,7 +42,7 @@ class Bookings:
 
     def draw_w(self, site_id: str) -> float:
         """Return the watts of all jobs that run at the site, are bound for it or were promised to it."""
-        return sum(job.power_w for job in self._residents.get(site_id, ()))
+        return self._draw_w.get(site_id, 0.0)
 
     def need_here_w(self, job: JobView) -> float:
         """Return what the surplus at the job's site must cover for the job to run on it, in watts.
@@ -58,6 +61,7 @@ class Bookings:
         """Promise a slot and the job's watts at a site."""
         self._free_slots[site_id] -= 1
         self._residents[site_id].append(job)
+        self._draw_w[site_id] = _watts(self._residents[site_id])
 
     def move(self, job: JobView, destination: str, rate_bps: float) -> None:
         """Promise a slot and the job's watts at the destination, and a rate on the link to it."""
@@ -68,6 +72,7 @@ class Bookings:
         self._free_bps[pair] = free_bps - rate_bps
         leaving = self._residents[job.site_id]
         self._residents[job.site_id] = [other for other in leaving if other.job_id != job.job_id]
+        self._draw_w[job.site_id] = _watts(self._residents[job.site_id])
         self.start(job, destination)
 
 
@@ -78,6 +83,10 @@ def draws_at(job: JobView) -> str | None:
     if job.phase is Phase.MIGRATING and job.bound_for is not None:
         return job.bound_for
     return job.site_id
+
+
+def _watts(jobs: Iterable[JobView]) -> float:
+    return sum(job.power_w for job in jobs)
 
 
 def _positive(link: LinkView) -> float:

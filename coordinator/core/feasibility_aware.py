@@ -57,6 +57,10 @@ class _Choice:
     rank: tuple[float, float, float, float]
 
 
+_Waiting = tuple[tuple[float, ...], str, int, _Choice, JobView]
+"""A job that could leave: rank, id, the number of moves before it was rated, its choice."""
+
+
 class _Planning:
     """One tick of planning."""
 
@@ -99,23 +103,28 @@ class _Planning:
     def move(self, jobs: list[JobView]) -> list[Decision]:
         """Decide about running jobs: commit the most urgent and gainful move, then look again."""
         ratings = self.judge.rate(jobs)
-        heap: list[tuple[tuple[float, ...], str, int, JobView]] = []
+        heap: list[_Waiting] = []
         for index, job in enumerate(jobs):
             choice = self._choose(job, ratings, index)
             if choice is not None:
-                heapq.heappush(heap, (_sooner(choice), job.job_id, 0, job))
+                heapq.heappush(heap, (_sooner(choice), job.job_id, 0, choice, job))
         decisions: dict[str, Decision] = {}
+        touched: dict[str, int] = {}
         moved = 0
         while heap:
-            _, job_id, rated_at, job = heapq.heappop(heap)
+            _, job_id, rated_at, best, job = heapq.heappop(heap)
+            destination = self.judge.sites[best.column].site_id
             now = self.judge.rate([job])
-            choice = self._choose(job, now, 0)
-            # Bookings since can only have made it worse, so a lazy second look keeps the order exact.
-            if choice is not None and rated_at < moved:
-                heapq.heappush(heap, (_sooner(choice), job_id, moved, job))
-            elif choice is not None:
-                decisions[job_id] = self._migrate(job, now, choice)
-                moved += 1
+            # Bookings only ever make a choice worse, so one whose two sites nobody touched is still the
+            # best, and a lazy second look at the others keeps the order exact.
+            if max(touched.get(destination, 0), touched.get(job.site_id or "", 0)) > rated_at:
+                choice = self._choose(job, now, 0)
+                if choice is not None:
+                    heapq.heappush(heap, (_sooner(choice), job_id, moved, choice, job))
+                continue
+            decisions[job_id] = self._migrate(job, now, best)
+            moved += 1
+            touched[destination] = touched[job.site_id or ""] = moved
         if moved:
             ratings = self.judge.rate(jobs)
         for index, job in enumerate(jobs):

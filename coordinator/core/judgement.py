@@ -68,15 +68,15 @@ class Judge:
             avoided_nonrenewable_frac=1.0 - settings.grid_renewable_frac,
         )
         self._curves = {site.site_id: windows.site_curve(view.now, site) for site in self.sites}
+        self._columns = {site.site_id: column for column, site in enumerate(self.sites)}
+        self._stack = windows.stack(list(self._curves.values()))
 
     def rate(self, jobs: Sequence[JobView]) -> Ratings:
         """Rate jobs against every site, under the bookings as they are now."""
         power = np.array([job.power_w for job in jobs])
         draws = np.array([self.bookings.draw_w(site.site_id) for site in self.sites])
         need = power[:, None] + draws[None, :]
-        ends = np.zeros((len(confidence.QUANTILES), len(jobs), len(self.sites)))
-        for column, site in enumerate(self.sites):
-            ends[:, :, column] = windows.ends_s(self._curves[site.site_id], need[:, column])
+        ends = windows.ends_s(self._stack, need)
         until = confidence.end_at_risk(ends, self.settings.epsilon)
         link = np.array([[self._link_bps(job, site) for site in self.sites] for job in jobs])
         link = link.reshape(len(jobs), len(self.sites))
@@ -85,11 +85,12 @@ class Judge:
         need_here = np.array([self.bookings.need_here_w(job) for job in jobs])
         stay = np.zeros_like(reach)
         lasts = np.zeros(len(jobs))
+        here_ends = windows.ends_s(self._stack, np.repeat(need_here[:, None], len(self.sites), axis=1))
         for index, job in enumerate(jobs):
             here = self._curves.get(job.site_id or "")
             if here is not None:
                 stay[index] = windows.covered_s(here, float(need_here[index]), reach[index])
-                lasts[index] = windows.ends_s(here, need_here[index : index + 1])[confidence.MEDIAN, 0]
+                lasts[index] = here_ends[confidence.MEDIAN, index, self._columns[job.site_id or ""]]
         gain = np.maximum(0.0, reach - terms.migration_s) - stay
         return Ratings(
             need_w=need,

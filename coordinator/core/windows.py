@@ -6,6 +6,7 @@ begins within one slot's length), so a window is open now only where it is measu
 slot covers, and surplus that nobody measured, never count as surplus.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -19,6 +20,7 @@ from coordinator.model.view import SiteView
 Array = NDArray[np.float64]
 
 _UNKNOWN_W = -np.inf  # below any need, so that unknown never passes for surplus
+_BLOCK = 4_000_000  # comparisons held in memory at once, one byte each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -72,27 +74,54 @@ def site_curve(now: datetime, site: SiteView) -> SurplusCurve:
     return curve(now, site.forecast, site.surplus_w if site.surplus_quality_ok else None)
 
 
-def ends_s(steps: SurplusCurve, need_w: Array) -> Array:
-    """Return when the window that is open now ends, for many needs at once.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CurveStack:
+    """The curves of S sites side by side, filled up to one length with steps that are never enough.
+
+    `edges_s` (S, K + 1); `watts` (3, S, K + 1), whose last step is always filling.
+    """
+
+    edges_s: Array
+    watts: Array
+
+
+def stack(curves: Sequence[SurplusCurve]) -> CurveStack:
+    """Put curves side by side, in their order."""
+    longest = max((len(steps.edges_s) for steps in curves), default=1)
+    edges = np.zeros((len(curves), longest))
+    watts = np.full((len(QUANTILES), len(curves), longest), _UNKNOWN_W)
+    for index, steps in enumerate(curves):
+        count = len(steps.edges_s)
+        edges[index, :count] = steps.edges_s
+        edges[index, count:] = steps.edges_s[-1]
+        watts[:, index, : count - 1] = steps.watts
+    return CurveStack(edges_s=edges, watts=watts)
+
+
+def ends_s(stacked: CurveStack, need_w: Array) -> Array:
+    """Return when the window that is open now ends, for many needs at every site at once.
 
     Parameters
     ----------
-    steps : SurplusCurve
-        The site's surplus.
+    stacked : CurveStack
+        The surplus of S sites.
     need_w : array
-        Shape (J,): watts that the surplus must reach.
+        Shape (J, S): watts that the surplus must reach, for each job at each site.
 
     Returns
     -------
     array
-        Shape (3, J): seconds from now by `QUANTILES`, >= 0, not decreasing; 0: no window is open. A
+        Shape (3, J, S): seconds from now by `QUANTILES`, >= 0, not decreasing; 0: no window is open. A
         window that outlasts the forecast ends with the forecast.
     """
-    if steps.watts.shape[1] == 0:
-        return np.zeros((len(QUANTILES), need_w.shape[0]))
-    short = steps.watts[:, None, :] < need_w[None, :, None]
-    first = np.where(short.any(axis=2), short.argmax(axis=2), steps.watts.shape[1])
-    ends: Array = steps.edges_s[first]
+    ends = np.empty((len(QUANTILES), *need_w.shape))
+    sites = np.arange(need_w.shape[1])
+    # In blocks of jobs, so that a large fleet needs no more than some megabytes at a time.
+    block = max(1, _BLOCK // max(1, stacked.watts.size))
+    for start in range(0, need_w.shape[0], block):
+        some = need_w[start : start + block]
+        first = (stacked.watts[:, None] < some[None, :, :, None]).argmax(axis=3)
+        ends[:, start : start + block] = stacked.edges_s[sites, first]
     return ends
 
 

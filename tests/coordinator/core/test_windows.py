@@ -15,7 +15,9 @@ from tests.coordinator.core.fleets import NOW, forecast, site
 
 
 def ends(steps: windows.SurplusCurve, *needs: float) -> list[list[float]]:
-    got: list[list[float]] = windows.ends_s(steps, np.array(needs)).tolist()
+    got: list[list[float]] = windows.ends_s(windows.stack([steps]), np.array(needs)[:, None])[
+        :, :, 0
+    ].tolist()
     return got
 
 
@@ -169,3 +171,18 @@ def test_declared_surplus_lifts_every_quantile_and_cuts_slots() -> None:
     assert declared_w([promise], NOW) is None
     assert declared_w([promise], promise.start_at) == 700.0
     assert declared_w([promise], promise.end_at) is None
+
+
+def test_sites_side_by_side_are_the_sites_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    curves = [
+        windows.curve(NOW, forecast(900, 700, 500, spread=0.2), 900.0),
+        windows.curve(NOW, None, 900.0),
+        windows.curve(NOW, forecast(*[600] * 9), 600.0),
+    ]
+    needs = np.array([[400.0, 400.0, 400.0], [650.0, 0.0, 650.0], [500.0, 500.0, 500.0]])
+    together = windows.ends_s(windows.stack(curves), needs)
+    for column, steps in enumerate(curves):
+        assert together[:, :, column].tolist() == ends(steps, *needs[:, column])
+    monkeypatch.setattr(windows, "_BLOCK", 1)  # one job at a time
+    assert windows.ends_s(windows.stack(curves), needs).tolist() == together.tolist()
+    assert windows.ends_s(windows.stack([]), np.zeros((2, 0))).shape == (3, 2, 0)
