@@ -247,6 +247,14 @@ def write_all(fd: int, data: memoryview) -> None:
         data = data[os.write(fd, data) :]
 
 
+def write_at(fd: int, data: memoryview, offset_bytes: int) -> None:
+    """Write every byte at a position."""
+    while data:
+        written = os.pwrite(fd, data, offset_bytes)
+        data = data[written:]
+        offset_bytes += written
+
+
 def write_durable(path: Path, data: bytes) -> None:
     """Replace a file so that after a crash it holds either the old bytes or the new."""
     temporary = path.with_name(path.name + ".new")

@@ -39,7 +39,7 @@ def _payload(wire: bytes, tag: bytes) -> memoryview | None:
     return None
 
 
-def chunk_to_wire(data: bytes) -> bytes:
+def chunk_to_wire(data: bytes | memoryview) -> bytes:
     """Serialise ``ChunkResponse(data=data)``."""
     return b"".join((CHUNK_TAG, varint(len(data)), data))
 
@@ -61,7 +61,7 @@ def chunk_from_wire(wire: bytes) -> memoryview:
         raise PeerProtocolError("ChunkResponse: cannot be read") from error
 
 
-def offer_to_wire(message: bytes | pb.OfferRequest) -> bytes:
+def offer_to_wire(message: bytes | memoryview | pb.OfferRequest) -> bytes:
     """Serialise an ``OfferRequest``: bytes as its `data`, or a message with the manifest."""
     if isinstance(message, pb.OfferRequest):
         return message.SerializeToString()

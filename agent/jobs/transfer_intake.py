@@ -153,19 +153,23 @@ class Intake:
         """
         again: list[Run] = []
         storing: asyncio.Task[None] | None = None
+        size_bytes = self.staging.layout.chunk_size_bytes(run.first)
+        filling, kept = bytearray(size_bytes), bytearray(size_bytes)
         with unwrapped():
             async with asyncio.TaskGroup() as group:
                 for index in range(run.first, run.first + run.count):
-                    pieces = await self._chunk(index, read)
+                    chunk = await self._gather(index, memoryview(filling), read)
                     if storing is not None:
                         await storing  # one chunk is written while the next one arrives, not more
-                    storing = group.create_task(self._keep(index, pieces, again))
+                    storing = group.create_task(self._keep(index, chunk, again))
+                    filling, kept = kept, filling
         return again
 
-    async def _chunk(self, index: int, read: Read) -> list[memoryview]:
-        left_bytes = self.staging.layout.chunk_size_bytes(index)
-        pieces = []
-        while left_bytes > 0:
+    async def _gather(self, index: int, buffer: memoryview, read: Read) -> memoryview:
+        """Copy pieces together; to hold on to a megabyte each would cost more in page faults."""
+        chunk = buffer[: self.staging.layout.chunk_size_bytes(index)]
+        filled_bytes = 0
+        while filled_bytes < len(chunk):
             try:
                 async with asyncio.timeout(self._stall_s):
                     piece = await read()
@@ -173,19 +177,19 @@ class Intake:
                 raise LinkError(f"{self._peer}: nothing came for {self._stall_s} s") from error
             if piece is None:
                 raise LinkError(f"{self._peer}: the stream ended within chunk {index}")
-            if not 0 < len(piece) <= left_bytes:
+            if not 0 < len(piece) <= len(chunk) - filled_bytes:
                 raise PeerProtocolError(
-                    f"{self._peer}: {len(piece)} bytes where chunk {index} lacks {left_bytes}"
+                    f"{self._peer}: {len(piece)} bytes where chunk {index} lacks {len(chunk) - filled_bytes}"
                 )
-            pieces.append(piece)
-            left_bytes -= len(piece)
+            chunk[filled_bytes : filled_bytes + len(piece)] = piece
+            filled_bytes += len(piece)
             self._tally.transferred_bytes += len(piece)
             for pacer in self._pacers:
                 await pacer.pass_on(len(piece))
-        return pieces
+        return chunk
 
-    async def _keep(self, index: int, pieces: list[memoryview], again: list[Run]) -> None:
-        if await in_thread(lambda _: self.staging.store(index, pieces)):
+    async def _keep(self, index: int, chunk: memoryview, again: list[Run]) -> None:
+        if await in_thread(lambda _: self.staging.store(index, chunk)):
             self._here_bytes += self.staging.layout.chunk_size_bytes(index)
             self._tally.verified_chunks += 1
             self._tally.moved_at_s = self._clock.boottime_s()

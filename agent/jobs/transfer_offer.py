@@ -91,7 +91,7 @@ class Push:
                 call.cancel()
 
     async def _converse(
-        self, call: "grpc.aio.StreamStreamCall[bytes | pb.OfferRequest, pb.OfferResponse]"
+        self, call: "grpc.aio.StreamStreamCall[memoryview | pb.OfferRequest, pb.OfferResponse]"
     ) -> None:
         receiver = self._order.receiver_site
         layout = self._reader.layout

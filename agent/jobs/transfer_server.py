@@ -106,7 +106,7 @@ class CheckpointServicer:
         checkpoint, _ = await self._as_holder(request.checkpoint_id, context)
         return pb.ManifestResponse(manifest=transfer_codec.manifest_to_proto(checkpoint.manifest))
 
-    async def chunk(self, request: pb.ChunkRequest, context: Context) -> AsyncIterator[bytes]:
+    async def chunk(self, request: pb.ChunkRequest, context: Context) -> AsyncIterator[memoryview]:
         """Give the bytes of consecutive chunks."""
         checkpoint, pacer = await self._as_holder(request.checkpoint_id, context)
         layout = Layout.of(checkpoint.manifest)
