@@ -26,6 +26,8 @@ class CoordinatorTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """host:port of its gRPC service."""
     id: str = "main"
     """Name in its certificate."""
+    backoff_max_s: float = 30.0
+    """Longest pause between two attempts to reach it."""
 
 
 class MeterTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -161,10 +163,16 @@ class PowerTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     control_period_s: float = 0.5
     meter_grace_s: float = 10.0
     """A meter may be silent for so long before the worst is assumed."""
-    move_after_s: float = 10.0
+    move_after_s: float = 300.0
     """A job paused for so long is offered to other sites."""
-    resume_margin_w: float = 100.0
+    resume_margin_w: float = 50.0
     """Room below the limit before one more job resumes."""
+    resume_hold_s: float = 30.0
+    """Shortest time between two jobs that resume."""
+    cap_rise_w_per_s: float = 50.0
+    """How fast a cap is lifted; it comes down at once."""
+    margin_w: float = 0.0
+    """Watts kept free below a limit."""
 
 
 class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -23,7 +23,7 @@ from agent.jobs.minder import SOON_S, Minder, Tools, new_run_id, seen_live
 from agent.jobs.ports import Carrier, Checkpoints, RecordStore
 from agent.jobs.runner import Run
 from agent.jobs.sealing import Sealer
-from agent.model.jobs import JobPhase
+from agent.model.jobs import JobPhase, JobSpec
 from agent.model.orders import JobReport, Offer, Order, OrderAck, OrderResult, Release, Start, Stop
 from agent.model.records import JobRecord
 from sterna.clock import Clock
@@ -267,6 +267,14 @@ class Keeper:
             if record.phase in (JobPhase.STARTING, JobPhase.RUNNING, JobPhase.STOPPING) and record.spec
         }
 
+    def specs(self) -> dict[str, JobSpec]:
+        """Return the specs of the jobs that run here or that the power ladder has suspended."""
+        return {
+            record.job_id: record.spec
+            for record in self._book.records()
+            if record.phase in (JobPhase.RUNNING, JobPhase.PAUSED) and record.spec
+        }
+
     def paused(self) -> tuple[str, ...]:
         """Return the jobs that the power ladder has suspended."""
         return tuple(item.job_id for item in self._book.records() if item.phase is JobPhase.PAUSED)
@@ -314,6 +322,12 @@ class Keeper:
 
     async def _instruct(self, record: JobRecord) -> None:
         """Tell a live shim at once; where there is none yet, the job's own round will."""
+        try:
+            await self._tell_shim(record)
+        except TransientError as error:
+            log.warning("shim not told yet", extra={"job_id": record.job_id, "error": str(error)})
+
+    async def _tell_shim(self, record: JobRecord) -> None:
         run = self._tools.run(record)
         if record.run_id and record.lease is not None and await asyncio.to_thread(run.is_alive):
             paused = record.phase is JobPhase.PAUSED

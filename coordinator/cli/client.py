@@ -12,7 +12,8 @@ import msgspec
 
 from sterna.config import load
 from sterna.errors import ConfigError, SternaError
-from sterna.identity import Credentials, Identity
+from sterna.clock import SystemClock
+from sterna.identity import Identity, Role, load_credentials
 from sterna.rpc import open_channel
 from sterna.v1.operator_service_pb2_grpc import OperatorServiceStub
 
@@ -94,14 +95,20 @@ def read_client_config(path: Path) -> ClientConfig:
 async def connect(config: ClientConfig, base_dir: Path) -> AsyncIterator[OperatorServiceStub]:
     """Open a channel to the coordinator; relative certificate paths count from `base_dir`."""
     tls = config.tls
-    credentials = (
-        Credentials.load(ca=base_dir / tls.ca, cert=base_dir / tls.cert, key=base_dir / tls.key)
-        if tls
-        else None
-    )
-    expected = Identity(fleet=config.fleet, role="coordinator", name=config.coordinator_id)
+    credentials = None
+    if tls is not None:
+        credentials = load_credentials(
+            ca_file=base_dir / tls.ca,
+            cert_file=base_dir / tls.cert,
+            key_file=base_dir / tls.key,
+            now=SystemClock().now(),
+        )
     channel = open_channel(
-        config.coordinator, credentials=credentials, expected=expected, insecure=config.insecure
+        config.coordinator,
+        credentials=credentials,
+        expected=Identity(fleet=config.fleet, role=Role.COORDINATOR, name=config.coordinator_id),
+        insecure=config.insecure,
+        claim=Identity.parse(config.identity) if config.identity else None,
     )
     async with channel:
         try:

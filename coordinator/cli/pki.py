@@ -1,16 +1,16 @@
 """`sterna pki`: a fleet's certificate authority in a folder."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from sterna import pki
+from sterna.identity import Role
 
 app = typer.Typer(no_args_is_help=True, help="Make the fleet's certificates.")
 
 DirOption = Annotated[Path, typer.Option("--dir", help="Folder of the authority.")]
-Role = Literal["site", "coordinator", "viewer", "operator", "admin"]
 
 
 @app.command()
@@ -19,8 +19,7 @@ def init(
     directory: DirOption = Path("pki"),
 ) -> None:
     """Make the fleet's certificate authority. Keep its key offline."""
-    for path in pki.init(directory, fleet):
-        typer.echo(path)
+    _tell(pki.init(directory, fleet))
 
 
 @app.command()
@@ -31,5 +30,9 @@ def issue(
     host: Annotated[list[str] | None, typer.Option("--host", help="Further DNS name or address.")] = None,
 ) -> None:
     """Issue a certificate and its key. Whoever has the key is the holder."""
-    for path in pki.issue(directory, role, name, tuple(host or ())):
-        typer.echo(path)
+    _tell(pki.issue(directory, role, name, tuple(host or ())))
+
+
+def _tell(files: pki.IssuedFiles) -> None:
+    typer.echo(f"certificate  {files.cert_file}")
+    typer.echo(f"key          {files.key_file}")

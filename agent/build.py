@@ -1,0 +1,287 @@
+"""Makes each part of the agent from its table of the configuration. Decides nothing, runs nothing."""
+
+import logging
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import grpc.aio
+
+from agent.config import AgentConfig, MqttTable
+from agent.core.commands import Rules
+from agent.core.failsafe import ExitWithoutLimit, FailsafeSettings
+from agent.core.forecast_feed import parse_forecast
+from agent.core.ladder import LadderSettings
+from agent.core.operator import ConfigBounds
+from agent.devices.gpu import open_provider
+from agent.devices.gpu_ports import GpuProvider
+from agent.devices.meters import Meter
+from agent.devices.meters_fake import FakeMeter
+from agent.devices.meters_sunspec import SunSpecMeter
+from agent.grid.desk import GridDesk
+from agent.grid.mqtt import MqttLink
+from agent.jobs.checkpoints import CheckpointStore
+from agent.jobs.transfer import Transfers
+from agent.jobs.transfer_server import CheckpointServicer
+from agent.modbus import ModbusBus
+from agent.model.grid import Refusal
+from agent.model.readings import MeterRole
+from agent.store import commands as command_store
+from agent.store import telemetry as telemetry_store
+from agent.tasks.liaison import Liaison, News, TicketKey
+from agent.uplink.link import Uplink
+from sterna import rpc
+from sterna.clock import Clock
+from sterna.config import read_secret
+from sterna.errors import ConfigError
+from sterna.identity import Credentials, Identity, Role, load_credentials
+
+log = logging.getLogger(__name__)
+
+GRID_SOURCE = "mqtt"
+"""Name of the MQTT operator among the sources of limits."""
+SENSE_PERIOD_S = 1.0
+LEASE_PERIOD_S = 1.0
+TELEMETRY_SPILL_SAMPLES = 10
+CHECKPOINT_SERVICE = "sterna.v1.CheckpointService"
+# A loop that talks to a device or disk may be slow for a while before it counts as hung.
+LOOP_DEADLINE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peers:
+    """How this site speaks to others: who it is, and with which certificate."""
+
+    fleet: str
+    site: str
+    credentials: Credentials | None
+    insecure: bool
+
+    def open(self, address: str, role: Role, name: str) -> grpc.aio.Channel:
+        """Open a channel to the party that must be at the address."""
+        mine = Identity(fleet=self.fleet, role=Role.SITE, name=self.site)
+        return rpc.open_channel(
+            address,
+            credentials=self.credentials,
+            expected=Identity(fleet=self.fleet, role=role, name=name),
+            insecure=self.insecure,
+            claim=None if self.credentials else mine,
+        )
+
+    def site_of(self, context: "grpc.aio.ServicerContext[object, object]") -> str | None:
+        """Return the site that calls; None when the caller is no site of our fleet."""
+        caller = rpc.peer_identity(context)
+        if caller is None or caller.fleet != self.fleet or caller.role is not Role.SITE:
+            return None
+        return caller.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Builder:
+    """Makes parts from the configuration.
+
+    Parameters
+    ----------
+    config : AgentConfig
+        Checked.
+    base_dir : Path
+        Folder that relative paths count from.
+    stack : AsyncExitStack
+        Closes what was opened.
+    """
+
+    config: AgentConfig
+    base_dir: Path
+    clock: Clock
+    stack: AsyncExitStack
+
+    def desk(self, store: command_store.CommandStore) -> GridDesk:
+        """Make the grid desk over its store."""
+        config, clock = self.config, self.clock
+        grid = config.grid
+        standing_w = {} if grid.local_limit_w is None else {"local": grid.local_limit_w}
+        return GridDesk(
+            clock=clock,
+            store=store,
+            operators=() if grid.operator == "none" else (GRID_SOURCE,),
+            settings=FailsafeSettings(
+                failsafe_import_w=grid.failsafe_import_w,
+                heartbeat_timeout_s=grid.heartbeat_timeout_s,
+                failsafe_min_s=grid.failsafe_min_s,
+                exit_without_limit=ExitWithoutLimit(grid.exit_without_limit),
+            ),
+            rules=Rules(site=config.site, hard_minimum_w=grid.minimum_limit_w, max_skew_s=grid.clock_skew_s),
+            bounds=ConfigBounds(),
+            standing_limits_w=standing_w,
+            tolerance_w=grid.meter_tolerance_w,
+        )
+
+    def ladder(self) -> LadderSettings:
+        """Make the settings of the power ladder."""
+        config, power = self.config, self.config.power
+        return LadderSettings(
+            margin_w=power.margin_w,
+            idle_w=config.gpu.idle_w,
+            cap_rise_w_per_s=power.cap_rise_w_per_s,
+            resume_margin_w=power.resume_margin_w,
+            resume_hold_s=power.resume_hold_s,
+            move_after_s=power.move_after_s,
+            meter_grace_s=power.meter_grace_s,
+        )
+
+    def gpu(self) -> GpuProvider | None:
+        """Open the node's GPU; None: the site has none."""
+        table = self.config.gpu
+        if table.kind == "none":
+            return None
+        gpu = open_provider(
+            table.kind,
+            clock=self.clock,
+            idle_w=table.idle_w,
+            max_w=table.max_w,
+            compute_power_path=None if table.power_path is None else self.base_dir / table.power_path,
+        )
+        self.stack.callback(gpu.close)
+        return gpu
+
+    def meters(self) -> tuple[Meter, ...]:
+        """Make the meters, with one bus per address: devices behind one gateway take turns."""
+        clock = self.clock
+        buses: dict[tuple[str, int], ModbusBus] = {}
+        meters: list[Meter] = []
+        for table in self.config.meters:
+            role = MeterRole(table.role)
+            if table.kind == "fake":
+                watts = table.fake_power_w
+                meters.append(FakeMeter(table.name, role, clock=clock, power_w=partial(float, watts)))
+                continue
+            key = (table.host, table.port)
+            if key not in buses:
+                buses[key] = ModbusBus(table.host, table.port, clock=clock, timeout_s=table.timeout_s)
+                self.stack.callback(buses[key].close)
+            meters.append(
+                SunSpecMeter(
+                    table.name,
+                    role,
+                    buses[key],
+                    clock=clock,
+                    unit=table.unit_id,
+                    invert=table.invert,
+                    max_power_w=table.max_power_w,
+                )
+            )
+        return tuple(meters)
+
+    def peers(self) -> Peers:
+        """Load our certificate and say who we are.
+
+        Raises
+        ------
+        ConfigError
+            A certificate file cannot be used; it is named.
+        """
+        config, base_dir = self.config, self.base_dir
+        credentials = None
+        if config.tls is not None:
+            credentials = load_credentials(
+                ca_file=base_dir / config.tls.ca,
+                cert_file=base_dir / config.tls.cert,
+                key_file=base_dir / config.tls.key,
+                now=self.clock.now(),
+                expected=Identity(fleet=config.fleet, role=Role.SITE, name=config.site),
+            )
+        return Peers(fleet=config.fleet, site=config.site, credentials=credentials, insecure=config.insecure)
+
+    @asynccontextmanager
+    async def checkpoint_server(
+        self, peers: Peers, store: CheckpointStore, transfers: Transfers, ticket_key: TicketKey
+    ) -> AsyncIterator[str | None]:
+        """Serve checkpoints; yields the address that others dial, None when the site does not listen."""
+        config = self.config
+        if config.transfer is None:
+            yield None
+            return
+        listen = config.transfer.listen
+        server = rpc.make_server()
+        servicer = CheckpointServicer(
+            site_id=config.site,
+            store=store,
+            arrivals=transfers.arrivals,
+            clock=self.clock,
+            ticket_key=ticket_key,
+            peer=peers.site_of,
+        )
+        servicer.add_to(server)
+        health = rpc.Health([CHECKPOINT_SERVICE])
+        await health.add_to(server)
+        port = rpc.bind(server, listen, credentials=peers.credentials, insecure=config.insecure)
+        await server.start()
+        await health.set_serving(True)
+        try:
+            yield config.transfer.advertise or f"{listen.rpartition(':')[0]}:{port}"
+        finally:
+            await server.stop(grace=1.0)
+
+    def uplink(
+        self, peers: Peers, liaison: Liaison, telemetry: telemetry_store.TelemetryStore, boot_id: str
+    ) -> Uplink | None:
+        """Make the session with the coordinator; None: the site runs alone."""
+        table = self.config.coordinator
+        if table is None:
+            return None
+        return Uplink(
+            open_channel=lambda: peers.open(table.address, Role.COORDINATOR, table.id),
+            site_id=self.config.site,
+            agent_version=version("sterna"),
+            boot_id=boot_id,
+            handler=liaison,
+            telemetry=telemetry,
+            clock=self.clock,
+            backoff_max_s=table.backoff_max_s,
+        )
+
+    def mqtt(self, desk: GridDesk, news: News, link: Uplink | None) -> MqttLink | None:
+        """Make the link to the grid operator's broker; None: there is none."""
+        config, base_dir, clock = self.config, self.base_dir, self.clock
+        table = config.grid.mqtt
+        if table is None:
+            return None
+
+        async def take_forecast(payload: bytes) -> None:
+            forecast = parse_forecast(payload, now=clock.now())
+            if isinstance(forecast, Refusal):
+                log.warning("the plant's forecast was refused", extra={"reason": str(forecast)})
+            elif link is not None:
+                link.publish_forecast(forecast)
+
+        password_file = table.password_file
+        return MqttLink(
+            host=table.host,
+            port=table.port,
+            operator=config.grid.operator,
+            site=config.site,
+            client_id=table.client_id or f"sterna-{config.site}",
+            desk=desk,
+            snapshot=news.snapshot,
+            clock=clock,
+            on_forecast=take_forecast,
+            username=table.username or None,
+            password=None if password_file is None else read_secret(base_dir / password_file),
+            tls_context=_tls_context(table, base_dir),
+            telemetry_period_s=config.grid.telemetry_period_s,
+        )
+
+
+def _tls_context(table: MqttTable, base_dir: Path) -> ssl.SSLContext | None:
+    if table.tls is None:
+        return None
+    try:
+        context = ssl.create_default_context(cafile=str(base_dir / table.tls.ca))
+        context.load_cert_chain(base_dir / table.tls.cert, base_dir / table.tls.key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"agent.toml: grid.mqtt.tls: cannot be used: {error}") from error
+    return context

@@ -1,0 +1,123 @@
+"""Obeying: look at limits, power and jobs, climb the ladder, act. All judgement is in `agent.core.ladder`."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from agent.core.ladder import CapRange, LadderActions, LadderJob, LadderSettings, LadderState, climb
+from agent.devices.gpu_ports import GpuProvider
+from agent.grid.desk import GridDesk
+from agent.jobs.keeper import Keeper
+from agent.model.limits import Envelope
+from agent.model.orders import MoveRequest
+from agent.tasks.sense import Senses
+from sterna.clock import Clock
+from sterna.errors import SternaError
+from sterna.supervise import Heart
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, kw_only=True)
+class Control:
+    """The power ladder with its hands: GPU cap, pause and resume, requests to move.
+
+    Parameters
+    ----------
+    request_move : callable
+        Passes a request up to the coordinator.
+    """
+
+    desk: GridDesk
+    senses: Senses
+    keeper: Keeper
+    gpu: GpuProvider | None
+    settings: LadderSettings
+    request_move: Callable[[MoveRequest], None]
+    clock: Clock
+    actions: LadderActions | None = None
+    """What was decided last."""
+    _state: LadderState = field(default_factory=LadderState)
+    _cap_w: float | None = None
+    _cap_failed: bool = False
+
+    async def step(self) -> None:
+        """Look once and act."""
+        await self.desk.tick()
+        if self.gpu is not None:
+            self.gpu.set_jobs(self.keeper.running_power())
+        envelope = self.desk.envelope()
+        self._state, actions = climb(
+            self._state,
+            now_boot_s=self.clock.boottime_s(),
+            envelope=envelope,
+            power=self.senses.power,
+            jobs=self._jobs(),
+            cap=self._cap_range(),
+            settings=self.settings,
+        )
+        self.actions = actions
+        await self._set_cap(actions.cap_w)
+        await self._act(actions, envelope)
+
+    def _jobs(self) -> tuple[LadderJob, ...]:
+        paused = set(self.keeper.paused())
+        jobs = []
+        for job_id, spec in self.keeper.specs().items():
+            movable = spec.may_migrate
+            power_w = spec.power_w or None
+            jobs.append(LadderJob(job_id=job_id, power_w=power_w, paused=job_id in paused, movable=movable))
+        return tuple(jobs)
+
+    def _cap_range(self) -> CapRange | None:
+        if self.gpu is None:
+            return None
+        capabilities = self.gpu.capabilities()
+        if not capabilities.can_cap or capabilities.cap_min_w is None or capabilities.cap_max_w is None:
+            return None
+        return CapRange(min_w=capabilities.cap_min_w, max_w=capabilities.cap_max_w)
+
+    async def _set_cap(self, cap_w: float | None) -> None:
+        if self.gpu is None or (cap_w == self._cap_w and not self._cap_failed):
+            return
+        try:
+            await asyncio.to_thread(self.gpu.set_power_cap_w, cap_w)
+        except SternaError as error:
+            if not self._cap_failed:
+                log.error("the GPU cap cannot be set", extra={"cap_w": cap_w, "fault": str(error)})
+            self._cap_failed = True
+            return
+        self._cap_failed = False
+        if (cap_w is None) != (self._cap_w is None):
+            log.info("GPU cap", extra={"cap_w": cap_w})
+        self._cap_w = cap_w
+
+    async def _act(self, actions: LadderActions, envelope: Envelope) -> None:
+        why = _words(envelope)
+        for job_id in actions.pause:
+            log.warning("pausing a job", extra={"job_id": job_id, "because": why})
+            await self.keeper.pause(job_id)
+        for job_id in actions.resume:
+            log.info("resuming a job", extra={"job_id": job_id})
+            await self.keeper.resume(job_id)
+        for job_id in actions.request_move:
+            log.warning("asking for a job to be moved", extra={"job_id": job_id, "because": why})
+            epoch = self.keeper.epoch_of(job_id)
+            self.request_move(MoveRequest(job_id=job_id, epoch=epoch, reason=why))
+
+
+def _words(envelope: Envelope) -> str:
+    binding = envelope.binding
+    if binding is None:
+        return "no limit"
+    until = "until replaced" if binding.end_at is None else f"until {binding.end_at:%H:%M:%SZ}"
+    return f"import limit {binding.limit_w:.0f} W by {binding.source} {until}"
+
+
+async def run_control(control: Control, *, period_s: float, heart: Heart) -> None:
+    """Climb the ladder every `period_s` seconds."""
+    while True:
+        await control.step()
+        heart.beat()
+        await asyncio.sleep(period_s)

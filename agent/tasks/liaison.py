@@ -1,0 +1,135 @@
+"""Between coordinator and site: orders to the keeper, leases to their clock, news to the uplink."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from agent.devices.gpu_ports import GpuProvider
+from agent.grid.desk import GridDesk
+from agent.grid.wire import SiteSnapshot
+from agent.jobs.keeper import Keeper
+from agent.model.orders import JobReport, Order, OrderAck
+from agent.model.telemetry import FlexibilityOffer, GridStatus, SiteCapabilities
+from agent.tasks.control import Control
+from agent.tasks.sense import Senses
+from agent.uplink.link import Uplink
+from sterna.clock import Clock
+from sterna.supervise import Heart
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class TicketKey:
+    """The key that checks transfer tickets naming this site; None before the first welcome."""
+
+    value: bytes | None = None
+
+    def __call__(self) -> bytes | None:
+        """Return the key."""
+        return self.value
+
+
+@dataclass(slots=True, kw_only=True)
+class Liaison:
+    """What the uplink wants of the agent (`agent.uplink.ports.UplinkHandler`).
+
+    Parameters
+    ----------
+    checkpoint_address : str or None
+        host:port where other sites fetch; None: they cannot dial us.
+    idle_power_w : float
+        The node's draw with no job.
+    free_bytes : callable
+        Bytes free in the checkpoint store.
+    """
+
+    keeper: Keeper
+    gpu: GpuProvider | None
+    ticket_key: TicketKey
+    checkpoint_address: str | None
+    idle_power_w: float
+    free_bytes: Callable[[], int]
+
+    def capabilities(self) -> SiteCapabilities:
+        """Tell what the site is and can do now."""
+        gpu = None if self.gpu is None else self.gpu.capabilities()
+        return SiteCapabilities(
+            slots=self.keeper.slots,
+            storage_free_bytes=self.free_bytes(),
+            idle_power_w=self.idle_power_w,
+            gpus=() if gpu is None else gpu.names,
+            can_cap=gpu is not None and gpu.can_cap,
+            checkpoint_address=self.checkpoint_address,
+        )
+
+    def job_reports(self) -> Iterable[JobReport]:
+        """Tell every job that the site knows."""
+        return self.keeper.reports()
+
+    async def on_order(self, order: Order, *, received_boot_s: float) -> OrderAck:
+        """Record an order durably and answer it."""
+        return await self.keeper.handle(order)
+
+    async def on_lease(
+        self, job_id: str, epoch: int, ttl_s: float | None, counted_from_boot_s: float
+    ) -> None:
+        """Extend a lease."""
+        await self.keeper.extend_lease(job_id, epoch, ttl_s, counted_from_boot_s)
+
+    def on_welcome(self, fleet: str, ticket_key: bytes) -> None:
+        """Learn the key that checks transfer tickets."""
+        self.ticket_key.value = ticket_key
+
+    def on_offer(self, offer: FlexibilityOffer) -> None:
+        """Take flexibility that the coordinator computed; publishing it to the operator comes later."""
+        log.info("flexibility offered", extra={"offer_id": offer.offer_id, "reduction_w": offer.reduction_w})
+
+
+@dataclass(slots=True, kw_only=True)
+class News:
+    """What the site tells both its grid operator and its coordinator, gathered from where it is known."""
+
+    desk: GridDesk
+    senses: Senses
+    control: Control
+    uplink: Uplink | None
+    clock: Clock
+
+    def snapshot(self) -> SiteSnapshot:
+        """Tell the grid operator's link what the site does and could do."""
+        actions = self.control.actions
+        return SiteSnapshot(
+            power=self.senses.power,
+            achievable_min_w=None if actions is None else actions.achievable_min_w,
+            achievable_max_w=None if actions is None else actions.achievable_max_w,
+            unachievable=actions is not None and actions.unachievable,
+            breach_episodes=self.desk.tally.episodes,
+        )
+
+    def grid_status(self) -> GridStatus:
+        """Tell the coordinator what the grid asks."""
+        snapshot = self.snapshot()
+        return GridStatus(
+            measured_at=self.clock.now(),
+            envelope=self.desk.envelope(),
+            achievable_min_w=snapshot.achievable_min_w,
+            achievable_max_w=snapshot.achievable_max_w,
+            unachievable=snapshot.unachievable,
+            breaches=snapshot.breach_episodes,
+        )
+
+    def publish(self) -> None:
+        """Pass the grid status up."""
+        if self.uplink is not None:
+            self.uplink.publish_grid(self.grid_status())
+
+
+async def run_leases(keeper: Keeper, uplink: Uplink, *, period_s: float, heart: Heart) -> None:
+    """Ask for every lease that is due to be extended."""
+    while True:
+        for job_id, epoch in keeper.leases_due():
+            uplink.renew_lease(job_id, epoch)
+        heart.beat()
+        await asyncio.sleep(period_s)

@@ -1,0 +1,94 @@
+"""Sensing: the newest reading of every meter and GPU, and once a second the site's balance from them."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from agent.core.sitepower import site_power
+from agent.devices.gpu_ports import GpuProvider
+from agent.grid.desk import GridDesk
+from agent.model.readings import GpuReading, MeterReading, MeterRole, SitePower
+from agent.store.telemetry import TelemetryStore
+from sterna.clock import Clock
+from sterna.errors import TransientError
+from sterna.supervise import Heart
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, kw_only=True)
+class Senses:
+    """What the site's instruments said last.
+
+    Parameters
+    ----------
+    meters : mapping of meter name to role
+        The meters that the site has.
+    gpu : GpuProvider or None
+        The node's GPU; None: it has none that can be read.
+    gpu_timeout_s : float
+        How long one look at the GPU may take.
+    """
+
+    meters: Mapping[str, MeterRole]
+    gpu: GpuProvider | None
+    clock: Clock
+    gpu_timeout_s: float = 5.0
+    readings: dict[str, MeterReading] = field(default_factory=dict)
+    gpus: tuple[GpuReading, ...] = ()
+    power: SitePower | None = None
+    _gpu_fault: str = ""
+
+    def take(self, reading: MeterReading) -> None:
+        """Keep a meter's newest reading."""
+        self.readings[reading.meter] = reading
+
+    async def look(self) -> SitePower:
+        """Read the GPU, balance the site, and keep both."""
+        self.gpus = await self._read_gpus()
+        self.power = site_power(
+            self.readings, meters=self.meters, now=self.clock.now(), compute_w=self._compute_w()
+        )
+        return self.power
+
+    def _compute_w(self) -> float | None:
+        """Sum the GPUs' draw; None when one of them does not say, for then the sum is unknown."""
+        draws = [reading.power_w for reading in self.gpus]
+        if not draws or any(draw is None for draw in draws):
+            return None
+        return sum(draw for draw in draws if draw is not None)
+
+    async def _read_gpus(self) -> tuple[GpuReading, ...]:
+        if self.gpu is None:
+            return ()
+        try:
+            async with asyncio.timeout(self.gpu_timeout_s):
+                readings = await asyncio.to_thread(self.gpu.read)
+        except (TransientError, TimeoutError) as error:
+            fault = str(error) or "no answer"
+            if fault != self._gpu_fault:
+                log.warning("the GPU cannot be read", extra={"fault": fault})
+            self._gpu_fault = fault
+            return ()
+        self._gpu_fault = ""
+        return tuple(readings)
+
+
+async def run_senses(
+    senses: Senses,
+    *,
+    desk: GridDesk,
+    telemetry: TelemetryStore,
+    publish: Callable[[], None],
+    period_s: float,
+    heart: Heart,
+) -> None:
+    """Balance the site every `period_s` seconds, judge the sample against the limit, queue it to be sent."""
+    while True:
+        power = await senses.look()
+        telemetry.append(power, senses.gpus)
+        await desk.observe(power)
+        publish()
+        heart.beat()
+        await asyncio.sleep(period_s)
