@@ -77,11 +77,13 @@ class Launcher:
                     stdin=asyncio.subprocess.DEVNULL,
                     start_new_session=True,
                 )
-                await process.wait()  # it forks and leaves at once
+                status = await process.wait()  # it forks and leaves at once
         except (OSError, TimeoutError) as error:
             raise TransientError(f"job {record.job_id}: the shim could not be started: {error}") from error
         finally:
             os.close(lock_fd)
+        if status != 0:
+            raise TransientError(f"job {record.job_id}: the shim left with {status}")
         return True
 
     def _prepare(self, run: Run, record: JobRecord, resume_from: Path | None) -> int | None:

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 SOON_S = 0.05
 """Until the next look at something that takes milliseconds: a start, an exit."""
 SEAL_TRIES = 5
+LAUNCH_TRIES = 5
 RETRY_S = 2.0
 
 
@@ -76,6 +77,7 @@ class Minder:
         self._spawn = spawn
         self._wake = asyncio.Event()
         self._fetching: asyncio.Task[None] | None = None
+        self._launched = ("", 0)
 
     def wake(self) -> None:
         """Have the next round begin now."""
@@ -161,8 +163,10 @@ class Minder:
                 only_in=here,
                 message=failure_message(error),
                 fetch=None,
-                reserved_until_s=None,
+                boot_id=self._tools.boot_id,
+                reserved_until_s=self._tools.clock.boottime_s() + self._tools.fetch_patience_s,
             )
+            self.wake()
             return
         await self._list_checkpoints()
         # None: the bytes were all here before, so the last measurement stands.
@@ -253,6 +257,7 @@ class Minder:
             resume = None
             if record.resume_id is not None:
                 resume = await self._tools.checkpoints.materialize(record.resume_id, run.resume_dir)
+            self._count_launch(record)
             await self._tools.launcher.launch(run, record, resume)
         except PermanentError as error:
             log.error("job not started", extra={"job_id": self._job_id, "error": str(error)})
@@ -266,6 +271,13 @@ class Minder:
             extra={"job_id": self._job_id, "epoch": record.epoch, "resume_id": record.resume_id},
         )
         return SOON_S
+
+    def _count_launch(self, record: JobRecord) -> None:
+        """Give up on a shim that starts, says nothing and is gone, again and again."""
+        run_id, tries = self._launched
+        self._launched = (record.run_id, tries + 1 if run_id == record.run_id else 1)
+        if self._launched[1] > LAUNCH_TRIES:
+            raise PermanentError("its shim does not come up; see shim.log")
 
     async def _finish(self, record: JobRecord, run: Run, seen: Snapshot) -> float | None:
         """Nothing runs any more, or only leftovers: end those, seal, judge, record."""

@@ -19,6 +19,7 @@ from agent.core.outcome import EndCause, Exit, Result
 from agent.model.records import Lease
 from agent.shim import files
 from agent.shim.owner import stop_request
+from sterna.errors import TransientError
 
 SETTLE_S = 0.02
 """Pause between two looks at something that takes milliseconds."""
@@ -144,16 +145,25 @@ class Run:
             "paused": paused,
             "revoked": revoked,
         }
-        if files.read_record(str(self.directory), files.CONTROL) != control:
+        if files.read_record(str(self.directory), files.CONTROL) == control:
+            return
+        try:
             # Not fsynced: after a power cut the boot has changed, and nothing runs under it anyway.
             files.write_record(str(self.directory), files.CONTROL, control, durable=False)
-            self.nudge()
+        except OSError as error:
+            raise TransientError(f"run {self.run_id}: its shim cannot be told: {error}") from error
+        self.nudge()
 
     def request_stop(self, reason: str, grace_s: float) -> None:
         """Ask for the end, by stop file; the shim adds the signal and, after the grace, SIGKILL."""
-        if not (self.directory / files.STOP).exists():
+        if (self.directory / files.STOP).exists():
+            return
+        try:
             files.write_record(str(self.directory), files.STOP, stop_request(reason, grace_s))
-        self.nudge()
+        except OSError:  # a full disk must not keep a job running: the shim's own signal says "stop" too
+            self.nudge(signal.SIGTERM)
+        else:
+            self.nudge()
 
     def stop_requested_s(self) -> float | None:
         """Return the calendar seconds of the request to stop, whoever made it; None when there is none."""

@@ -70,6 +70,7 @@ class Owner:
         self._control: Record = {}
         self._stamp: tuple[int, int] | None = None
         self._paused = False
+        self._identity_is_stale = False
         self._pid = 0
         self._cause = "exited"
         self._kill_at_s: float | None = None
@@ -82,9 +83,9 @@ class Owner:
         """Start the child, watch it to its end, and record how it ended."""
         self._listen()
         self._read_control()
-        refusal = self._refusal()
+        cause, refusal = self._refusal()
         if refusal:
-            self._record_end(cause="not_started", error=refusal)
+            self._record_end(cause=cause, error=refusal)
             return 1
         child.become_subreaper()
         death = signal.Signals[f"SIG{self._run['parent_death_signal']}"]
@@ -100,22 +101,27 @@ class Owner:
             self._record_end(cause="not_started", error=str(error))
             return 1
         self._started_s = files.boottime_s()
-        self._record_identity()
+        try:
+            self._record_identity()
+        except OSError as error:  # a full disk: nobody could adopt this run, so there must be none
+            child.end_all(self._pid)
+            self._record_end(cause="not_started", error=str(error))
+            return 1
         status = self._watch()
         child.end_all(self._pid)
         code = os.waitstatus_to_exitcode(status)
         self._record_end(cause=self._cause, code=code)
         return 0
 
-    def _refusal(self) -> str:
-        """Say why nothing may be started; empty when it may."""
+    def _refusal(self) -> tuple[str, str]:
+        """Say why nothing may be started, as cause and sentence; the latter empty when it may."""
         if self._control.get("boot_id") != self._boot_id:
-            return "granted in another boot"
+            return "lease", "granted in another boot"
         if self._control.get("revoked"):
-            return "the epoch was revoked"
+            return "revoked", "the epoch was revoked"
         if self._lease_left_s() <= 0:
-            return "the lease expired before the start"
-        return ""
+            return "lease", "the lease expired before the start"
+        return "", ""
 
     def _watch(self) -> int:
         """Look, decide, act, until the child is gone; return its wait status."""
@@ -129,6 +135,13 @@ class Owner:
 
     def _look(self) -> None:
         """Follow what the agent wrote and what the clock says."""
+        self._follow()
+        if self._identity_is_stale:
+            with suppress(OSError):  # a full disk: at the next look
+                self._record_identity()
+                self._identity_is_stale = False
+
+    def _follow(self) -> None:
         self._read_control()
         if self._control.get("revoked"):
             self._kill("revoked")
@@ -151,7 +164,8 @@ class Owner:
         self._cause = cause
         self._kill_at_s = files.boottime_s() + self._grace_s
         if reason:
-            files.write_record(self._directory, files.STOP, stop_request(reason, self._grace_s))
+            with suppress(OSError):  # the signal is enough for a trainer that hears it
+                files.write_record(self._directory, files.STOP, stop_request(reason, self._grace_s))
         child.signal_group(self._pid, self._stop_signal)
         child.signal_group(self._pid, signal.SIGCONT)  # a suspended child could not act on it
 
@@ -159,7 +173,7 @@ class Owner:
         """Suspend or resume the child's group and acknowledge it in the identity record."""
         if child.signal_group(self._pid, signal.SIGSTOP if paused else signal.SIGCONT):
             self._paused = paused
-            self._record_identity()
+            self._identity_is_stale = True
 
     def _kill(self, cause: str) -> None:
         self._cause = cause
@@ -186,8 +200,7 @@ class Owner:
         self._stamp = (stat.st_ino, stat.st_mtime_ns)
         changed = control.get("epoch") != self._control.get("epoch")
         self._control = control
-        if changed and self._pid:
-            self._record_identity()
+        self._identity_is_stale = self._identity_is_stale or (changed and self._pid > 0)
 
     def _record_identity(self) -> None:
         """Write who we are, so that the agent adopts this run by identity."""

@@ -1,18 +1,21 @@
 import asyncio
 import json
+import random
 import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from agent.jobs.runner import Run
+from agent.jobs.runner import Run, end_runs
 from agent.model.jobs import JobPhase as P
 from agent.model.orders import Fetch, OrderResult, Prepare, Release, Start, Stop
 from agent.shim import files
 from agent.simulator import steplog
 from sterna.errors import PermanentError, TransientError
 from tests.agent.jobs.conftest import Site, SpecMaker, shell, until
+
+ANSWERED = (OrderResult.ACCEPTED, OrderResult.DONE)
 
 
 def alive(pid: int) -> bool:
@@ -453,3 +456,39 @@ async def test_corrupt_checkpoint_starts_nothing(site: Site, trainer: SpecMaker)
     report = await site.phase(P.FAILED)
     assert report.message.startswith("not started")
     assert newest not in [checkpoint.checkpoint_id for checkpoint in report.checkpoints]
+
+
+async def test_agent_dropped_again_and_again_on_the_way(
+    site: Site, trainer: SpecMaker, tmp_path: Path
+) -> None:
+    spec = trainer(steps=60)
+    chance = random.Random(11)
+    await site.order(start(spec))
+    for epoch in range(1, 5):
+        for _ in range(3):
+            await asyncio.sleep(chance.uniform(0.0, 0.12))
+            await site.down()
+            await site.up()
+        assert (await site.order(Stop(reason="moves", cancel=False), epoch=epoch)).result in ANSWERED
+        await site.down()
+        await site.up()
+        assert (await site.order(start(spec), epoch=epoch + 1)).result in ANSWERED
+    report = await site.phase(P.COMPLETED)
+    assert report.epoch == 5
+    log = entries(tmp_path)
+    assert steplog.steps_lost(log, 60) == 0
+    assert steplog.double_runs(log) == 0
+    assert (tmp_path / "final.bin").read_bytes() == outside(tmp_path, spec)
+
+
+async def test_a_whole_site_can_be_ended(site: Site, trainer: SpecMaker) -> None:
+    await site.order(start(trainer(steps=100_000)))
+    await stepping(site, 3)
+    run = only_run(site)
+    await site.down()
+    assert await asyncio.to_thread(end_runs, site.jobs, 10.0) == 1
+    record = files.read_record(str(run.directory), files.EXIT)
+    assert (record["cause"], record["code"]) == ("shutdown", 85)
+    assert files.processes_of_run(run.run_id) == []
+    await site.up()
+    assert "its operator ended it" in (await site.phase(P.SEALED)).message
