@@ -13,6 +13,7 @@ from agent.model.orders import JobReport, Order, OrderAck, OrderResult
 from agent.model.telemetry import FlexibilityOffer, SiteCapabilities
 from sterna.clock import SystemClock
 from sterna.errors import SternaError
+from sterna.identity import Credentials
 from sterna.rpc import Health, bind, make_server
 from sterna.v1 import site_service_pb2 as pb
 
@@ -40,7 +41,8 @@ class SessionLog:
 class Coordinator:
     """Serves SiteService.Connect: welcomes, acknowledges telemetry, and sends what it is told to."""
 
-    def __init__(self) -> None:
+    def __init__(self, credentials: Credentials | None = None) -> None:
+        self._credentials = credentials
         self.sessions: list[SessionLog] = []
         self.samples: dict[int, Any] = {}
         self.arrivals: list[int] = []
@@ -71,7 +73,12 @@ class Coordinator:
         )
         health = Health([SERVICE])
         await health.add_to(server)
-        self.port = bind(server, f"127.0.0.1:{self.port}", credentials=None, insecure=True)
+        self.port = bind(
+            server,
+            f"127.0.0.1:{self.port}",
+            credentials=self._credentials,
+            insecure=self._credentials is None,
+        )
         await server.start()
         await health.set_serving(serving)
         self._server = server

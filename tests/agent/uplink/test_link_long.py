@@ -57,9 +57,9 @@ async def test_refused_reconnects_do_not_grow_memory(
                 backoff_max_s=0.001,
             )
             async with running(uplink.run(Pulse(SystemClock()).heart("uplink", 60))):
-                await until(lambda: attempts >= 500, 60)
+                await until(lambda: attempts >= 1000, 60)
                 before_kib = private_kib()
-                await until(lambda: attempts >= 500 + ATTEMPTS, 110)
+                await until(lambda: attempts >= 1000 + ATTEMPTS, 110)
                 grown_kib = private_kib() - before_kib
     print(f"{grown_kib} KiB over {ATTEMPTS} refused attempts")
     assert uplink.sessions == 0
