@@ -1,0 +1,317 @@
+"""What a site's report of a job means: (state, site, report) to events.
+
+Level-triggered: a report says everything that the site knows, so the same report may be judged again at any
+time, after a restart of either side or a lost message, and tells only what is still news.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from coordinator.core.endings import GrantSettings, end_job, fail_migration, requeue
+from coordinator.core.migration import BEFORE_COMMIT
+from coordinator.core.story import Story
+from coordinator.model import events as ev
+from coordinator.model.fleet import FleetState, Job, JobState, Migration, MigrationState
+from coordinator.model.job import JobPhase, JobReport, newest
+
+On = ev.MigrationEvent
+STATE_OF_PHASE = {
+    JobPhase.STARTING: JobState.STARTING,
+    JobPhase.RUNNING: JobState.RUNNING,
+    JobPhase.PAUSED: JobState.PAUSED,
+}
+STOPPED_PHASES = frozenset({JobPhase.SEALED, JobPhase.HELD})
+"""Nothing runs; a checkpoint may be there."""
+PASSED_ON = frozenset({JobPhase.RESERVED, JobPhase.FETCHING, JobPhase.RELEASED})
+"""Phases of a site that ran a job once and is not the last to have done so."""
+ARRIVED_PHASES = frozenset({JobPhase.RESERVED, JobPhase.FETCHING, JobPhase.HELD})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Case:
+    """One report being judged."""
+
+    story: Story
+    site_id: str
+    report: JobReport
+    now: datetime
+    settings: GrantSettings
+
+    @property
+    def job(self) -> Job:
+        return self.story.job(self.report.job_id)
+
+    @property
+    def phase(self) -> JobPhase:
+        return self.report.phase
+
+    def step(self, migration: Migration, event: On, failure: str = "") -> None:
+        self.story.tell(
+            ev.MigrationAdvanced(
+                at=self.now, migration_id=migration.migration_id, event=event, failure=failure
+            )
+        )
+
+    def end(self, state: JobState) -> None:
+        if self.job.cancelling and state is not JobState.COMPLETED:
+            state = JobState.CANCELLED
+        end_job(self.story, self.job.job_id, state, self.report.message, self.now)
+
+    def follow_phase(self) -> None:
+        state = STATE_OF_PHASE.get(self.phase)
+        if state is not None and state is not self.job.state:
+            self.story.tell(ev.JobPhaseChanged(at=self.now, job_id=self.job.job_id, state=state))
+
+    def follow_times(self) -> None:
+        job, report = self.job, self.report
+        news = ev.JobMeasured(
+            at=self.now,
+            job_id=job.job_id,
+            seal_s=report.seal_s if report.seal_s != job.seal_s else None,
+            load_s=report.load_s if report.load_s != job.load_s else None,
+        )
+        if not job.ended and (news.seal_s is not None or news.load_s is not None):
+            self.story.tell(news)
+
+
+def events_for_report(
+    state: FleetState, site_id: str, report: JobReport, now: datetime, settings: GrantSettings
+) -> tuple[ev.Event, ...]:
+    """Return what a report tells that the state does not know yet.
+
+    Parameters
+    ----------
+    state : FleetState
+        What is known.
+    site_id : str
+        Who reports; already authenticated.
+    report : JobReport
+        The newest of this job from this site.
+    now : datetime
+        When it is judged.
+    settings : GrantSettings
+        For the grants that follow from it.
+
+    Returns
+    -------
+    tuple of Event
+        To be recorded in one transaction; empty when nothing is news. A job that nobody submitted here is
+        left alone.
+    """
+    job = state.jobs.get(report.job_id)
+    if job is None:
+        return ()
+    case = _Case(story=Story(state), site_id=site_id, report=report, now=now, settings=settings)
+    _copies(case)
+    if not job.ended:
+        _higher_epoch(case)
+        migration = case.story.migration_of(job.job_id)
+        if migration is None:
+            _resident(case)
+        elif site_id == migration.source_site:
+            _source(case, migration)
+        elif site_id == migration.destination_site:
+            _destination(case, migration)
+    return case.story.events
+
+
+def _copies(case: _Case) -> None:
+    if case.report.checkpoints != case.job.copies.get(case.site_id, ()):
+        case.story.tell(
+            ev.CheckpointSealed(
+                at=case.now,
+                job_id=case.job.job_id,
+                site_id=case.site_id,
+                checkpoints=case.report.checkpoints,
+            )
+        )
+
+
+def _higher_epoch(case: _Case) -> None:
+    """Take over an epoch that we do not remember: our memory was restored from an older copy."""
+    job, report = case.job, case.report
+    if report.epoch <= job.epoch:
+        return
+    owns = report.phase not in PASSED_ON
+    migration = case.story.migration_of(job.job_id)
+    if owns and migration is not None:
+        case.step(migration, On.VOIDED, f"{case.site_id} has the job under the higher epoch {report.epoch}")
+    case.story.tell(
+        ev.EpochAdopted(
+            at=case.now,
+            job_id=job.job_id,
+            epoch=report.epoch,
+            owner=case.site_id if owns else None,
+            lease_ttl_s=case.settings.ttl_s(job.spec),
+        )
+    )
+
+
+def _resident(case: _Case) -> None:
+    """No move is under way."""
+    job, report = case.job, case.report
+    if case.phase is JobPhase.COMPLETED and job.state is JobState.QUEUED and report.epoch > 0:
+        case.end(JobState.COMPLETED)  # it was done before its grant was voided, and nobody else has one
+        return
+    if job.grant is None or job.grant.site_id != case.site_id:
+        return
+    if job.state is JobState.WITHDRAWING:
+        if case.phase is JobPhase.COMPLETED:
+            case.end(JobState.COMPLETED)
+        return
+    if report.epoch != job.grant.epoch:
+        return
+    case.follow_times()
+    if case.phase is JobPhase.COMPLETED:
+        case.end(JobState.COMPLETED)
+    elif case.phase is JobPhase.FAILED:
+        case.end(JobState.FAILED)
+    elif case.phase in STOPPED_PHASES:
+        requeue(case.story, job.job_id, f"stopped at {case.site_id}; its checkpoint is kept", case.now)
+    else:
+        case.follow_phase()
+
+
+def _source(case: _Case, migration: Migration) -> None:
+    if migration.state in BEFORE_COMMIT:
+        if case.report.epoch == migration.epoch:
+            case.follow_times()
+            _source_before_commit(case, migration)
+    elif migration.state is MigrationState.COMPENSATING:
+        _source_compensating(case, migration)
+
+
+def _source_before_commit(case: _Case, migration: Migration) -> None:
+    if case.phase is JobPhase.COMPLETED:
+        case.end(JobState.COMPLETED)
+    elif case.phase is JobPhase.FAILED:
+        case.end(JobState.FAILED)
+    elif case.phase in STOPPED_PHASES:
+        _stopped(case, migration)
+    elif migration.state in (MigrationState.PLANNED, MigrationState.PREPARED, MigrationState.STOPPING):
+        case.follow_phase()
+
+
+def _stopped(case: _Case, migration: Migration) -> None:
+    """Go on from a stop at the source, ordered or not: the seal is what the move needs."""
+    if case.job.cancelling:
+        case.end(JobState.CANCELLED)
+        return
+    if migration.state is not MigrationState.STOPPING:
+        return
+    checkpoint = newest(case.report.checkpoints)
+    if checkpoint is None:
+        failure = f"{migration.source_site} stopped the job but sealed no checkpoint"
+        fail_migration(case.story, migration, failure, case.now, case.settings)
+        return
+    case.story.tell(
+        ev.MigrationSealed(
+            at=case.now,
+            migration_id=migration.migration_id,
+            checkpoint=checkpoint,
+            seal_s=case.report.seal_s,
+        )
+    )
+
+
+def _source_compensating(case: _Case, migration: Migration) -> None:
+    grant = case.job.grant
+    assert grant is not None  # COMPENSATING is entered with a grant to the source
+    if case.report.epoch not in (migration.epoch, grant.epoch):
+        return
+    if case.phase is JobPhase.COMPLETED:
+        case.end(JobState.COMPLETED)
+    elif case.phase is JobPhase.FAILED:
+        case.end(JobState.FAILED)
+    elif case.report.epoch != grant.epoch:
+        return
+    elif case.phase in (JobPhase.RUNNING, JobPhase.PAUSED):
+        case.step(migration, On.RESUMED)
+        case.follow_phase()
+    elif case.phase in STOPPED_PHASES:
+        case.step(migration, On.RESUMED)
+        requeue(case.story, case.job.job_id, f"stopped at {case.site_id}; its checkpoint is kept", case.now)
+
+
+def _destination(case: _Case, migration: Migration) -> None:
+    grant = case.job.grant
+    if migration.state in BEFORE_COMMIT:
+        _destination_before_commit(case, migration)
+    elif migration.state in (MigrationState.STARTING, MigrationState.CONFIRMED):
+        assert grant is not None  # COMMITTED granted it
+        if case.report.epoch == grant.epoch:
+            _destination_granted(case, migration)
+
+
+def _destination_before_commit(case: _Case, migration: Migration) -> None:
+    report = case.report
+    if report.migration_id != migration.migration_id:
+        return
+    if migration.state is MigrationState.PLANNED and case.phase in ARRIVED_PHASES:
+        case.step(migration, On.RESERVED)
+    elif migration.state is MigrationState.TRANSFERRING:
+        assert migration.checkpoint is not None  # SEALED named it
+        if case.phase is JobPhase.HELD and report.holds(migration.checkpoint.checkpoint_id):
+            case.step(migration, On.VERIFY)
+            _link(case, migration)
+        elif case.phase is JobPhase.FAILED or (case.phase is JobPhase.RESERVED and report.message):
+            failure = f"{case.site_id} could not fetch the checkpoint: {report.message}"
+            fail_migration(case.story, migration, failure, case.now, case.settings)
+
+
+def _link(case: _Case, migration: Migration) -> None:
+    if case.report.goodput_bps is not None and case.report.goodput_bps > 0:
+        case.story.tell(
+            ev.LinkMeasured(
+                at=case.now,
+                source=migration.source_site,
+                destination=migration.destination_site,
+                goodput_bps=case.report.goodput_bps,
+                allotted_bps=migration.reserved_bps,
+            )
+        )
+
+
+def _stepped(report: JobReport, migration: Migration) -> bool:
+    """Tell whether the resumed process has done a new step."""
+    assert migration.checkpoint is not None  # SEALED named it
+    from_step = migration.checkpoint.step if report.start_step is None else report.start_step
+    return report.step is not None and report.step > from_step
+
+
+def _destination_granted(case: _Case, migration: Migration) -> None:
+    """Judge a report under the epoch that COMMITTED, or a later try, granted."""
+    job, report = case.job, case.report
+    if migration.state is MigrationState.STARTING and (
+        case.phase is JobPhase.COMPLETED or (case.phase is JobPhase.RUNNING and _stepped(report, migration))
+    ):
+        case.follow_phase()
+        case.step(migration, On.CONFIRM)
+        case.follow_times()
+        case.step(migration, On.FINISH)
+        if case.phase is JobPhase.COMPLETED:
+            case.end(JobState.COMPLETED)
+    elif case.phase is JobPhase.COMPLETED:
+        case.end(JobState.COMPLETED)
+    elif case.phase is JobPhase.FAILED:
+        _failed_to_start(case, migration)
+    elif case.phase is JobPhase.SEALED or (case.phase is JobPhase.HELD and report.epoch == job.epoch):
+        requeue(case.story, job.job_id, f"stopped at {case.site_id} before its first step", case.now)
+    else:
+        case.follow_phase()
+
+
+def _failed_to_start(case: _Case, migration: Migration) -> None:
+    job = case.job
+    last_try = job.failed_starts + 1 >= case.settings.start_attempts
+    if job.cancelling or last_try or migration.state is MigrationState.CONFIRMED:
+        case.end(JobState.FAILED)
+        return
+    case.story.tell(
+        ev.JobStartFailed(
+            at=case.now,
+            job_id=job.job_id,
+            epoch=job.epoch + 1,
+            message=f"{case.site_id} failed to start it: {case.report.message}",
+        )
+    )

@@ -1,0 +1,100 @@
+"""Jobs, their checkpoints, and what agents report of them; the messages of sterna.v1 as frozen values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+
+
+class OnPartition(Enum):
+    """What becomes of a job when its site loses the coordinator."""
+
+    KEEP_RUNNING = "keep_running"
+    STOP = "stop"
+
+
+class JobPhase(Enum):
+    """Where a job stands at one site, in the agent's words (sterna.v1.JobPhase)."""
+
+    RESERVED = "RESERVED"
+    FETCHING = "FETCHING"
+    HELD = "HELD"
+    STARTING = "STARTING"
+    RUNNING = "RUNNING"
+    PAUSED = "PAUSED"
+    STOPPING = "STOPPING"
+    SEALED = "SEALED"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    RELEASED = "RELEASED"
+
+
+ALIVE_PHASES = frozenset({JobPhase.STARTING, JobPhase.RUNNING, JobPhase.PAUSED, JobPhase.STOPPING})
+"""Phases in which a process may exist at the site."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSpec:
+    """What to run; the fields of sterna.v1.JobSpec, durations in seconds.
+
+    ``""`` and None stand for the defaults that the proto states.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    resume_argv: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    working_dir: str = ""
+    checkpoint_glob: str = ""
+    stop_signal: str = "TERM"
+    stop_grace_s: float = 30.0
+    power_w: float = 0.0
+    checkpoint_bytes: int = 0
+    on_partition: OnPartition = OnPartition.KEEP_RUNNING
+    may_migrate: bool = True
+    min_residence_s: float | None = None
+    home_site: str = ""
+    load_s: float | None = None
+    declared_work_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A sealed, verified checkpoint; its id is the hex BLAKE3 of the canonical manifest."""
+
+    checkpoint_id: str
+    step: int
+    epoch: int
+    size_bytes: int
+    sealed_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobReport:
+    """The whole of what a site knows of one job; the newest replaces all before it.
+
+    `epoch` 0: it never ran there. `checkpoints` are those at the site, newest first.
+    """
+
+    job_id: str
+    epoch: int
+    phase: JobPhase
+    migration_id: str = ""
+    step: int | None = None
+    start_step: int | None = None
+    checkpoints: tuple[Checkpoint, ...] = ()
+    message: str = ""
+    fetched_bytes: int = 0
+    seal_s: float | None = None
+    goodput_bps: float | None = None
+    load_s: float | None = None
+    reported_at: datetime | None = None
+
+    def holds(self, checkpoint_id: str) -> bool:
+        """Tell whether the site has this checkpoint, verified."""
+        return any(checkpoint.checkpoint_id == checkpoint_id for checkpoint in self.checkpoints)
+
+
+def newest(checkpoints: tuple[Checkpoint, ...]) -> Checkpoint | None:
+    """Return the checkpoint with the most steps, the later seal first among equals; None of none."""
+    return max(checkpoints, key=lambda held: (held.step, held.sealed_at), default=None)

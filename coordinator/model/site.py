@@ -1,0 +1,100 @@
+"""Sites as they describe themselves; the messages of sterna.v1 as frozen values."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+
+
+class Quality(Enum):
+    """How far a reading can be trusted (OpenADR words)."""
+
+    OK = "OK"
+    STALE = "STALE"
+    ESTIMATED = "ESTIMATED"
+    BAD = "BAD"
+
+
+class GridState(Enum):
+    """Where the site's fail-safe machine stands (sterna.v1.GridState)."""
+
+    INIT = "INIT"
+    UNLIMITED = "UNLIMITED"
+    LIMITED = "LIMITED"
+    FAILSAFE = "FAILSAFE"
+    AUTONOMOUS = "AUTONOMOUS"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a site is and can do. `checkpoint_address` "": it cannot be dialled."""
+
+    slots: int
+    storage_free_bytes: int = 0
+    idle_power_w: float = 0.0
+    gpus: tuple[str, ...] = ()
+    can_cap: bool = False
+    checkpoint_address: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuSample:
+    """One GPU at an instant; None is unknown, for `power_cap_w` no cap."""
+
+    name: str
+    power_w: float | None = None
+    utilization_frac: float | None = None
+    temperature_degc: float | None = None
+    power_cap_w: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteSample:
+    """One instant at a site; watts into the site or device are positive, None is unknown."""
+
+    measured_at: datetime
+    sequence: int
+    quality: Quality
+    grid_w: float | None = None
+    generation_w: float | None = None
+    available_w: float | None = None
+    battery_w: float | None = None
+    compute_w: float | None = None
+    site_load_w: float | None = None
+    surplus_w: float | None = None
+    gpus: tuple[GpuSample, ...] = ()
+    historical: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActiveLimit:
+    """One limit on grid import in the site's merged timeline. `end_at` None: until it is replaced."""
+
+    source: str
+    command_id: str
+    limit_w: float
+    start_at: datetime
+    end_at: datetime | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GridStatus:
+    """What the grid asks of the site and what the site can do. `limit_w` None: no limit is active."""
+
+    state: GridState
+    limit_w: float | None
+    limits: tuple[ActiveLimit, ...] = ()
+    achievable_min_w: float | None = None
+    achievable_max_w: float | None = None
+    unachievable: bool = False
+    breaches: int = 0
+    measured_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveRequest:
+    """The site's own means do not suffice: it asks for a job to be moved away."""
+
+    job_id: str
+    epoch: int
+    reason: str
