@@ -236,7 +236,7 @@ class Bench:
 
         return self.with_holder("product", receive)
 
-    def grpc(self, kind: str) -> list[float]:
+    def grpc(self, kind: str) -> tuple[list[float], float]:
         async def receive(port: int) -> float:
             parse = pb.ChunkResponse.FromString if kind == "message" else None
             channel = self.channel(f"127.0.0.1:{port}", "holder")
@@ -250,7 +250,7 @@ class Bench:
             await channel.close()
             return seconds
 
-        return self.with_holder(kind, receive)[0]
+        return self.with_holder(kind, receive)
 
     def tls_socket(self) -> list[float]:
         context = ssl.create_default_context(cafile=str(self.keys.paths("receiver")[0]))
@@ -332,9 +332,10 @@ def main() -> None:
     size_bytes = max(1, round(arguments.size_gb * GB / MESSAGE_BYTES)) * MESSAGE_BYTES
     with tempfile.TemporaryDirectory(prefix="sterna-bench-", dir=arguments.folder) as folder:
         bench = Bench(Path(folder), size_bytes, arguments.runs, arguments.streams)
-        raw = statistics.median(bench.grpc("raw"))
+        raw_speeds, raw_used_s = bench.grpc("raw")
         speeds, used_s = bench.product()
-        message = statistics.median(bench.grpc("message"))
+        raw = statistics.median(raw_speeds)
+        message = statistics.median(bench.grpc("message")[0])
         tls = statistics.median(bench.tls_socket())
         shutil.rmtree(bench.folder / "holder")
         rsync, why_not = bench.rsync()
@@ -349,6 +350,8 @@ def main() -> None:
         "mb_per_s_all": [round(speed, 1) for speed in speeds],
         "cpu_s_per_gb": round(used_s / (size_bytes * arguments.runs / GB), 2),
         "grpc_raw_mb_per_s": round(raw, 1),
+        "grpc_raw_mb_per_s_all": [round(speed, 1) for speed in raw_speeds],
+        "grpc_raw_cpu_s_per_gb": round(raw_used_s / (size_bytes * arguments.runs / GB), 2),
         "grpc_message_mb_per_s": round(message, 1),
         "tls_socket_mb_per_s": round(tls, 1),
         "rsync_mb_per_s": None if rsync is None else round(rsync, 1),
@@ -356,6 +359,8 @@ def main() -> None:
         "delayed_link_frac": None,
         "delayed_link_reason": "not measured yet",
         "frac_of_grpc_raw": round(ours / raw, 3),
+        "cores": os.cpu_count(),
+        "load_1min": round(os.getloadavg()[0], 2),
         "seal_mb_per_s": round(bench.seal_mb_per_s, 1),
         "loop_lag_p99_ms": round(1e3 * lags_s[int(0.99 * (len(lags_s) - 1))], 2),
     }

@@ -78,7 +78,7 @@ class Push:
         async with channel_to as channel:
             method = channel.stream_stream(
                 f"/{SERVICE}/Offer",
-                request_serializer=serializer.offer_to_wire,
+                request_serializer=bytes,  # ours are serialised before they are written, see _converse
                 response_deserializer=pb.OfferResponse.FromString,
             )
             call = method(None, metadata=metadata)
@@ -90,12 +90,11 @@ class Push:
             finally:
                 call.cancel()
 
-    async def _converse(
-        self, call: "grpc.aio.StreamStreamCall[memoryview | pb.OfferRequest, pb.OfferResponse]"
-    ) -> None:
+    async def _converse(self, call: "grpc.aio.StreamStreamCall[bytes, pb.OfferResponse]") -> None:
         receiver = self._order.receiver_site
         layout = self._reader.layout
-        await call.write(pb.OfferRequest(manifest=transfer_codec.manifest_to_proto(layout.manifest)))
+        manifest = transfer_codec.manifest_to_proto(layout.manifest)
+        await call.write(serializer.offer_to_wire(pb.OfferRequest(manifest=manifest)))
         while True:
             try:
                 async with asyncio.timeout(self._answer_s):
@@ -110,6 +109,8 @@ class Push:
             if run.count < 1 or run.first + run.count > layout.chunks:
                 raise PeerProtocolError(f"{receiver}: wants chunks {run.first} and {run.count} on")
             async for piece in chunk_pieces(self._reader, run, (self._pacer,)):
-                await call.write(piece)
+                # Serialised here and now: behind an interceptor, write() returns while the message still
+                # waits in a queue, and the piece's buffer is about to be filled again.
+                await call.write(serializer.offer_to_wire(piece))
                 self._tally.transferred_bytes += len(piece)
                 self._tally.moved_at_s = self._clock.boottime_s()

@@ -49,7 +49,7 @@ class Site:
         self.store = CheckpointStore(self.root / self.name, clock, CHUNK_BYTES)
         quick = {"run_chunks": 4, "dial_s": 5.0, "stall_s": 1.0, "give_up_s": 10.0, "backoff_min_s": 0.01}
         self.transfers = Transfers(
-            store=self.store, clock=clock, open_channel=self.open_channel, **{**quick, **self.settings}
+            store=self.store, clock=clock, **{"open_channel": self.open_channel, **quick, **self.settings}
         )
 
     def open_channel(self, address: str, site_id: str) -> grpc.aio.Channel:
