@@ -102,7 +102,8 @@ def number(
         raise FieldError(Reason.NOT_A_NUMBER, name)
     if value < least or value > most or (above != -math.inf and value <= above):
         raise malformed(name, "out of range")
-    return float(value) if abs(value) < 2**63 else math.copysign(2.0**63, value)
+    # JSON integers have no end, floats do; what was not bounded above is bounded here.
+    return float(max(-(2**63), min(2**63, value))) if isinstance(value, int) else value
 
 
 def power_w(of: Message, name: str) -> float:

@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from agent.core import failsafe
@@ -322,7 +323,7 @@ class GridDesk:
     def _repeat(self, source: str, repeated: Repeated) -> Ack:
         for held in self._timeline.held:
             if (held.command.source, held.command.sequence) == (source, repeated.sequence):
-                return _progress(held, self._clock.now())
+                return replace(_progress(held, self._clock.now()), reason="repeated")
         return Ack(
             source=source,
             command_id=repeated.command_id,

@@ -247,8 +247,9 @@ async def test_broker_sigkill_and_restart_the_link_comes_back_and_applies_once(
         await until(lambda: link.connected, 15)
         async with operator(broker) as dso:
             await dso.client.publish(f"{BASE}/limit", again, qos=1, retain=True)
-            await until(lambda: statuses(dso, "c1") == ["REJECTED"])
-            assert "REPLAY_OTHER_CONTENT" in dso.of("ack")[0]["reason"], "issued anew under an old sequence"
+            # Acks are delivered at least once: the stored one may come again before this one.
+            await until(lambda: "REJECTED" in statuses(dso, "c1"))
+            assert "REPLAY_OTHER_CONTENT" in dso.of("ack")[-1]["reason"], "issued anew under an old sequence"
             assert abs((desk.envelope().binding.end_at - remaining).total_seconds()) < 0.1
             await dso.limit(2, 2000.0)
             await until(lambda: statuses(dso, "c2") == ["ACCEPTED"])
@@ -268,7 +269,8 @@ async def test_a_restarted_agent_resumes_the_limit_and_reacknowledges_the_retain
             binding = desk.envelope().binding
             assert binding.limit_w == 2500.0
             assert abs((binding.end_at - ends_at).total_seconds()) < 0.1
-            await until(lambda: statuses(dso, "c1") == ["ACCEPTED"] * 2)
+            await until(lambda: any(ack["reason"] == "repeated" for ack in dso.of("ack")))
+            assert set(statuses(dso, "c1")) == {"ACCEPTED"}
             assert desk.envelope().state is GridState.INIT, "the old copy is not a following limit"
             await dso.beat()
             await dso.limit(2, 3000.0)

@@ -1,0 +1,277 @@
+"""The desk on a real store and a clock that moves when told to."""
+
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from agent.core.breach import Judgement
+from agent.core.commands import Rules
+from agent.core.failsafe import FailsafeSettings
+from agent.grid.desk import GridDesk
+from agent.grid.wire import stamp
+from agent.model.grid import Reason
+from agent.model.limits import GridState
+from agent.model.readings import Quality, SitePower
+from agent.store.commands import MIGRATIONS, CommandStore
+from agent.store.db import Database
+from sterna.clock import FakeClock
+from sterna.errors import TransientError
+
+START = datetime(2026, 11, 22, 10, tzinfo=UTC)
+
+
+class Rig:
+    """One site whose agent and machine can be restarted."""
+
+    def __init__(self, path: Path) -> None:
+        self.clock = FakeClock(START)
+        self.path = path
+        self.boot = 1
+        self.synced = True
+        self.count = 0
+
+    async def start(self, operators: tuple[str, ...] = ("mqtt",)) -> GridDesk:
+        self.db = Database(self.path, MIGRATIONS)
+        await self.db.open()
+        self.store = CommandStore(self.db, boot_id=f"boot-{self.boot}")
+        self.desk = GridDesk(
+            clock=self.clock,
+            store=self.store,
+            operators=operators,
+            settings=FailsafeSettings(failsafe_import_w=4200.0),
+            rules=Rules(site="site-a"),
+            standing_limits_w={"hardware": 11_000.0},
+            clock_synced=lambda: self.synced,
+        )
+        await self.desk.recover()
+        return self.desk
+
+    async def stop(self) -> None:
+        await self.db.close()
+
+    async def reboot(self, gone_s: float) -> GridDesk:
+        """Power off, come back later on a boot clock that starts anew."""
+        await self.stop()
+        self.boot += 1
+        self.clock = FakeClock(self.clock.now() + timedelta(seconds=gone_s), boottime_s=5.0)
+        return await self.start()
+
+    def beat(self, source: str = "mqtt") -> Reason | None:
+        self.count += 1
+        body = {"n": self.count, "t": stamp(self.clock.now())}
+        refusal = self.desk.heartbeat(source, json.dumps(body).encode())
+        return None if refusal is None else refusal.reason
+
+    async def limit(self, seq: int, value_w: float | None, source: str = "mqtt", **more: object) -> str:
+        body = {
+            "v": 1,
+            "id": f"c{seq}",
+            "seq": seq,
+            "issued": stamp(self.clock.now()),
+            "kind": "IMPORT_CAPACITY_LIMIT",
+            "active": value_w is not None,
+            "valueW": value_w,
+            **more,
+        }
+        await self.desk.limit(source, json.dumps(body).encode())
+        return (await self.acks(source))[-1]
+
+    async def acks(self, source: str = "mqtt") -> list[str]:
+        batch = await self.desk.pending_acks(source)
+        await self.desk.delivered(number for number, _ in batch if number is not None)
+        return [f"{ack.command_id} {ack.status.value} {ack.reason}".strip() for _, ack in batch]
+
+    def shown(self) -> tuple[GridState, float | None]:
+        envelope = self.desk.envelope()
+        return envelope.state, None if envelope.binding is None else envelope.binding.limit_w
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    rig = Rig(tmp_path / "agent.db")
+    await rig.start()
+    yield rig
+    await rig.stop()
+
+
+async def test_a_day_with_an_operator(rig: Rig) -> None:
+    assert rig.shown() == (GridState.INIT, 4200.0)
+    rig.beat()
+    assert await rig.limit(1, None) == "c1 ACCEPTED"
+    assert rig.shown() == (GridState.UNLIMITED, 11_000.0)
+    assert await rig.limit(2, 3000.0, durationS=60) == "c2 ACCEPTED"
+    await rig.desk.tick()
+    assert await rig.acks() == ["c1 SUCCEEDED", "c2 STARTED"]
+    rig.clock.advance(59)
+    assert rig.shown() == (GridState.LIMITED, 3000.0)
+    rig.clock.advance(1)
+    assert rig.shown() == (GridState.UNLIMITED, 11_000.0)
+    await rig.desk.tick()
+    assert await rig.acks() == ["c2 SUCCEEDED"]
+    rig.clock.advance(60)
+    assert rig.shown() == (GridState.FAILSAFE, 4200.0)
+    rig.clock.advance(86_400)
+    assert rig.shown() == (GridState.FAILSAFE, 4200.0)
+    rig.beat()
+    assert rig.shown() == (GridState.FAILSAFE, 4200.0)
+    assert await rig.limit(3, 8000.0, start=stamp(rig.clock.now() + timedelta(seconds=10))) == "c3 ACCEPTED"
+    assert rig.shown() == (GridState.UNLIMITED, 11_000.0)
+    rig.clock.advance(10)
+    assert rig.shown() == (GridState.LIMITED, 8000.0)
+
+
+async def test_limit_writes_reset_the_failsafe_clock_29705(rig: Rig) -> None:
+    rig.beat()
+    for seq in range(1, 12):
+        await rig.limit(seq, 5000.0)
+        rig.clock.advance(11)
+    assert rig.shown() == (GridState.FAILSAFE, 4200.0)
+
+
+async def test_a_repeat_is_acknowledged_again_and_does_not_prolong(rig: Rig) -> None:
+    rig.beat()
+    issued = stamp(rig.clock.now())
+    await rig.limit(1, 3000.0, durationS=60, issued=issued)
+    rig.clock.advance(50)
+    assert await rig.limit(1, 3000.0, durationS=60, issued=issued) == "c1 ACCEPTED repeated"
+    rig.clock.advance(10)
+    assert rig.shown()[0] is GridState.UNLIMITED
+    await rig.desk.tick()
+    await rig.acks()
+    assert await rig.limit(1, 3000.0, durationS=60, issued=issued) == "c1 SUCCEEDED repeated"
+    assert (await rig.limit(1, 9000.0)).startswith("c1 REJECTED REPLAY_OTHER_CONTENT")
+    assert rig.desk.last_sequence("mqtt") == 1
+
+
+async def test_an_agent_restart_resumes_limits_sequences_and_undelivered_acks(rig: Rig) -> None:
+    rig.beat()
+    body = {"v": 1, "id": "c7", "seq": 7, "issued": stamp(rig.clock.now()), "active": True, "valueW": 3000}
+    await rig.desk.limit(
+        "mqtt", json.dumps({**body, "kind": "IMPORT_CAPACITY_LIMIT", "durationS": 900}).encode()
+    )
+    await rig.stop()
+    rig.clock.advance(100)
+    rig.clock.step_calendar(3600.0)
+    await rig.start()
+    assert await rig.acks() == ["c7 ACCEPTED"]
+    assert rig.shown() == (GridState.INIT, 3000.0)
+    assert rig.desk.envelope().binding.end_at - rig.clock.now() == timedelta(seconds=800)
+    assert (await rig.limit(6, 9000.0)).startswith("c6 REJECTED STALE_SEQUENCE")
+
+
+async def test_a_reboot_takes_the_time_that_went_by_off_the_remaining_time(rig: Rig) -> None:
+    await rig.limit(1, 3000.0, durationS=900)
+    await rig.reboot(300)
+    assert rig.desk.envelope().binding.end_at - rig.clock.now() == timedelta(seconds=600)
+    await rig.reboot(300)
+    assert rig.desk.envelope().binding.end_at - rig.clock.now() == timedelta(seconds=300)
+    await rig.reboot(-10 * 365 * 86_400)
+    assert rig.desk.envelope().binding.limit_w == 3000.0, "a clock without a battery ends no limit"
+    await rig.reboot(20 * 365 * 86_400)
+    assert rig.shown() == (GridState.INIT, 4200.0)
+
+
+async def test_heartbeat_routed_to_another_device_31561(rig: Rig) -> None:
+    await rig.stop()
+    await rig.start(operators=("mqtt", "modbus"))
+    rig.beat("mqtt")
+    await rig.limit(1, None)
+    assert rig.shown() == (GridState.INIT, 4200.0), "the other link has not spoken"
+    assert rig.desk.alive("modbus") is None
+    await rig.limit(1, 9000.0, source="modbus")
+    assert rig.shown() == (GridState.LIMITED, 9000.0)
+    for _ in range(3):
+        rig.clock.advance(60)
+        rig.desk.alive("modbus")
+    assert rig.shown() == (GridState.FAILSAFE, 4200.0), "one link's heartbeat keeps no other alive"
+    assert rig.beat("openadr") is Reason.UNKNOWN_SOURCE
+
+
+async def test_a_site_without_an_operator_is_autonomous_and_still_obeys_its_own_people(rig: Rig) -> None:
+    await rig.stop()
+    await rig.start(operators=())
+    assert rig.shown() == (GridState.AUTONOMOUS, 11_000.0)
+    assert await rig.limit(1, 2000.0, source="local") == "c1 ACCEPTED"
+    assert rig.shown() == (GridState.AUTONOMOUS, 2000.0)
+    await rig.limit(2, None, source="local")
+    assert rig.shown() == (GridState.AUTONOMOUS, 11_000.0)
+
+
+async def test_a_local_release_frees_nobody_from_the_failsafe(rig: Rig) -> None:
+    rig.beat()
+    await rig.limit(1, None, source="local")
+    assert rig.shown() == (GridState.INIT, 4200.0)
+
+
+async def test_an_untrusted_clock_accepts_only_less_power(rig: Rig) -> None:
+    rig.beat()
+    rig.synced = False
+    assert (await rig.limit(1, 5000.0)).startswith("c1 REJECTED CLOCK_UNSYNCHRONISED")
+    assert await rig.limit(2, 1000.0) == "c2 ACCEPTED"
+    assert (await rig.limit(3, None)).startswith("c3 REJECTED CLOCK_UNSYNCHRONISED")
+    assert rig.shown() == (GridState.LIMITED, 1000.0)
+
+
+async def test_what_cannot_be_stored_is_refused_and_does_not_hold(rig: Rig) -> None:
+    rig.beat()
+    await rig.limit(1, None)
+    await rig.db.run(lambda c: c.execute("PRAGMA max_page_count = 1").fetchall())
+    big = "x" * 250
+    verdicts = [await rig_limit_without_acks(rig, seq, big) for seq in range(2, 60)]
+    await rig.db.run(lambda c: c.execute("PRAGMA max_page_count = 100000").fetchall())
+    refused = [seq for seq, ok in enumerate(verdicts, start=2) if not ok]
+    assert refused, "the disk never filled"
+    assert rig.desk.last_sequence("mqtt") == max(seq for seq, ok in enumerate(verdicts, start=2) if ok)
+    assert any("STORE_UNAVAILABLE" in ack for ack in await rig.acks())
+    assert await rig.limit(100, 2000.0) == "c100 ACCEPTED"
+
+
+async def rig_limit_without_acks(rig: Rig, seq: int, reason: str) -> bool:
+    body = {"v": 1, "id": f"c{seq}", "seq": seq, "issued": stamp(rig.clock.now()), "active": True}
+    body |= {"kind": "IMPORT_CAPACITY_LIMIT", "valueW": 6000.0, "durationS": 1000 + seq, "reason": reason}
+    await rig.desk.limit("mqtt", json.dumps(body).encode())
+    return rig.desk.last_sequence("mqtt") == seq
+
+
+async def test_failing_disk_reaches_the_caller_of_tick_as_transient(rig: Rig) -> None:
+    rig.beat()
+    await rig.limit(1, 3000.0)
+
+    async def full(*_args: object) -> None:
+        raise TransientError("disk full")
+
+    kept, rig.store.advance = rig.store.advance, full  # type: ignore[method-assign]
+    with pytest.raises(TransientError):
+        await rig.desk.tick()
+    rig.store.advance = kept  # type: ignore[method-assign]
+    await rig.desk.tick()
+    assert await rig.acks() == ["c1 STARTED"]
+
+
+async def test_breaches_are_counted_and_survive(rig: Rig) -> None:
+    def sample(grid_w: float) -> SitePower:
+        return SitePower(
+            measured_at=rig.clock.now(),
+            quality=Quality.OK,
+            grid_w=grid_w,
+            generation_w=None,
+            available_w=None,
+            battery_w=None,
+            compute_w=2000.0,
+            site_load_w=None,
+            surplus_w=None,
+        )
+
+    rig.beat()
+    await rig.limit(1, 3000.0, rampS=5)
+    assert (await rig.desk.observe(sample(4000.0))).judgement is Judgement.RAMPING
+    rig.clock.advance(8)
+    for grid_w in (4000.0, 4100.0):
+        await rig.desk.observe(sample(grid_w))
+        rig.clock.advance(1)
+    await rig.stop()
+    await rig.start()
+    assert (rig.desk.tally.samples, rig.desk.tally.episodes, rig.desk.tally.worst_excess_w) == (2, 1, 1100.0)
