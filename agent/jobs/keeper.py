@@ -14,15 +14,15 @@ from pathlib import Path
 from agent.core import joborders
 from agent.core.jobgrants import apply_order
 from agent.core.joborders import Accept, Refuse, Room
-from agent.core.jobtable import LIVE, SLOT_HOLDING, JobEvent
+from agent.core.jobtable import LIVE, SLOT_HOLDING
 from agent.jobs.answers import answer, fault_of
 from agent.jobs.book import JobBook, ReportSink
 from agent.jobs.launch import Launcher
 from agent.jobs.leases import LeaseClock, is_held
-from agent.jobs.minder import SOON_S, Minder, Tools, new_run_id, seen_live
+from agent.jobs.minder import Minder, Tools, new_run_id, seen_live
 from agent.jobs.ports import Carrier, Checkpoints, RecordStore
-from agent.jobs.runner import Run
 from agent.jobs.sealing import Sealer
+from agent.jobs.suspending import suspend, tell_shim
 from agent.model.jobs import JobPhase, JobSpec
 from agent.model.orders import JobReport, Offer, Order, OrderAck, OrderResult, Release, Start, Stop
 from agent.model.records import JobRecord
@@ -30,9 +30,6 @@ from sterna.clock import Clock
 from sterna.errors import PermanentError, SternaError, TransientError
 
 log = logging.getLogger(__name__)
-
-ACKNOWLEDGE_S = 3.0
-"""How long a shim may take to suspend its child."""
 
 
 class Keeper:
@@ -193,23 +190,12 @@ class Keeper:
         return answer(order, OrderResult.ACCEPTED)
 
     async def pause(self, job_id: str) -> bool:
-        """Suspend a running job (SIGSTOP of its group).
-
-        Returns
-        -------
-        bool
-            False when it does not run, so that there is nothing to suspend.
-
-        Raises
-        ------
-        TransientError
-            The shim did not do it in time; the job counts as running.
-        """
-        return await self._set_paused(job_id, paused=True)
+        """Suspend a running job (SIGSTOP of its group); see `agent.jobs.suspending.suspend`."""
+        return await suspend(self._tools, job_id, paused=True)
 
     async def resume(self, job_id: str) -> bool:
-        """Let a suspended job go on; False when it is not suspended. Raises as `pause`."""
-        return await self._set_paused(job_id, paused=False)
+        """Let a suspended job go on; see `agent.jobs.suspending.suspend`."""
+        return await suspend(self._tools, job_id, paused=False)
 
     async def extend_lease(
         self, job_id: str, epoch: int, ttl_s: float | None, counted_from_boot_s: float
@@ -244,7 +230,7 @@ class Keeper:
             record = await self._book.put(
                 replace(record, lease=replace(lease, ttl_s=ttl_s, expires_s=expires_s))
             )
-        await self._instruct(record)
+        await tell_shim(self._tools, record)
         return True
 
     def leases_due(self) -> list[tuple[str, int]]:
@@ -315,25 +301,10 @@ class Keeper:
         if isinstance(order.action, Release):
             await self._let_go(order.job_id, order.action.keep_checkpoints)
         elif isinstance(order.action, (Stop, Start)) and record.phase in LIVE:
-            await self._instruct(record)
+            await tell_shim(self._tools, record)
         minder = self._minder(order.job_id)
         if minder is not None:
             minder.wake()
-
-    async def _instruct(self, record: JobRecord) -> None:
-        """Tell a live shim at once; where there is none yet, the job's own round will."""
-        try:
-            await self._tell_shim(record)
-        except TransientError as error:
-            log.warning("shim not told yet", extra={"job_id": record.job_id, "error": str(error)})
-
-    async def _tell_shim(self, record: JobRecord) -> None:
-        run = self._tools.run(record)
-        if record.run_id and record.lease is not None and await asyncio.to_thread(run.is_alive):
-            paused = record.phase is JobPhase.PAUSED
-            await asyncio.to_thread(run.write_control, epoch=record.epoch, lease=record.lease, paused=paused)
-            if record.phase is JobPhase.STOPPING and record.spec is not None:
-                await asyncio.to_thread(run.request_stop, record.stop_reason, record.spec.stop_grace_s)
 
     async def _let_go(self, job_id: str, keep: int) -> None:
         """Drop what a released job leaves; what fails here is dropped at the next start."""
@@ -360,32 +331,6 @@ class Keeper:
                 "offer failed",
                 extra={"job_id": job_id, "receiver": offer.receiver_site, "error": str(error)},
             )
-
-    async def _set_paused(self, job_id: str, *, paused: bool) -> bool:
-        phases = (JobPhase.RUNNING, JobPhase.PAUSED)
-        before, after = phases if paused else phases[::-1]
-        there, back = (JobEvent.PAUSE, JobEvent.RESUME) if paused else (JobEvent.RESUME, JobEvent.PAUSE)
-        record = await self._book.change(job_id, there, only_in={before})
-        if record is None:
-            return False
-        await self._instruct(record)
-        if await self._acknowledged(self._tools.run(record), paused):
-            log.info("job paused" if paused else "job resumed", extra={"job_id": job_id})
-            return True
-        record = await self._book.change(job_id, back, only_in={after})
-        if record is not None:
-            await self._instruct(record)
-        raise TransientError(f"job {job_id}: its shim did not {'pause' if paused else 'resume'} it in time")
-
-    async def _acknowledged(self, run: Run, paused: bool) -> bool:
-        """Wait for the shim's word that its child is suspended, or goes on."""
-        deadline_s = self._clock.boottime_s() + ACKNOWLEDGE_S
-        while self._clock.boottime_s() < deadline_s:
-            identity = await asyncio.to_thread(run.identity)
-            if identity is not None and identity.paused is paused:
-                return True
-            await asyncio.sleep(SOON_S)
-        return False
 
     def _minder(self, job_id: str) -> Minder | None:
         """Return the job's minder, started when it is not; None while `run` does not run."""

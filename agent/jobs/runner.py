@@ -11,7 +11,6 @@ import shutil
 import signal
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -264,15 +263,6 @@ def end_runs(jobs_root: Path, timeout_s: float) -> int:
             run.nudge(signal.SIGKILL)
         run.kill_leftovers(0.0)
     return len(runs)
-
-
-def folder_bytes(folder: Path) -> int:
-    """Return the bytes of all files below a folder; 0 when it is not there."""
-    total = 0
-    for path in folder.rglob("*"):
-        with suppress(FileNotFoundError):
-            total += path.stat().st_size
-    return total
 
 
 def _saved(value: object) -> Saved | None:

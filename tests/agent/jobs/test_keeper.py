@@ -272,6 +272,22 @@ async def test_pause_and_resume(site: Site, trainer: SpecMaker) -> None:
     assert not await site.keeper.resume("j1")
 
 
+async def test_a_shim_that_does_not_answer_is_no_pause(
+    site: Site, trainer: SpecMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.jobs.suspending.ACKNOWLEDGE_S", 0.3)
+    await site.order(start(trainer(steps=100_000)))
+    await stepping(site, 2)
+    who = only_run(site).identity()
+    files.signal_process(who.pid, who.start_ticks, signal.SIGSTOP)
+    try:
+        assert not await site.keeper.pause("j1")
+        assert site.report().phase is P.RUNNING
+    finally:
+        files.signal_process(who.pid, who.start_ticks, signal.SIGCONT)
+    await stepping(site, site.report().step + 3)
+
+
 async def test_regrant_goes_on_in_place(site: Site, trainer: SpecMaker) -> None:
     spec = trainer(steps=100_000)
     await site.order(start(spec))
