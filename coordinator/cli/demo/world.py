@@ -24,6 +24,15 @@ CHECKPOINT_BYTES = PARAMETERS * 12
 # Jobs are sized to end before the day does, also if they lose some seconds to moves.
 WORK_FRAC = 0.8
 
+# The planner: what a move takes here, in seconds, until the fleet has measured it.
+SEAL_S = 0.6
+LOAD_S = 1.5
+DOWNTIME_S = 0.3
+MIN_RESIDENCE_S = 5.0
+# Accepted risk that a window turns out too short; how wrong the plants' forecasts are (1: as day-ahead ones).
+EPSILON = 0.3
+FORECAST_ERROR = 0.5
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoSite:

@@ -1,0 +1,27 @@
+"""`sterna demo`: a whole fleet on this machine, from real daemons, through one day of measured weather."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    sites: Annotated[int, typer.Option(min=2, max=9, help="Sites.")] = 3,
+    jobs: Annotated[int, typer.Option(min=1, max=24, help="Training jobs.")] = 6,
+    minutes: Annotated[float, typer.Option(min=1, help="How long the day takes.")] = 3.0,
+    no_screen: Annotated[bool, typer.Option("--no-screen", help="Lines instead of the live screen.")] = False,
+    json: Annotated[Path | None, typer.Option("--json", help="Write the summary to this file.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the jobs' data and the forecast errors.")] = 1,
+    keep: Annotated[Path | None, typer.Option("--keep", help="Keep logs and stores in this folder.")] = None,
+) -> None:
+    """Show a fleet that moves real training jobs after real surplus, and count what it did."""
+    from coordinator.cli.demo import show  # the daemons' libraries are not wanted for --help
+
+    raise typer.Exit(
+        show.run(
+            show.Options(
+                sites=sites, jobs=jobs, minutes=minutes, screen=not no_screen, json=json, seed=seed, keep=keep
+            )
+        )
+    )

@@ -1,0 +1,93 @@
+"""The demo's energy account: metered as it happened, and replayed under another policy on the same day."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from coordinator.cli import render
+from coordinator.cli.demo import world as w
+from coordinator.core.ledger import Energy, PowerSample, account
+from coordinator.core.policies import policy_named
+from coordinator.core.policy import PlannerSettings
+from coordinator.replay.engine import replay
+from coordinator.replay.scenario import ReplayJob, Scenario, SiteTrace
+from sterna.v1 import fleet_pb2
+
+# A meter may miss a few polls on a busy machine; longer gaps are not counted as anything.
+HOLD_S = 5.0
+
+
+@dataclass(slots=True)
+class MeterRoll:
+    """Telemetry of every site, each sample once.
+
+    The node's idle draw is taken off both sides: what is compared is the energy of the training.
+    """
+
+    idle_w: float
+    _samples: dict[str, dict[int, PowerSample]] = field(default_factory=dict)
+
+    def take(self, sites: Iterable[fleet_pb2.Site]) -> None:
+        """Add what a snapshot of the fleet says."""
+        for site in sites:
+            telemetry = site.telemetry
+            if not telemetry.sequence:
+                continue
+            rows = self._samples.setdefault(site.site_id, {})
+            rows[telemetry.sequence] = PowerSample(
+                at=render.instant(telemetry.measured_at),
+                surplus_w=_above(render.present(telemetry, "surplus_w"), self.idle_w),
+                compute_w=_above(render.present(telemetry, "compute_w"), self.idle_w),
+            )
+
+    def between(self, start_at: datetime, end_at: datetime) -> Mapping[str, Sequence[PowerSample]]:
+        """Return each site's samples of an interval, in order."""
+        return {
+            site: [rows[number] for number in sorted(rows) if start_at <= rows[number].at <= end_at]
+            for site, rows in self._samples.items()
+        }
+
+
+def metered(rolls: Mapping[str, Sequence[PowerSample]]) -> Energy:
+    """Account for what was drawn."""
+    return sum((account(samples, hold_s=HOLD_S) for samples in rolls.values()), start=Energy())
+
+
+def replayed(
+    rolls: Mapping[str, Sequence[PowerSample]], world: w.World, *, start_at: datetime, policy: str
+) -> Energy:
+    """Account for what a policy would have drawn with the surplus of the same day, by the planner itself."""
+    scenario = Scenario(
+        start_at=start_at,
+        duration_s=2 * world.day_s,
+        tick_s=1.0,
+        sites=tuple(
+            SiteTrace(
+                site_id=site,
+                slots=w.SLOTS,
+                points=tuple(
+                    ((sample.at - start_at).total_seconds(), sample.surplus_w) for sample in samples
+                ),
+            )
+            for site, samples in sorted(rolls.items())
+        ),
+        jobs=tuple(
+            ReplayJob(
+                job_id=job.name,
+                home_site=job.home_site,
+                power_w=w.JOB_POWER_W,
+                checkpoint_bytes=w.CHECKPOINT_BYTES,
+                seal_s=w.SEAL_S,
+                load_s=w.LOAD_S,
+                downtime_s=w.DOWNTIME_S,
+                work_s=job.steps * w.STEP_S,
+            )
+            for job in world.jobs
+        ),
+    )
+    settings = PlannerSettings(epsilon=w.EPSILON, min_residence_s=w.MIN_RESIDENCE_S, horizon_s=world.day_s)
+    return replay(scenario, policy_named(policy), settings).energy
+
+
+def _above(power_w: float | None, idle_w: float) -> float | None:
+    return None if power_w is None else max(0.0, power_w - idle_w)
