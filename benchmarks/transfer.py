@@ -236,16 +236,23 @@ class Bench:
 
         return self.with_holder("product", receive)
 
-    def grpc(self, kind: str) -> tuple[list[float], float]:
+    def grpc(self, kind: str, *, to_file: bool = False) -> tuple[list[float], float]:
+        """Bare gRPC; with `to_file` the bytes are written where the product writes them, still not hashed."""
+        target = self.folder / "raw-in"
+
         async def receive(port: int) -> float:
             parse = pb.ChunkResponse.FromString if kind == "message" else None
             channel = self.channel(f"127.0.0.1:{port}", "holder")
             await channel.channel_ready()
             started_s = time.perf_counter()
             received = 0
-            async for message in channel.unary_stream("/raw/Get", response_deserializer=parse)(b""):
-                received += len(message.data if parse else message)
+            with target.open("wb", buffering=0) as file:
+                async for message in channel.unary_stream("/raw/Get", response_deserializer=parse)(b""):
+                    received += len(message.data if parse else message)
+                    if to_file:
+                        await asyncio.to_thread(file.write, message)
             seconds = time.perf_counter() - started_s
+            target.unlink()
             assert received == self.size_bytes
             await channel.close()
             return seconds
@@ -333,6 +340,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="sterna-bench-", dir=arguments.folder) as folder:
         bench = Bench(Path(folder), size_bytes, arguments.runs, arguments.streams)
         raw_speeds, raw_used_s = bench.grpc("raw")
+        stored_speeds, stored_used_s = bench.grpc("raw", to_file=True)
         speeds, used_s = bench.product()
         raw = statistics.median(raw_speeds)
         message = statistics.median(bench.grpc("message")[0])
@@ -352,6 +360,8 @@ def main() -> None:
         "grpc_raw_mb_per_s": round(raw, 1),
         "grpc_raw_mb_per_s_all": [round(speed, 1) for speed in raw_speeds],
         "grpc_raw_cpu_s_per_gb": round(raw_used_s / (size_bytes * arguments.runs / GB), 2),
+        "grpc_raw_to_file_mb_per_s": round(statistics.median(stored_speeds), 1),
+        "grpc_raw_to_file_cpu_s_per_gb": round(stored_used_s / (size_bytes * arguments.runs / GB), 2),
         "grpc_message_mb_per_s": round(message, 1),
         "tls_socket_mb_per_s": round(tls, 1),
         "rsync_mb_per_s": None if rsync is None else round(rsync, 1),
@@ -359,6 +369,7 @@ def main() -> None:
         "delayed_link_frac": None,
         "delayed_link_reason": "not measured yet",
         "frac_of_grpc_raw": round(ours / raw, 3),
+        "frac_of_grpc_raw_to_file": round(ours / statistics.median(stored_speeds), 3),
         "cores": os.cpu_count(),
         "load_1min": round(os.getloadavg()[0], 2),
         "seal_mb_per_s": round(bench.seal_mb_per_s, 1),
