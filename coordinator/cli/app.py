@@ -1,33 +1,27 @@
-"""`sterna`: the fleet operator's command. Each command is one call; what it prints is made in `render`."""
+"""`sterna`: the fleet operator's command. Declares commands; what they do is loaded when one runs."""
 
-import asyncio
+import os
 import sys
-from collections.abc import Awaitable, Callable
-from datetime import UTC
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
-from google.protobuf.message import Message
-from rich.console import Console, RenderableType
 
-from coordinator.cli import client, demo, pki, render, screen
-from coordinator.cli.client import CALL_TIMEOUT_S, CallError, Exit
-from coordinator.cli.jobfile import read_job_file
-from sterna.clock import SystemClock
+from coordinator.cli import demo, pki
+from coordinator.cli.exits import CallError, Exit
 from sterna.errors import SternaError
-from sterna.v1 import fleet_pb2
-from sterna.v1 import operator_service_pb2 as api
-from sterna.v1.operator_service_pb2_grpc import OperatorServiceStub
+
+if TYPE_CHECKING:
+    from coordinator.cli.commands import Desk
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     help="Moves AI training jobs between renewable-powered sites.",
 )
-job_app = typer.Typer(no_args_is_help=True, help="Submit, look at and move jobs.")
-site_app = typer.Typer(no_args_is_help=True, help="Drain, resume and fence sites.")
+job_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Submit, look at and move jobs.")
+site_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Drain, resume and fence sites.")
 app.add_typer(job_app, name="job")
 app.add_typer(site_app, name="site")
 app.add_typer(pki.app, name="pki")
@@ -39,55 +33,52 @@ ConfigOption = Annotated[
         "--config", help="client.toml; default: $STERNA_CLIENT_CONFIG, ~/.config/sterna/client.toml."
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="A JSON document on standard output.")]
 JobArgument = Annotated[str, typer.Argument(help="Job id or an unambiguous beginning of it.")]
 SiteArgument = Annotated[str, typer.Argument(help="Site id.")]
 
-Call = Callable[[OperatorServiceStub], Awaitable[Any]]
+
+def _desk(config: Path | None, json: bool) -> "Desk":
+    # gRPC's core writes its own lines on a failed handshake; ours says it once. Read when grpc is imported.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    from coordinator.cli.commands import Desk
+
+    return Desk(config=config, json=json)
 
 
-def _call(config: Path | None, call: Call) -> Any:
-    path = config or client.default_config_path()
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
 
-    async def run() -> Any:
-        async with client.connect(client.read_client_config(path), path.parent) as stub:
-            return await call(stub)
-
-    return asyncio.run(run())
+        typer.echo(f"sterna {version('sterna')}")
+        raise typer.Exit
 
 
-def _print(json: bool, key: str, value: Message | list[Any], *tables: RenderableType) -> None:
-    if json:
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(render.as_json(key, value))).decode() + "\n")
-        return
-    console = Console(highlight=False)
-    for table in tables:
-        console.print(table)
-
-
-def _now() -> Any:
-    return SystemClock().now().astimezone(UTC)
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()
 def status(config: ConfigOption = None, json: JsonOption = False) -> None:
-    """Show the fleet in one screen: sites, jobs, active migrations."""
-    snapshot = _call(config, _first_snapshot)
-    _print(json, "fleet", snapshot, screen.fleet_screen(snapshot, title="fleet"))
+    """Show the fleet in one screen: sites, jobs, migrations, and what needs attention."""
+    _desk(config, json).status()
 
 
 @app.command()
 def sites(config: ConfigOption = None, json: JsonOption = False) -> None:
     """List the sites."""
-    answer = _call(config, lambda stub: stub.ListSites(api.ListSitesRequest(), timeout=CALL_TIMEOUT_S))
-    _print(json, "sites", list(answer.sites), render.sites_table(answer.sites, _now()))
+    _desk(config, json).sites()
 
 
 @app.command()
 def jobs(config: ConfigOption = None, json: JsonOption = False) -> None:
     """List the jobs."""
-    answer = _call(config, lambda stub: stub.ListJobs(api.ListJobsRequest(), timeout=CALL_TIMEOUT_S))
-    _print(json, "jobs", list(answer.jobs), render.jobs_table(answer.jobs))
+    _desk(config, json).jobs()
 
 
 @app.command()
@@ -95,31 +86,16 @@ def migrations(
     config: ConfigOption = None,
     json: JsonOption = False,
     active: Annotated[bool, typer.Option("--active", help="Only those under way.")] = False,
+    job: Annotated[str, typer.Option("--job", help="Only those of this job.")] = "",
 ) -> None:
     """List the migrations, newest first."""
-    request = api.ListMigrationsRequest(active_only=active)
-    answer = _call(config, lambda stub: stub.ListMigrations(request, timeout=CALL_TIMEOUT_S))
-    _print(json, "migrations", list(answer.migrations), render.migrations_table(answer.migrations))
+    _desk(config, json).migrations(active=active, job=job)
 
 
 @app.command()
 def watch(config: ConfigOption = None, json: JsonOption = False) -> None:
     """Follow the fleet; with --json one document per change, a line each."""
-
-    async def follow(stub: OperatorServiceStub) -> None:
-        from rich.live import Live
-
-        with Live(
-            console=Console(stderr=json), auto_refresh=False, screen=not json and sys.stdout.isatty()
-        ) as live:
-            async for snapshot in stub.WatchFleet(api.WatchFleetRequest()):
-                if json:
-                    sys.stdout.buffer.write(msgspec.json.encode(render.as_json("fleet", snapshot)) + b"\n")
-                    sys.stdout.flush()
-                else:
-                    live.update(screen.fleet_screen(snapshot, title="fleet"), refresh=True)
-
-    _call(config, follow)
+    _desk(config, json).watch()
 
 
 @job_app.command()
@@ -129,32 +105,25 @@ def submit(
     json: JsonOption = False,
 ) -> None:
     """Submit a job."""
-    request = api.SubmitJobRequest(request_id=client.request_id(), spec=read_job_file(file))
-    answer = _call(config, lambda stub: stub.SubmitJob(request, timeout=CALL_TIMEOUT_S))
-    _print(json, "job", answer.job, render.jobs_table([answer.job]))
+    _desk(config, json).submit(file)
 
 
 @job_app.command()
 def show(job: JobArgument, config: ConfigOption = None, json: JsonOption = False) -> None:
     """Show one job."""
-    answer = _call(config, lambda stub: stub.GetJob(api.GetJobRequest(job_id=job), timeout=CALL_TIMEOUT_S))
-    _print(json, "job", answer.job, render.jobs_table([answer.job]))
+    _desk(config, json).show(job)
 
 
 @job_app.command()
 def explain(job: JobArgument, config: ConfigOption = None, json: JsonOption = False) -> None:
     """Say why the job is where it is, and what each move would take."""
-    request = api.ExplainJobRequest(job_id=job)
-    answer = _call(config, lambda stub: stub.ExplainJob(request, timeout=CALL_TIMEOUT_S))
-    _print(json, "explanation", answer, *_explanation(answer))
+    _desk(config, json).explain(job)
 
 
 @job_app.command()
 def cancel(job: JobArgument, config: ConfigOption = None, json: JsonOption = False) -> None:
     """End a job for good."""
-    request = api.CancelJobRequest(request_id=client.request_id(), job_id=job)
-    answer = _call(config, lambda stub: stub.CancelJob(request, timeout=CALL_TIMEOUT_S))
-    _print(json, "job", answer.job, render.jobs_table([answer.job]))
+    _desk(config, json).cancel(job)
 
 
 @job_app.command()
@@ -167,30 +136,19 @@ def migrate(
     json: JsonOption = False,
 ) -> None:
     """Move a job by hand."""
-    request = api.MigrateJobRequest(
-        request_id=client.request_id(), job_id=job, destination_site=destination, dry_run=dry_run, force=force
-    )
-    answer = _call(config, lambda stub: stub.MigrateJob(request, timeout=CALL_TIMEOUT_S))
-    tables: list[RenderableType] = [render.terms_table(answer.judgement)]
-    if answer.HasField("migration"):
-        tables.append(render.migrations_table([answer.migration]))
-    _print(json, "answer", answer, *tables)
+    _desk(config, json).migrate(job, destination, dry_run=dry_run, force=force)
 
 
 @site_app.command()
 def drain(site: SiteArgument, config: ConfigOption = None, json: JsonOption = False) -> None:
     """Move every job away and let none arrive."""
-    request = api.DrainSiteRequest(request_id=client.request_id(), site_id=site)
-    answer = _call(config, lambda stub: stub.DrainSite(request, timeout=CALL_TIMEOUT_S))
-    _print(json, "site", answer.site, render.sites_table([answer.site], _now()))
+    _desk(config, json).drain(site)
 
 
 @site_app.command()
 def resume(site: SiteArgument, config: ConfigOption = None, json: JsonOption = False) -> None:
     """End draining or fencing."""
-    request = api.ResumeSiteRequest(request_id=client.request_id(), site_id=site)
-    answer = _call(config, lambda stub: stub.ResumeSite(request, timeout=CALL_TIMEOUT_S))
-    _print(json, "site", answer.site, render.sites_table([answer.site], _now()))
+    _desk(config, json).resume(site)
 
 
 @site_app.command()
@@ -201,47 +159,28 @@ def fence(
     json: JsonOption = False,
 ) -> None:
     """Give your word that nothing runs at the site any more, so that its jobs may start elsewhere."""
-    request = api.FenceSiteRequest(request_id=client.request_id(), site_id=site, confirm=confirm)
-    answer = _call(config, lambda stub: stub.FenceSite(request, timeout=CALL_TIMEOUT_S))
-    _print(
-        json,
-        "answer",
-        answer,
-        render.sites_table([answer.site], _now()),
-        f"jobs freed: {len(answer.job_ids)}",
-    )
-
-
-async def _first_snapshot(stub: OperatorServiceStub) -> api.WatchFleetResponse:
-    async for snapshot in stub.WatchFleet(api.WatchFleetRequest(), timeout=CALL_TIMEOUT_S):
-        return snapshot
-    raise CallError("the coordinator ended the stream without a snapshot", Exit.FAILED)
-
-
-def _explanation(answer: api.ExplainJobResponse) -> list[RenderableType]:
-    parts: list[RenderableType] = [render.jobs_table([answer.job])]
-    if answer.HasField("decision"):
-        decision = answer.decision
-        kind = render.enum_word(fleet_pb2.DecisionKind.Name(decision.kind), "DECISION_KIND_")
-        at = render.instant(decision.decided_at)
-        parts.append(
-            f"\nlast decision {at:%Y-%m-%d %H:%M:%S} UTC by {decision.policy}: {kind} {decision.target_site}"
-        )
-        parts.append(f"  {decision.reason}\n")
-    for alternative in answer.now:
-        parts.append(render.terms_table(alternative))
-        parts += [f"  not chosen: {rejection}" for rejection in alternative.rejections]
-        parts.append("")
-    return parts
+    if not confirm and sys.stdin.isatty():
+        confirm = typer.prompt(f"If a job still runs at {site}, it will run twice. Site's id again", err=True)
+    if confirm != site:
+        sys.stderr.write(f"sterna: not fenced; --confirm {site} says that you mean it\n")
+        raise typer.Exit(Exit.USAGE)
+    _desk(config, json).fence(site, confirm=confirm)
 
 
 def main() -> None:
-    """Run the command; every Sterna error is one line on standard error and an exit code."""
+    """Run the command; every Sterna error is one message on standard error and an exit code."""
     try:
         app()
     except CallError as error:
-        sys.stderr.write(f"sterna: {error}\n")
-        raise SystemExit(error.exit_code) from None
+        _fail(error, error.exit_code)
     except SternaError as error:
-        sys.stderr.write(f"sterna: {error}\n")
-        raise SystemExit(Exit.USAGE) from None
+        _fail(error, Exit.USAGE)
+    except BrokenPipeError:
+        # Whoever read us is gone; Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(Exit.PIPE_CLOSED) from None
+
+
+def _fail(error: SternaError, code: Exit) -> None:
+    sys.stderr.write(f"sterna: {error}\n")
+    raise SystemExit(code) from None

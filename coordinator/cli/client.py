@@ -1,43 +1,27 @@
-"""The connection of the `sterna` command to its coordinator, and what its failures mean for people."""
+"""The connection of the `sterna` command to its coordinator: where it is, and who we are."""
 
 import os
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from enum import IntEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import grpc
 import msgspec
 
-from sterna.config import load
-from sterna.errors import ConfigError, SternaError
+from coordinator.cli.exits import CallError, Exit
 from sterna.clock import SystemClock
-from sterna.identity import Identity, Role, load_credentials
-from sterna.rpc import open_channel
-from sterna.v1.operator_service_pb2_grpc import OperatorServiceStub
+from sterna.config import load
+from sterna.errors import ConfigError
+from sterna.identity import Credentials, Identity, Role, load_credentials
+
+if TYPE_CHECKING:
+    from sterna.v1.operator_service_pb2_grpc import OperatorServiceAsyncStub
+
+__all__ = ["CALL_TIMEOUT_S", "CallError", "ClientConfig", "Exit", "TlsFiles", "connect"]
+__all__ += ["default_config_path", "read_client_config", "request_id"]
 
 CALL_TIMEOUT_S = 10.0
-
-
-class Exit(IntEnum):
-    """Exit codes of the `sterna` command."""
-
-    OK = 0
-    FAILED = 1
-    USAGE = 2
-    NOT_FOUND = 3
-    REFUSED = 4
-    UNREACHABLE = 5
-    DENIED = 6
-
-
-class CallError(SternaError):
-    """A call to the coordinator failed; `exit_code` says in which way."""
-
-    def __init__(self, message: str, exit_code: Exit) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
 
 
 class TlsFiles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -63,9 +47,25 @@ class ClientConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     def faults(self) -> list[tuple[str, str]]:
         """Return (key, message) of what is wrong beyond types."""
+        found = []
         if self.tls is None and not self.insecure:
-            return [("tls", "missing; give [tls] ca, cert and key, or insecure = true on loopback")]
-        return []
+            found.append(("tls", "missing; give [tls] ca, cert and key, or insecure = true on loopback"))
+        if self.tls is not None and self.insecure:
+            found.append(("insecure", "set together with [tls]; which of the two is meant?"))
+        try:
+            self.coordinator_identity()
+        except ValueError as error:
+            found.append(("", f"fleet, coordinator_id: {error}"))
+        if self.identity:
+            try:
+                Identity.parse(self.identity)
+            except ValueError as error:
+                found.append(("identity", str(error)))
+        return found
+
+    def coordinator_identity(self) -> Identity:
+        """Return whom we mean to dial."""
+        return Identity(fleet=self.fleet, role=Role.COORDINATOR, name=self.coordinator_id)
 
 
 def default_config_path(environ: Mapping[str, str] = os.environ) -> Path:
@@ -92,21 +92,33 @@ def read_client_config(path: Path) -> ClientConfig:
 
 
 @asynccontextmanager
-async def connect(config: ClientConfig, base_dir: Path) -> AsyncIterator[OperatorServiceStub]:
-    """Open a channel to the coordinator; relative certificate paths count from `base_dir`."""
-    tls = config.tls
-    credentials = None
-    if tls is not None:
-        credentials = load_credentials(
-            ca_file=base_dir / tls.ca,
-            cert_file=base_dir / tls.cert,
-            key_file=base_dir / tls.key,
-            now=SystemClock().now(),
-        )
+async def connect(config: ClientConfig, base_dir: Path) -> "AsyncIterator[OperatorServiceAsyncStub]":
+    """Open a channel to the coordinator.
+
+    Parameters
+    ----------
+    config : ClientConfig
+        Where it is and who we are.
+    base_dir : Path
+        Relative certificate paths count from here.
+
+    Raises
+    ------
+    ConfigError
+        When a certificate file is not usable.
+    CallError
+        In place of every error that a call within the context ends with.
+    """
+    import grpc.aio
+
+    from coordinator.cli.failures import explain
+    from sterna.rpc import open_channel
+    from sterna.v1.operator_service_pb2_grpc import OperatorServiceStub
+
     channel = open_channel(
         config.coordinator,
-        credentials=credentials,
-        expected=Identity(fleet=config.fleet, role=Role.COORDINATOR, name=config.coordinator_id),
+        credentials=_credentials(config, base_dir),
+        expected=config.coordinator_identity(),
         insecure=config.insecure,
         claim=Identity.parse(config.identity) if config.identity else None,
     )
@@ -114,26 +126,22 @@ async def connect(config: ClientConfig, base_dir: Path) -> AsyncIterator[Operato
         try:
             yield OperatorServiceStub(channel)
         except grpc.aio.AioRpcError as error:
-            raise explain(error, config.coordinator) from error
+            raise explain(error, config.coordinator, config.coordinator_identity()) from error
 
 
-def explain(error: grpc.aio.AioRpcError, address: str) -> CallError:
-    """Turn a status into a sentence and an exit code."""
-    code, details = error.code(), error.details() or ""
-    match code:
-        case grpc.StatusCode.NOT_FOUND:
-            return CallError(details, Exit.NOT_FOUND)
-        case grpc.StatusCode.FAILED_PRECONDITION | grpc.StatusCode.ALREADY_EXISTS:
-            return CallError(details, Exit.REFUSED)
-        case grpc.StatusCode.INVALID_ARGUMENT:
-            return CallError(details, Exit.USAGE)
-        case grpc.StatusCode.PERMISSION_DENIED | grpc.StatusCode.UNAUTHENTICATED:
-            return CallError(details, Exit.DENIED)
-        case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.DEADLINE_EXCEEDED:
-            hint = "is it running, and is this certificate of its fleet?"
-            return CallError(f"coordinator {address} does not answer ({details}); {hint}", Exit.UNREACHABLE)
-        case _:
-            return CallError(f"coordinator {address}: {code.name}: {details}", Exit.FAILED)
+def _credentials(config: ClientConfig, base_dir: Path) -> Credentials | None:
+    tls = config.tls
+    if tls is None:
+        return None
+    credentials = load_credentials(
+        ca_file=base_dir / tls.ca,
+        cert_file=base_dir / tls.cert,
+        key_file=base_dir / tls.key,
+        now=SystemClock().now(),
+    )
+    if credentials.identity.fleet != config.fleet:
+        raise ConfigError(f"{tls.cert}: is of fleet {credentials.identity.fleet}, not of {config.fleet}")
+    return credentials
 
 
 def request_id() -> str:

@@ -1,5 +1,6 @@
 """Job files: a TOML table with the fields of JobSpec, durations in seconds."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +13,11 @@ _ON_PARTITION = {
     "keep_running": job_pb2.ON_PARTITION_KEEP_RUNNING,
     "stop": job_pb2.ON_PARTITION_STOP,
 }
+POWER_W_MAX = 1e9
+"""No site has a gigawatt to spare; a typing error has."""
+CHECKPOINT_BYTES_MAX = 2**63 - 1
+DURATION_S_MAX = 315_576_000_000
+"""The range that google.protobuf.Duration states: 10,000 years."""
 
 
 class JobFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -35,21 +41,21 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     declared_work_s: float | None = None
 
     def faults(self) -> list[tuple[str, str]]:
-        """Return (key, message) of what is wrong beyond types."""
+        """Return (key, message) of what is wrong beyond types; the coordinator checks the rest."""
         found = []
         if not self.argv:
             found.append(("argv", "expected a program, got an empty list"))
         found += [
-            (key, f"expected zero or more, got {value}")
-            for key, value in (
-                ("power_w", self.power_w),
-                ("checkpoint_bytes", self.checkpoint_bytes),
-                ("stop_grace_s", self.stop_grace_s),
-                ("min_residence_s", self.min_residence_s or 0),
-                ("load_s", self.load_s or 0),
-                ("declared_work_s", self.declared_work_s or 0),
+            (key, f"expected zero to {most}, got {value:g}")
+            for key, value, most in (
+                ("power_w", self.power_w, POWER_W_MAX),
+                ("checkpoint_bytes", self.checkpoint_bytes, CHECKPOINT_BYTES_MAX),
+                ("stop_grace_s", self.stop_grace_s, DURATION_S_MAX),
+                ("min_residence_s", self.min_residence_s or 0, DURATION_S_MAX),
+                ("load_s", self.load_s or 0, DURATION_S_MAX),
+                ("declared_work_s", self.declared_work_s or 0, DURATION_S_MAX),
             )
-            if value < 0
+            if not 0 <= value <= most
         ]
         return found
 
@@ -69,14 +75,14 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             may_migrate=self.may_migrate,
             home_site=self.home_site,
         )
-        spec.stop_grace.FromNanoseconds(int(self.stop_grace_s * 1e9))
+        spec.stop_grace.FromTimedelta(timedelta(seconds=self.stop_grace_s))
         for field, value in (
             (spec.min_residence, self.min_residence_s),
             (spec.load_time, self.load_s),
             (spec.declared_work, self.declared_work_s),
         ):
             if value is not None:
-                field.FromNanoseconds(int(value * 1e9))
+                field.FromTimedelta(timedelta(seconds=value))
         return spec
 
 

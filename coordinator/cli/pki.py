@@ -1,25 +1,31 @@
 """`sterna pki`: a fleet's certificate authority in a folder."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sterna import pki
 from sterna.identity import Role
 
-app = typer.Typer(no_args_is_help=True, help="Make the fleet's certificates.")
+if TYPE_CHECKING:
+    from sterna.pki import IssuedFiles
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Make the fleet's certificates.")
 
 DirOption = Annotated[Path, typer.Option("--dir", help="Folder of the authority.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="A JSON document on standard output.")]
 
 
 @app.command()
 def init(
     fleet: Annotated[str, typer.Argument(help="Name of the fleet, e.g. tern.")],
     directory: DirOption = Path("pki"),
+    json: JsonOption = False,
 ) -> None:
     """Make the fleet's certificate authority. Keep its key offline."""
-    _tell(pki.init(directory, fleet))
+    from sterna import pki
+
+    _tell(pki.init(directory, fleet), json)
 
 
 @app.command()
@@ -28,11 +34,26 @@ def issue(
     name: Annotated[str, typer.Argument(help="Site, coordinator or person.")],
     directory: DirOption = Path("pki"),
     host: Annotated[list[str] | None, typer.Option("--host", help="Further DNS name or address.")] = None,
+    json: JsonOption = False,
 ) -> None:
     """Issue a certificate and its key. Whoever has the key is the holder."""
-    _tell(pki.issue(directory, role, name, tuple(host or ())))
+    from sterna import pki
+
+    _tell(pki.issue(directory, role, name, tuple(host or ())), json)
 
 
-def _tell(files: pki.IssuedFiles) -> None:
+def _tell(files: "IssuedFiles", json: bool) -> None:
+    if json:
+        from coordinator.cli import document
+
+        identity = None if files.identity is None else files.identity.uri
+        data = {
+            "identity": identity,
+            "ca": str(files.ca_file),
+            "certificate": str(files.cert_file),
+            "key": str(files.key_file),
+        }
+        typer.echo(document.encode("certificate", data).decode(), nl=False)
+        return
     typer.echo(f"certificate  {files.cert_file}")
     typer.echo(f"key          {files.key_file}")

@@ -1,21 +1,23 @@
-"""Messages as tables for people and as JSON for programs. Knows no I/O but the console it is handed."""
+"""Messages as tables for people. Prints nothing itself."""
 
-from collections.abc import Iterable, Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from sterna.v1 import fleet_pb2, site_pb2
+from coordinator.cli.document import enum_word
+from sterna.v1 import fleet_pb2, job_pb2, site_pb2
+from sterna.v1 import operator_service_pb2 as api
 
-JSON_SCHEMA = "sterna.cli/1"
-
-_JOB_STYLE = {
+_JOB_STYLE: Mapping[int, str] = {
     fleet_pb2.JOB_STATE_RUNNING: "green",
     fleet_pb2.JOB_STATE_MIGRATING: "cyan",
     fleet_pb2.JOB_STATE_PAUSED: "yellow",
@@ -25,18 +27,6 @@ _JOB_STYLE = {
     fleet_pb2.JOB_STATE_CANCELLED: "dim",
 }
 UNKNOWN = "–"
-
-
-def as_json(key: str, messages: Message | Iterable[Message]) -> dict[str, Any]:
-    """Return ``{"schema": …, key: …}`` with the field names of the protos."""
-
-    def plain(message: Message) -> dict[str, Any]:
-        return MessageToDict(
-            message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
-        )
-
-    value: Any = plain(messages) if isinstance(messages, Message) else [plain(one) for one in messages]
-    return {"schema": JSON_SCHEMA, key: value}
 
 
 def watts(power_w: float | None) -> str:
@@ -66,19 +56,25 @@ def instant(stamp: Timestamp) -> datetime:
     return stamp.ToDatetime(tzinfo=UTC)
 
 
-def enum_word(value: str, prefix: str) -> str:
-    """``JOB_STATE_CONTACT_LOST`` → ``contact lost``."""
-    return value.removeprefix(prefix).replace("_", " ").lower()
+def words(kind: EnumDescriptor, number: int) -> str:
+    """``JOB_STATE_CONTACT_LOST`` → ``contact lost``; unspecified is unknown."""
+    word = enum_word(kind, number)
+    return UNKNOWN if word is None else word.replace("_", " ")
 
 
-def job_state(state: fleet_pb2.JobState) -> Text:
+def job_state(state: int) -> Text:
     """Return a job's state in its colour."""
-    return Text(enum_word(fleet_pb2.JobState.Name(state), "JOB_STATE_"), style=_JOB_STYLE.get(state, ""))
+    return Text(words(fleet_pb2.JobState.DESCRIPTOR, state), style=_JOB_STYLE.get(state, ""))
 
 
-def migration_state(state: fleet_pb2.MigrationState) -> str:
+def migration_state(state: int) -> str:
     """Return a migration's state in words."""
-    return enum_word(fleet_pb2.MigrationState.Name(state), "MIGRATION_STATE_")
+    return words(fleet_pb2.MigrationState.DESCRIPTOR, state)
+
+
+def decision_kind(kind: int) -> str:
+    """Return what was decided in a word."""
+    return words(fleet_pb2.DecisionKind.DESCRIPTOR, kind)
 
 
 def present(message: Message, field: str) -> Any | None:
@@ -109,9 +105,9 @@ def limit_words(site: fleet_pb2.Site) -> Text:
     """Return the limit in force and who set it."""
     status = site.grid_status
     limit_w = present(status, "limit_w")
-    state = enum_word(site_pb2.GridState.Name(status.state), "GRID_STATE_")
+    state = words(site_pb2.GridState.DESCRIPTOR, status.state)
     if limit_w is None:
-        return Text(UNKNOWN if state == "unspecified" else state, style="dim")
+        return Text(state, style="dim")
     source = status.limits[0].source if status.limits else state
     return Text(f"{watts(limit_w)} ({source})", style="yellow")
 
@@ -171,6 +167,71 @@ def terms_table(alternative: fleet_pb2.Alternative) -> Table:
     return table
 
 
+def judgement(alternative: fleet_pb2.Alternative) -> list[RenderableType]:
+    """Return the terms, then what speaks against the site, a line each."""
+    against = [Text(f"  against: {rejection}") for rejection in alternative.rejections]
+    return [terms_table(alternative), *against]
+
+
+def job_details(job: fleet_pb2.Job) -> Table:
+    """Return one job, a line for each thing that is known of it."""
+    spec = job.spec
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    step = present(job, "step")
+    ended_at = present(job, "ended_at")
+    rows: list[tuple[str, str | Text]] = [
+        ("job", job.job_id),
+        ("name", spec.name),
+        ("state", job_state(job.state)),
+        ("site", job.owner_site or UNKNOWN),
+        ("home site", spec.home_site or "any"),
+        ("epoch", str(job.epoch)),
+        ("step", UNKNOWN if step is None else str(step)),
+        ("migrations", str(job.migrations)),
+        ("migration", job.migration_id or UNKNOWN),
+        ("submitted", _utc(job.submitted_at)),
+        ("started", _utc(job.started_at) if job.HasField("started_at") else UNKNOWN),
+        ("ended", _utc(ended_at) if ended_at is not None else UNKNOWN),
+        ("program", shlex.join(spec.argv)),
+        ("power", watts(spec.power_w)),
+        ("on partition", words(job_pb2.OnPartition.DESCRIPTOR, spec.on_partition)),
+        ("may migrate", "yes" if spec.may_migrate else "no"),
+        ("checkpoint", _checkpoint(job)),
+        ("note", job.message or UNKNOWN),
+    ]
+    for name, value in rows:
+        # Text, so that brackets in a job's words are not read as markup.
+        table.add_row(name, value if isinstance(value, Text) else Text(value))
+    return table
+
+
+def _checkpoint(job: fleet_pb2.Job) -> str:
+    if not job.HasField("checkpoint"):
+        return f"none sealed yet; declared {size(job.spec.checkpoint_bytes)}"
+    held = job.checkpoint
+    return f"{held.checkpoint_id[:16]} · step {held.step} · {size(held.size_bytes)} · {_utc(held.sealed_at)}"
+
+
+def warnings(snapshot: api.WatchFleetResponse) -> list[str]:
+    """Return what needs somebody's attention, a line each."""
+    now = instant(snapshot.at)
+    lines = []
+    for site in snapshot.sites:
+        if site.fenced:
+            lines.append(f"site {site.site_id} is fenced; `sterna site resume {site.site_id}` ends it")
+        elif not site.connected:
+            lines.append(f"site {site.site_id}: {_link(site, now)}; its jobs may well run")
+        if site.grid_status.unachievable:
+            lines.append(f"site {site.site_id}: its own load is above the grid limit")
+        if site.grid_status.breaches:
+            lines.append(f"site {site.site_id}: {site.grid_status.breaches} grid limit breaches")
+    failed = [job for job in snapshot.jobs if job.state == fleet_pb2.JOB_STATE_FAILED]
+    lines += [f"job {job.job_id[:8]} ({job.spec.name}) failed: {job.message}" for job in failed]
+    return lines
+
+
 def figure(value: float, unit: str) -> str:
     """Return a figure with its unit, scaled where people scale it."""
     match unit:
@@ -186,6 +247,10 @@ def figure(value: float, unit: str) -> str:
             return f"{value:.3g}"
         case _:
             return f"{value:.3g} {unit}"
+
+
+def _utc(stamp: Timestamp) -> str:
+    return f"{instant(stamp):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _seconds(value: Duration) -> float:

@@ -1,0 +1,312 @@
+"""Values of the model as messages for operators. States that are views on the fleet are made here."""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from coordinator.model.decision import Alternative, Decision, Term
+from coordinator.model.fleet import Job, JobState, Migration, Site
+from coordinator.model.job import Checkpoint, JobSpec, OnPartition
+from coordinator.model.live import LiveSite, is_connected, report_of
+from coordinator.model.site import ActiveLimit, Capabilities, GridStatus, SiteSample
+from coordinator.service.operator_ports import FleetPicture, StoredDecision
+from sterna.v1 import fleet_pb2, job_pb2, site_pb2
+from sterna.v1 import operator_service_pb2 as api
+
+JOBS_SHOWN_AFTER_END_S = 3600.0
+ENDED_MIGRATIONS_SHOWN = 20
+
+_ON_PARTITION = {
+    OnPartition.KEEP_RUNNING: job_pb2.ON_PARTITION_KEEP_RUNNING,
+    OnPartition.STOP: job_pb2.ON_PARTITION_STOP,
+}
+_JOB_STATE = {
+    JobState.QUEUED: fleet_pb2.JOB_STATE_QUEUED,
+    JobState.STARTING: fleet_pb2.JOB_STATE_STARTING,
+    JobState.RUNNING: fleet_pb2.JOB_STATE_RUNNING,
+    JobState.PAUSED: fleet_pb2.JOB_STATE_PAUSED,
+    # For operators it waits: the site refused it and another one is to have it.
+    JobState.WITHDRAWING: fleet_pb2.JOB_STATE_QUEUED,
+    JobState.COMPLETED: fleet_pb2.JOB_STATE_COMPLETED,
+    JobState.FAILED: fleet_pb2.JOB_STATE_FAILED,
+    JobState.CANCELLED: fleet_pb2.JOB_STATE_CANCELLED,
+}
+
+
+def timestamp(at: datetime | None) -> Timestamp | None:
+    """Return the instant as a message; None stays None, which a message reads as absent."""
+    if at is None:
+        return None
+    stamp = Timestamp()
+    stamp.FromDatetime(at)
+    return stamp
+
+
+def duration(length_s: float | None) -> Duration | None:
+    """Return seconds as a message; None stays None."""
+    if length_s is None:
+        return None
+    message = Duration()
+    message.FromTimedelta(timedelta(seconds=length_s))
+    return message
+
+
+def shown_state(job: Job, picture: FleetPicture) -> "fleet_pb2.JobState.ValueType":
+    """Return the state that operators see: a move under way, and silence of its site, come first."""
+    if job.migration_id is not None:
+        return fleet_pb2.JOB_STATE_MIGRATING
+    if job.grant is not None and not is_connected(picture.live, job.grant.site_id):
+        return fleet_pb2.JOB_STATE_CONTACT_LOST
+    return _JOB_STATE[job.state]
+
+
+def job(job: Job, picture: FleetPicture) -> fleet_pb2.Job:
+    """Return a job, with what its site last said of it."""
+    report = report_of(picture.live, job.owner_site, job.job_id)
+    return fleet_pb2.Job(
+        job_id=job.job_id,
+        spec=spec(job.spec),
+        state=shown_state(job, picture),
+        owner_site=job.owner_site or "",
+        epoch=job.epoch,
+        step=report.step if report is not None else None,
+        migration_id=job.migration_id or "",
+        submitted_at=timestamp(job.submitted_at),
+        started_at=timestamp(job.started_at),
+        ended_at=timestamp(job.ended_at),
+        migrations=job.migrations,
+        message=job.message or ("being cancelled" if job.cancelling and not job.ended else ""),
+        checkpoint=checkpoint(job.checkpoint) if job.checkpoint is not None else None,
+    )
+
+
+def spec(spec: JobSpec) -> job_pb2.JobSpec:
+    """Return a spec."""
+    return job_pb2.JobSpec(
+        name=spec.name,
+        argv=spec.argv,
+        resume_argv=spec.resume_argv,
+        env=spec.env,
+        working_dir=spec.working_dir,
+        checkpoint_glob=spec.checkpoint_glob,
+        stop_signal=spec.stop_signal,
+        stop_grace=duration(spec.stop_grace_s),
+        power_w=spec.power_w,
+        checkpoint_bytes=spec.checkpoint_bytes,
+        on_partition=_ON_PARTITION[spec.on_partition],
+        may_migrate=spec.may_migrate,
+        min_residence=duration(spec.min_residence_s),
+        home_site=spec.home_site,
+        load_time=duration(spec.load_s),
+        declared_work=duration(spec.declared_work_s),
+    )
+
+
+def checkpoint(checkpoint: Checkpoint) -> job_pb2.CheckpointSummary:
+    """Return a checkpoint."""
+    return job_pb2.CheckpointSummary(
+        checkpoint_id=checkpoint.checkpoint_id,
+        step=checkpoint.step,
+        epoch=checkpoint.epoch,
+        size_bytes=checkpoint.size_bytes,
+        sealed_at=timestamp(checkpoint.sealed_at),
+    )
+
+
+def migration(migration: Migration, picture: FleetPicture) -> fleet_pb2.Migration:
+    """Return a migration, with what its destination has fetched so far."""
+    held = migration.checkpoint
+    return fleet_pb2.Migration(
+        migration_id=migration.migration_id,
+        job_id=migration.job_id,
+        source_site=migration.source_site,
+        destination_site=migration.destination_site,
+        state=fleet_pb2.MigrationState.Value(f"MIGRATION_STATE_{migration.state.value}"),
+        epoch=migration.epoch,
+        checkpoint_id=held.checkpoint_id if held is not None else "",
+        checkpoint_bytes=held.size_bytes if held is not None else 0,
+        planned_at=timestamp(migration.planned_at),
+        ended_at=timestamp(migration.ended_at),
+        reason=migration.reason,
+        failure=migration.failure,
+        transferred_bytes=_transferred_bytes(migration, picture),
+        downtime=duration(migration.downtime_s),
+        predicted=duration(migration.predicted_s),
+    )
+
+
+_BEFORE_VERIFIED = frozenset({"PLANNED", "PREPARED", "PRESTAGING", "STOPPING", "SEALED", "TRANSFERRING"})
+_GIVEN_UP = frozenset({"COMPENSATING", "ABORTED"})
+
+
+def _transferred_bytes(migration: Migration, picture: FleetPicture) -> int:
+    report = report_of(picture.live, migration.destination_site, migration.job_id)
+    fetched_bytes = 0
+    if report is not None and report.migration_id == migration.migration_id:
+        fetched_bytes = report.fetched_bytes
+    if migration.state.value in _BEFORE_VERIFIED | _GIVEN_UP or migration.checkpoint is None:
+        return fetched_bytes
+    return migration.checkpoint.size_bytes  # it was verified at the destination, so all of it crossed
+
+
+def site(site_id: str, picture: FleetPicture) -> fleet_pb2.Site:
+    """Return a site, heard of or not."""
+    known = picture.state.sites.get(site_id, Site(site_id=site_id))
+    live = picture.live.get(site_id, LiveSite())
+    jobs = sorted(
+        job.job_id for job in picture.state.jobs.values() if job.owner_site == site_id and not job.ended
+    )
+    return fleet_pb2.Site(
+        site_id=site_id,
+        connected=live.connected,
+        last_seen_at=timestamp(live.last_seen_at),
+        draining=known.draining,
+        fenced=known.fenced,
+        capabilities=_capabilities(known.capabilities) if known.capabilities is not None else None,
+        telemetry=telemetry(live.sample) if live.sample is not None else None,
+        grid_status=grid_status(live.grid_status) if live.grid_status is not None else None,
+        window_end_at=timestamp(picture.window_end_at.get(site_id)),
+        job_ids=jobs,
+    )
+
+
+def _capabilities(capabilities: Capabilities) -> site_pb2.SiteCapabilities:
+    return site_pb2.SiteCapabilities(
+        slots=capabilities.slots,
+        storage_free_bytes=capabilities.storage_free_bytes,
+        idle_power_w=capabilities.idle_power_w,
+        gpus=capabilities.gpus,
+        can_cap=capabilities.can_cap,
+        checkpoint_address=capabilities.checkpoint_address,
+    )
+
+
+def telemetry(sample: SiteSample) -> site_pb2.SiteTelemetry:
+    """Return one instant at a site; what is unknown is absent."""
+    return site_pb2.SiteTelemetry(
+        measured_at=timestamp(sample.measured_at),
+        grid_w=sample.grid_w,
+        generation_w=sample.generation_w,
+        available_w=sample.available_w,
+        battery_w=sample.battery_w,
+        compute_w=sample.compute_w,
+        site_load_w=sample.site_load_w,
+        surplus_w=sample.surplus_w,
+        quality=site_pb2.Quality.Value(f"QUALITY_{sample.quality.value}"),
+        gpus=[
+            site_pb2.GpuTelemetry(
+                name=gpu.name,
+                power_w=gpu.power_w,
+                utilization_frac=gpu.utilization_frac,
+                temperature_degc=gpu.temperature_degc,
+                power_cap_w=gpu.power_cap_w,
+            )
+            for gpu in sample.gpus
+        ],
+        historical=sample.historical,
+        sequence=sample.sequence,
+    )
+
+
+def grid_status(status: GridStatus) -> site_pb2.GridStatus:
+    """Return what the grid asks of a site."""
+    return site_pb2.GridStatus(
+        state=site_pb2.GridState.Value(f"GRID_STATE_{status.state.value}"),
+        limit_w=status.limit_w,
+        limits=[_limit(limit) for limit in status.limits],
+        achievable_min_w=status.achievable_min_w,
+        achievable_max_w=status.achievable_max_w,
+        unachievable=status.unachievable,
+        breaches=status.breaches,
+        measured_at=timestamp(status.measured_at),
+    )
+
+
+def _limit(limit: ActiveLimit) -> site_pb2.ActiveLimit:
+    return site_pb2.ActiveLimit(
+        source=limit.source,
+        command_id=limit.command_id,
+        limit_w=limit.limit_w,
+        start_at=timestamp(limit.start_at),
+        end_at=timestamp(limit.end_at),
+        reason=limit.reason,
+    )
+
+
+def _term(term: Term) -> fleet_pb2.FeasibilityTerm:
+    return fleet_pb2.FeasibilityTerm(
+        name=term.name,
+        value=term.value,
+        limit=term.limit,
+        unit=term.unit,
+        satisfied=term.satisfied,
+        remedy=term.remedy,
+    )
+
+
+def alternative(alternative: Alternative) -> fleet_pb2.Alternative:
+    """Return a judgement on one site."""
+    return fleet_pb2.Alternative(
+        site_id=alternative.site_id,
+        feasible=alternative.feasible,
+        score=alternative.score,
+        terms=[_term(term) for term in alternative.terms],
+        rejections=alternative.rejections,
+    )
+
+
+def decision(stored: StoredDecision) -> fleet_pb2.Decision:
+    """Return a stored decision, with everything that it weighed."""
+    decided: Decision = stored.decision
+    return fleet_pb2.Decision(
+        decision_id=stored.decision_id,
+        job_id=decided.job_id,
+        decided_at=timestamp(decided.decided_at),
+        policy=decided.policy,
+        kind=fleet_pb2.DecisionKind.Value(f"DECISION_KIND_{decided.kind.name}"),
+        source_site=decided.source_site or "",
+        target_site=decided.target_site or "",
+        reason=decided.reason,
+        alternatives=[alternative(one) for one in decided.alternatives],
+    )
+
+
+def jobs(picture: FleetPicture) -> list[fleet_pb2.Job]:
+    """Return every job, in order of submission."""
+    ordered = sorted(picture.state.jobs.values(), key=lambda one: (one.submitted_at, one.job_id))
+    return [job(one, picture) for one in ordered]
+
+
+def migrations(picture: FleetPicture, *, active_only: bool, job_id: str = "") -> list[fleet_pb2.Migration]:
+    """Return the migrations, newest first, of one job or of all."""
+    chosen = (
+        one
+        for one in picture.state.migrations.values()
+        if not (active_only and one.ended) and (not job_id or one.job_id == job_id)
+    )
+    return [migration(one, picture) for one in newest_first(chosen)]
+
+
+def newest_first(migrations: Iterable[Migration]) -> list[Migration]:
+    """Order migrations by when they were planned, the newest first."""
+    return sorted(migrations, key=lambda one: (one.planned_at, one.migration_id), reverse=True)
+
+
+def snapshot(picture: FleetPicture, known_sites: Iterable[str]) -> api.WatchFleetResponse:
+    """Return the fleet for watching: what goes on, and what ended lately."""
+    since = picture.at - timedelta(seconds=JOBS_SHOWN_AFTER_END_S)
+    every = picture.state.migrations.values()
+    ended = sorted(
+        (one for one in every if one.ended), key=lambda one: one.ended_at or one.planned_at, reverse=True
+    )
+    shown = [*(one for one in every if not one.ended), *ended[:ENDED_MIGRATIONS_SHOWN]]
+    current = (one for one in picture.state.jobs.values() if one.ended_at is None or one.ended_at >= since)
+    return api.WatchFleetResponse(
+        at=timestamp(picture.at),
+        policy=picture.policy,
+        sites=[site(site_id, picture) for site_id in sorted(known_sites)],
+        jobs=[job(one, picture) for one in sorted(current, key=lambda one: (one.submitted_at, one.job_id))],
+        migrations=[migration(one, picture) for one in newest_first(shown)],
+    )
