@@ -11,15 +11,6 @@ from pathlib import Path
 
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
 
-# Runs in a process of its own, so that the embedded broker can be killed like any other.
-IOTCORE_MAIN = """
-import signal, sys
-import iotcore
-broker = iotcore.Broker(config_path=sys.argv[1])
-broker.start() if hasattr(broker, "start") else None
-signal.pause()
-"""
-
 IOTCORE_CONFIG = """
 id = 0
 [router]
@@ -73,12 +64,13 @@ class Broker:
             self._process = None
 
     def _command(self) -> list[str]:
-        config = self._folder / "broker.conf"
         if MOSQUITTO is not None:
+            config = self._folder / "broker.conf"
             config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence false\n")
             return [MOSQUITTO, "-c", str(config)]
+        config = self._folder / "broker.toml"
         config.write_text(IOTCORE_CONFIG.format(port=self.port))
-        return [sys.executable, "-c", IOTCORE_MAIN, str(config)]
+        return [sys.executable, "-m", "iotcore", "--config", str(config)]
 
 
 def _free_port() -> int:
