@@ -39,17 +39,15 @@ from sterna.clock import Clock
 from sterna.config import read_secret
 from sterna.errors import ConfigError
 from sterna.identity import Credentials, Identity, Role, load_credentials
+from sterna.supervise import Pulse
 
 log = logging.getLogger(__name__)
 
 GRID_SOURCE = "mqtt"
 """Name of the MQTT operator among the sources of limits."""
-SENSE_PERIOD_S = 1.0
-LEASE_PERIOD_S = 1.0
-TELEMETRY_SPILL_SAMPLES = 10
+# The link beats at each status and at each attempt to connect.
+MQTT_DEADLINE_S = 60.0
 CHECKPOINT_SERVICE = "sterna.v1.CheckpointService"
-# A loop that talks to a device or disk may be slow for a while before it counts as hung.
-LOOP_DEADLINE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,7 +242,7 @@ class Builder:
             backoff_max_s=table.backoff_max_s,
         )
 
-    def mqtt(self, desk: GridDesk, news: News, link: Uplink | None) -> MqttLink | None:
+    def mqtt(self, desk: GridDesk, news: News, link: Uplink | None, pulse: Pulse) -> MqttLink | None:
         """Make the link to the grid operator's broker; None: there is none."""
         config, base_dir, clock = self.config, self.base_dir, self.clock
         table = config.grid.mqtt
@@ -273,6 +271,7 @@ class Builder:
             password=None if password_file is None else read_secret(base_dir / password_file),
             tls_context=_tls_context(table, base_dir),
             telemetry_period_s=config.grid.telemetry_period_s,
+            on_beat=pulse.heart("mqtt", MQTT_DEADLINE_S).beat,
         )
 
 

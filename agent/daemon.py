@@ -31,12 +31,9 @@ from sterna.supervise import Pulse, RootTasks, supervise
 
 log = logging.getLogger(__name__)
 
-GRID_SOURCE = "mqtt"
-"""Name of the MQTT operator among the sources of limits."""
 SENSE_PERIOD_S = 1.0
 LEASE_PERIOD_S = 1.0
 TELEMETRY_SPILL_SAMPLES = 10
-CHECKPOINT_SERVICE = "sterna.v1.CheckpointService"
 # A loop that talks to a device or disk may be slow for a while before it counts as hung.
 LOOP_DEADLINE_S = 30.0
 
@@ -64,7 +61,7 @@ async def run(config: AgentConfig, base_dir: Path) -> int:
     clock = SystemClock()
     pulse = Pulse(clock)
     async with AsyncExitStack() as stack:
-        agent = await _assemble(Builder(config=config, base_dir=base_dir, clock=clock, stack=stack))
+        agent = await _assemble(pulse, Builder(config=config, base_dir=base_dir, clock=clock, stack=stack))
         tasks = agent.tasks(pulse)
         return await supervise(
             tasks,
@@ -109,7 +106,7 @@ class _Agent:
             period_s=SENSE_PERIOD_S,
             heart=heart("senses", LOOP_DEADLINE_S),
         )
-        tasks["telemetry"] = partial(self.telemetry.run, heart("telemetry", LOOP_DEADLINE_S))
+        tasks["telemetry"] = partial(self.telemetry.run, heart("telemetry", 2 * LOOP_DEADLINE_S))
         tasks["control"] = partial(
             run_control,
             self.control,
@@ -131,7 +128,7 @@ class _Agent:
         return tasks  # type: ignore[return-value]  # partials of coroutine functions
 
 
-async def _assemble(build: Builder) -> _Agent:
+async def _assemble(pulse: Pulse, build: Builder) -> _Agent:
     config, base_dir, clock, stack = build.config, build.base_dir, build.clock, build.stack
     state_dir = base_dir / config.state_dir
     state_dir.mkdir(parents=True, exist_ok=True)
@@ -200,13 +197,16 @@ async def _assemble(build: Builder) -> _Agent:
         clock=clock,
     )
     news = News(desk=desk, senses=senses, control=control, uplink=link, clock=clock)
+    mqtt = build.mqtt(desk, news, link, pulse)
+    if mqtt is not None:
+        control.on_change = mqtt.status_changed
     return _Agent(
         config=config,
         clock=clock,
         meters=meters,
         senses=senses,
         desk=desk,
-        mqtt=build.mqtt(desk, news, link),
+        mqtt=mqtt,
         keeper=keeper,
         telemetry=telemetry,
         control=control,

@@ -1,4 +1,4 @@
-"""A stand-in for the grid operator: heartbeats, a release at the start, and one limit in the middle.
+"""A stand-in for the grid operator: heartbeats, a release for who starts, and one limit in the middle.
 
 It speaks the direct dispatch of the agents over MQTT 5 as a real operator would, chooses by the sites' own
 telemetry where a limit bites, and writes what it saw to a journal (one JSON object per line) for others to
@@ -53,7 +53,11 @@ class GridOperator:
     journal: Path
     clock: Clock = field(default_factory=SystemClock)
     _telemetry: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _standing: dict[str, float] = field(default_factory=dict)
+    """Sites under a limit, with its watts."""
+    _greet: "asyncio.Queue[str]" = field(default_factory=asyncio.Queue)
     _sequence: int = 0
+    _beats: int = 0
 
     async def run(self, host: str, port: int) -> None:
         """Play the part until cancelled."""
@@ -71,20 +75,27 @@ class GridOperator:
 
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._heartbeats(send))
+                group.create_task(self._greetings(send))
                 group.create_task(self._limit(send))
                 async for message in client.messages:
                     self._on_message(str(message.topic), bytes(message.payload or b""))
 
     async def _heartbeats(self, send: Any) -> None:
-        count = 0
         while True:
             for site in self.sites:
-                message = {"n": count, "t": _stamp(self.clock.now())}
-                await send(site, "heartbeat", message, retain=False)
-                if count == 0:
-                    await send(site, "limit", self._command(None), retain=True)
-            count += 1
-            await asyncio.sleep(HEARTBEAT_PERIOD_S if count > 1 else 1.0)
+                await self._heartbeat(send, site)
+            await asyncio.sleep(HEARTBEAT_PERIOD_S)
+
+    async def _heartbeat(self, send: Any, site: str) -> None:
+        self._beats += 1
+        await send(site, "heartbeat", {"n": self._beats, "t": _stamp(self.clock.now())}, retain=False)
+
+    async def _greetings(self, send: Any) -> None:
+        """Answer sites that have just started with a heartbeat and a limit or release (EEBus LPC-913)."""
+        while True:
+            site = await self._greet.get()
+            await self._heartbeat(send, site)
+            await send(site, "limit", self._command(self._standing.get(site)), retain=True)
 
     async def _limit(self, send: Any) -> None:
         started_s = self.clock.boottime_s()
@@ -95,12 +106,17 @@ class GridOperator:
                 break
             await asyncio.sleep(0.5)
         site, limit_w = choice
+        self._standing[site] = limit_w
         command = self._command(limit_w)
         self._write({"event": "limit", "site": site, **command})
         await send(site, "limit", command, retain=True)
+        await asyncio.sleep(self.limit_s)
+        del self._standing[site]
+        await asyncio.Event().wait()
 
     def _command(self, limit_w: float | None) -> dict[str, Any]:
-        self._sequence += 1
+        # Above anything that an earlier operator process has sent.
+        self._sequence = max(self._sequence + 1, int(self.clock.now().timestamp() * 1000))
         return {
             "v": 1,
             "id": str(uuid.uuid4()),
@@ -125,6 +141,8 @@ class GridOperator:
         except ValueError:
             log.warning("a site published something that is not JSON", extra={"topic": topic})
             return
+        if leaf == "status" and body.get("online") and body.get("state") == "INIT":
+            self._greet.put_nowait(site)
         if leaf == "telemetry":
             if "gridW" in body:
                 self._telemetry[site] = body

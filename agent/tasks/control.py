@@ -9,11 +9,11 @@ from agent.core.ladder import CapRange, LadderActions, LadderJob, LadderSettings
 from agent.devices.gpu_ports import GpuProvider
 from agent.grid.desk import GridDesk
 from agent.jobs.keeper import Keeper
-from agent.model.limits import Envelope
+from agent.model.limits import Envelope, GridState
 from agent.model.orders import MoveRequest
 from agent.tasks.sense import Senses
 from sterna.clock import Clock
-from sterna.errors import SternaError
+from sterna.errors import SternaError, TransientError
 from sterna.supervise import Heart
 
 log = logging.getLogger(__name__)
@@ -36,15 +36,21 @@ class Control:
     settings: LadderSettings
     request_move: Callable[[MoveRequest], None]
     clock: Clock
+    on_change: Callable[[], None] = lambda: None
+    """Told when the grid's state or the binding limit has changed."""
     actions: LadderActions | None = None
     """What was decided last."""
     _state: LadderState = field(default_factory=LadderState)
+    _told: tuple[GridState, float | None] | None = None
     _cap_w: float | None = None
     _cap_failed: bool = False
 
     async def step(self) -> None:
         """Look once and act."""
-        await self.desk.tick()
+        try:
+            await self.desk.tick()
+        except TransientError as error:  # a full disk stops neither metering nor obeying
+            log.error("what became of grid commands could not be recorded", extra={"fault": str(error)})
         if self.gpu is not None:
             self.gpu.set_jobs(self.keeper.running_power())
         envelope = self.desk.envelope()
@@ -60,6 +66,10 @@ class Control:
         self.actions = actions
         await self._set_cap(actions.cap_w)
         await self._act(actions, envelope)
+        told = (envelope.state, None if envelope.binding is None else envelope.binding.limit_w)
+        if told != self._told:
+            self._told = told
+            self.on_change()
 
     def _jobs(self) -> tuple[LadderJob, ...]:
         paused = set(self.keeper.paused())

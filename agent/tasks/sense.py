@@ -88,7 +88,10 @@ async def run_senses(
     while True:
         power = await senses.look()
         telemetry.append(power, senses.gpus)
-        await desk.observe(power)
+        try:
+            await desk.observe(power)
+        except TransientError as error:  # a full disk stops neither metering nor obeying
+            log.error("a breach could not be recorded", extra={"fault": str(error)})
         publish()
         heart.beat()
         await asyncio.sleep(period_s)
