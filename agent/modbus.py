@@ -1,38 +1,81 @@
-"""Modbus TCP, both ends: the one module that imports pymodbus, and no type of it leaves.
+"""The asking end of Modbus, over TCP, TLS and serial lines; the serving end is `agent.modbus_server`.
 
-It moves registers; what they mean is `agent.model.sunspec`'s and the callers' business.
+These two import pymodbus, and no type of it leaves. It moves registers; what they mean is the tables' and
+the callers' business. And it is the gate: what its allow-list does not name cannot be written.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+import ssl
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 from pymodbus import FramerType, ModbusException
-from pymodbus.client import AsyncModbusTcpClient
-from pymodbus.constants import ExcCodes
+from pymodbus.client import AsyncModbusSerialClient, AsyncModbusTcpClient
 from pymodbus.exceptions import ModbusIOException
 from pymodbus.pdu import ModbusPDU
-from pymodbus.server import ModbusTcpServer
-from pymodbus.simulator import DataType, SimData, SimDevice
+from pymodbus.transport import CommParams, CommType
 
+from agent.modbus_server import RegisterDevice, RegisterRefusedError, RegisterServer
 from sterna.clock import Clock
-from sterna.errors import PeerProtocolError, TransientError
+from sterna.errors import PeerProtocolError, PermanentError, TransientError
+
+__all__ = [
+    "ModbusBus",
+    "NotConnectedError",
+    "RegisterDevice",
+    "RegisterRefusedError",
+    "RegisterServer",
+    "SerialLine",
+    "WriteForbiddenError",
+]
 
 log = logging.getLogger(__name__)
 
 MAX_READ = 125
+MAX_WRITE = 123
+RTU_GAP_S = 0.025
 MBAP_UNIT = 6  # offset of the unit id in a Modbus TCP frame
+READ_FUNCTIONS = frozenset({3, 4})
 # The device will say the same next time: illegal function, address, value.
 PERMANENT_CODES = {1: "illegal function", 2: "illegal data address", 3: "illegal data value"}
 PYMODBUS_LOGGER = "pymodbus.logging"
+# A peer that was rebooted keeps our socket "connected": after so much silence it is opened anew.
+SILENT_REQUESTS, SILENT_TIMEOUTS = 5, 3.0
+
+
+class NotConnectedError(TransientError):
+    """The bus itself is away; it says nothing about the unit that was asked."""
+
+
+class WriteForbiddenError(PermanentError):
+    """We tried to write what the allow-list does not name; nothing was sent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SerialLine:
+    """How a serial line is set.
+
+    Parameters
+    ----------
+    baudrate : int
+        Bits per second.
+    parity : str
+        ``N``, ``E`` or ``O``.
+    stopbits : int
+        1 or 2.
+    """
+
+    baudrate: int = 9600
+    parity: str = "N"
+    stopbits: int = 1
 
 
 class ModbusBus:
-    """The one owner of a connection to a Modbus device or gateway; requests are serialised.
+    """The one owner of a connection to a Modbus device, gateway or line; requests are serialised.
 
     It connects on demand. While the peer is away, a request fails at once until the next try is due, so that
     polling a dead device costs nothing. Retries happen inside pymodbus, under one transaction id, so that the
@@ -41,9 +84,9 @@ class ModbusBus:
     Parameters
     ----------
     host, port
-        Where to connect.
+        Where to connect; with `serial`, the device file and 0.
     clock : Clock
-        For the back-off.
+        For the back-off and the gap.
     timeout_s : float
         For connecting and for each try of a request.
     retries : int
@@ -52,6 +95,14 @@ class ModbusBus:
         Back-off between attempts to connect, doubling.
     rtu_over_tcp : bool
         The gateway wants RTU frames.
+    tls : SSLContext or None
+        Modbus/TCP Security (port 802): the usual frames inside TLS; see `agent.devices.bus_tls`.
+    serial : SerialLine or None
+        RTU on a serial line; needs pyserial (extra ``serial``).
+    min_gap_s : float or None
+        Silence between an answer and the next request. None: 25 ms for RTU, else none.
+    writable : mapping of unit to tuple of range
+        Holding registers that may be written. Empty, the default: the bus is read-only.
     """
 
     def __init__(
@@ -65,16 +116,25 @@ class ModbusBus:
         reconnect_delay_s: float = 0.5,
         reconnect_delay_max_s: float = 8.0,
         rtu_over_tcp: bool = False,
+        tls: ssl.SSLContext | None = None,
+        serial: SerialLine | None = None,
+        min_gap_s: float | None = None,
+        writable: Mapping[int, tuple[range, ...]] | None = None,
     ) -> None:
-        self.peer = f"modbus {host}:{port}"
-        self._host, self._port = host, port
+        self.peer = f"modbus {host}" if serial else f"modbus {host}:{port}"
+        self.rtu = rtu_over_tcp or serial is not None
+        self.request_timeout_s = timeout_s * (retries + 1)
+        self._host, self._port, self._tls, self._serial = host, port, tls, serial
         self._clock = clock
         self._timeout_s, self._retries = timeout_s, retries
         self._delay_min_s, self._delay_max_s = reconnect_delay_s, reconnect_delay_max_s
-        self._framer = FramerType.RTU if rtu_over_tcp else FramerType.SOCKET
+        self._min_gap_s = (RTU_GAP_S if self.rtu else 0.0) if min_gap_s is None else min_gap_s
+        self._writable = dict(writable or {})
+        self._writing = False
         self._delay_s = reconnect_delay_s
-        self._next_try_s = float("-inf")
-        self._client: AsyncModbusTcpClient | None = None
+        self._next_try_s = self._idle_since_s = float("-inf")
+        self._silent, self._heard_s = 0, 0.0
+        self._client: AsyncModbusTcpClient | AsyncModbusSerialClient | None = None
         self._lock = asyncio.Lock()
         # Its errors come to us as exceptions; logged at its own level they would repeat each second.
         logging.getLogger(PYMODBUS_LOGGER).setLevel(logging.CRITICAL)
@@ -93,6 +153,17 @@ class ModbusBus:
             self._client.close()
             self._client = None
 
+    async def connect(self) -> None:
+        """Connect now if need be, so that the next request has all its time for itself.
+
+        Raises
+        ------
+        NotConnectedError
+            The peer is away, or the next try is not due.
+        """
+        async with self._lock:
+            await self._connected()
+
     async def read_holding(self, unit: int, address: int, count: int) -> tuple[int, ...]:
         """Read holding registers (function 3).
 
@@ -108,7 +179,8 @@ class ModbusBus:
         Raises
         ------
         TransientError
-            No connection, no answer in time, or the device says that it is busy or failed.
+            No connection (`NotConnectedError`), no answer in time, or the device says that it is busy or
+            failed.
         PeerProtocolError
             The device refuses the registers or answers something else than was asked.
         """
@@ -118,180 +190,161 @@ class ModbusBus:
         """Read input registers (function 4); see `read_holding`."""
         return await self._read("read_input_registers", unit, address, count)
 
+    async def write_registers(self, unit: int, address: int, values: Sequence[int]) -> None:
+        """Write holding registers (function 16).
+
+        Raises
+        ------
+        WriteForbiddenError
+            The allow-list does not name every one of them.
+        TransientError, PeerProtocolError
+            As `read_holding`; the device may have taken them all the same.
+        """
+        if not 1 <= len(values) <= MAX_WRITE:
+            raise ValueError(f"count {len(values)} is not within 1..{MAX_WRITE}")
+        what = f"{self.peer} unit {unit} registers {address}+{len(values)}"
+        wanted = range(address, address + len(values))
+        if not all(any(place in span for span in self._writable.get(unit, ())) for place in wanted):
+            raise WriteForbiddenError(f"{what}: not on the list of registers that may be written")
+        async with self._lock:
+            self._writing = True
+            try:
+                response = await self._exchange("write_registers", what, unit, address, list(values))
+            finally:
+                self._writing = False
+        _raise_refusal(response, what)
+
     async def _read(self, function: str, unit: int, address: int, count: int) -> tuple[int, ...]:
         if not 1 <= count <= MAX_READ:
             raise ValueError(f"count {count} is not within 1..{MAX_READ}")
         what = f"{self.peer} unit {unit} registers {address}+{count}"
         async with self._lock:
-            client = await self._connected()
-            try:
-                response: ModbusPDU = await getattr(client, function)(address, count=count, device_id=unit)
-            except ModbusIOException as error:
-                raise TransientError(f"{what}: no usable answer") from error
-            except ModbusException as error:
-                raise TransientError(f"{what}: {error}") from error
+            response = await self._exchange(function, what, unit, address, count)
         return _checked(response, what, count)
 
-    async def _connected(self) -> AsyncModbusTcpClient:
+    async def _exchange(
+        self, function: str, what: str, unit: int, address: int, payload: int | list[int]
+    ) -> ModbusPDU:
+        client = await self._connected()
+        if self._min_gap_s:
+            await asyncio.sleep(self._idle_since_s + self._min_gap_s - self._clock.boottime_s())
+        request = getattr(client, function)
+        named = {"values": payload} if isinstance(payload, list) else {"count": payload}
+        try:
+            response: ModbusPDU = await request(address, **named, device_id=unit)
+        except ModbusIOException as error:
+            self._unheard()
+            raise TransientError(f"{what}: no usable answer") from error
+        except ModbusException as error:
+            raise TransientError(f"{what}: {error}") from error
+        finally:
+            self._idle_since_s = self._clock.boottime_s()
+        self._silent, self._heard_s = 0, self._idle_since_s
+        return response
+
+    def _unheard(self) -> None:
+        self._silent += 1
+        silence_s = self._clock.boottime_s() - self._heard_s
+        if self._silent >= SILENT_REQUESTS and silence_s >= SILENT_TIMEOUTS * self.request_timeout_s:
+            self.close()
+
+    async def _connected(self) -> AsyncModbusTcpClient | AsyncModbusSerialClient:
         if self._client is not None and self._client.connected:
             return self._client
         self.close()  # before reopening: some inverters have one slot, and a half-open socket would hold it
         wait_s = self._next_try_s - self._clock.boottime_s()
         if wait_s > 0:
-            raise TransientError(f"{self.peer}: not connected", retry_after_s=wait_s)
-        client = AsyncModbusTcpClient(
-            self._host,
-            port=self._port,
-            framer=self._framer,
-            timeout=self._timeout_s,
-            retries=self._retries,
-            reconnect_delay=0,  # ours is bounded; two mechanisms would fight
-        )
+            raise NotConnectedError(f"{self.peer}: not connected", retry_after_s=wait_s)
+        client = self._new_client()
         if not await client.connect():
             client.close()
             self._next_try_s = self._clock.boottime_s() + self._delay_s
             wait_s, self._delay_s = self._delay_s, min(2 * self._delay_s, self._delay_max_s)
-            raise TransientError(f"{self.peer}: cannot connect", retry_after_s=wait_s)
+            raise NotConnectedError(f"{self.peer}: cannot connect", retry_after_s=wait_s)
+        # We judge silence ourselves: pymodbus would hang up on all units because some are dead.
+        client.ctx.count_until_disconnect = client.ctx.max_until_disconnect = sys.maxsize
         self._delay_s = self._delay_min_s
+        self._silent, self._heard_s = 0, self._clock.boottime_s()
         self._client = client
         log.info("modbus connected", extra={"peer": self.peer})
         return client
 
+    def _new_client(self) -> AsyncModbusTcpClient | AsyncModbusSerialClient:
+        # reconnect_delay 0: ours is bounded, and two mechanisms would fight.
+        if self._serial is not None:
+            try:
+                return AsyncModbusSerialClient(
+                    self._host,
+                    framer=FramerType.RTU,
+                    baudrate=self._serial.baudrate,
+                    parity=self._serial.parity,
+                    stopbits=self._serial.stopbits,
+                    timeout=self._timeout_s,
+                    retries=self._retries,
+                    reconnect_delay=0,
+                    trace_packet=self._gate,
+                )
+            except RuntimeError as error:
+                raise PermanentError(f"{self.peer}: a serial line needs pyserial (extra serial)") from error
+        return _NetworkClient(
+            self._host,
+            self._port,
+            tls=self._tls,
+            framer=FramerType.RTU if self.rtu else FramerType.SOCKET,
+            timeout_s=self._timeout_s,
+            retries=self._retries,
+            trace_packet=self._gate,
+        )
 
-def _checked(response: ModbusPDU, what: str, count: int) -> tuple[int, ...]:
+    def _gate(self, sending: bool, frame: bytes) -> bytes:
+        """Look at every frame that leaves: a write that nobody allowed is not sent, whoever made it."""
+        if sending and not self._writing and frame[1 if self.rtu else MBAP_UNIT + 1] not in READ_FUNCTIONS:
+            log.critical("a write was stopped at the bus", extra={"peer": self.peer})
+            return b""
+        return frame
+
+
+class _NetworkClient(AsyncModbusTcpClient):
+    """pymodbus's TCP client, with TLS where wanted.
+
+    Its own TLS client takes each piece of the stream for a frame; a record that is split or joined breaks it.
+    Inside TLS the frames are those of Modbus TCP.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        tls: ssl.SSLContext | None,
+        framer: FramerType,
+        timeout_s: float,
+        retries: int,
+        trace_packet: Callable[[bool, bytes], bytes],
+    ) -> None:
+        self.comm_params = CommParams(
+            comm_type=CommType.TCP if tls is None else CommType.TLS,
+            host=host,
+            port=port,
+            sslctx=tls,
+            comm_name="sterna",
+            reconnect_delay=0,
+            reconnect_delay_max=0,
+            timeout_connect=timeout_s,
+        )
+        super().__init__("", framer=framer, retries=retries, trace_packet=trace_packet)
+
+
+def _raise_refusal(response: ModbusPDU, what: str) -> None:
     if response.isError():
         code = int(response.exception_code)
         if code in PERMANENT_CODES:
             raise PeerProtocolError(f"{what}: refused, {PERMANENT_CODES[code]}")
         raise TransientError(f"{what}: the device answers exception {code}")
+
+
+def _checked(response: ModbusPDU, what: str, count: int) -> tuple[int, ...]:
+    _raise_refusal(response, what)
     if len(response.registers) != count:
         raise PeerProtocolError(f"{what}: answered {len(response.registers)} registers")
     return tuple(response.registers)
-
-
-class RegisterRefusedError(Exception):
-    """Raised by a handler of a `RegisterDevice`: the request is answered with this Modbus exception code."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(f"exception {code}")
-        self.code = code
-
-
-ReadHandler = Callable[[int, int], Awaitable[Sequence[int]]]
-WriteHandler = Callable[[int, Sequence[int]], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RegisterDevice:
-    """One unit of a register server.
-
-    `spans` maps first address to number of registers. `read(address, count)` gives the values as they are
-    when asked. `write(address, values)` takes them or raises `RegisterRefusedError`; None: read-only.
-
-    A handler should answer before the client's next request: pymodbus 3.16 gives a late answer the
-    transaction id of the newest request on that connection.
-    """
-
-    unit: int
-    spans: Mapping[int, int]
-    read: ReadHandler
-    write: WriteHandler | None = None
-
-
-@dataclass(slots=True)
-class RegisterServer:
-    """Serves register devices over Modbus TCP.
-
-    Parameters
-    ----------
-    host : str
-        The interface to bind to, explicit: an empty one or a wildcard is refused.
-    port : int
-        0: any free one; see `port` after `start`.
-    devices : sequence of RegisterDevice
-        The units behind this address.
-    outgoing : callable or None
-        Sees unit and bytes of each outgoing frame and returns what is sent instead; b"" keeps silent. For
-        simulated faults.
-    """
-
-    host: str
-    port: int
-    devices: Sequence[RegisterDevice]
-    outgoing: Callable[[int, bytes], bytes] | None = None
-    _server: ModbusTcpServer | None = field(default=None, init=False)
-
-    async def start(self) -> None:
-        """Bind and serve in the background.
-
-        Raises
-        ------
-        TransientError
-            The address is taken or not ours.
-        """
-        if self.host in ("", "0.0.0.0", "::"):
-            raise ValueError("a Modbus server binds to one explicit address")
-        server = ModbusTcpServer(
-            [_sim_device(device) for device in self.devices],
-            address=(self.host, self.port),
-            trace_packet=self._trace if self.outgoing is not None else None,
-        )
-        logging.getLogger(PYMODBUS_LOGGER).setLevel(logging.CRITICAL)
-        try:
-            await server.serve_forever(background=True)
-        except RuntimeError as error:
-            raise TransientError(f"modbus server {self.host}:{self.port}: cannot bind") from error
-        self._server = server
-        # pymodbus keeps the asyncio.Server under a name typed for transports.
-        self.port = server.transport.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
-
-    async def stop(self) -> None:
-        """Close the port and every connection."""
-        if self._server is not None:
-            await self._server.shutdown()  # type: ignore[no-untyped-call]
-            self._server = None
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
-
-    def _trace(self, sending: bool, data: bytes) -> bytes:
-        if not sending or self.outgoing is None:
-            return data
-        return self.outgoing(data[MBAP_UNIT], data)
-
-
-def _sim_device(device: RegisterDevice) -> SimDevice:
-    blocks = [
-        SimData(address, values=[0] * count, datatype=DataType.REGISTERS, readonly=device.write is None)
-        for address, count in device.spans.items()
-    ]
-    return SimDevice(id=device.unit, simdata=blocks, action=partial(_serve, device))
-
-
-async def _serve(  # noqa: PLR0917 - pymodbus's signature
-    device: RegisterDevice,
-    function_code: int,
-    start_address: int,
-    address: int,
-    count: int,
-    current_registers: list[int],
-    set_values: list[int] | list[bool] | None,
-) -> ExcCodes | None:
-    try:
-        if set_values is not None:
-            if device.write is None:
-                return ExcCodes.ILLEGAL_ADDRESS
-            await device.write(address, [int(value) for value in set_values])
-            return None
-        values = await device.read(address, count)
-    except RegisterRefusedError as refusal:
-        return ExcCodes(refusal.code)
-    offset = address - start_address
-    current_registers[offset : offset + count] = values
-    return None

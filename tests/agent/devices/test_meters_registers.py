@@ -46,7 +46,7 @@ class Device:
 
 @asynccontextmanager
 async def serving(device: Device) -> AsyncIterator[ModbusBus]:
-    unit = RegisterDevice(unit=1, spans={0: 65536}, read=device.read)
+    unit = RegisterDevice(unit=1, spans={0: 20_000}, read=device.read)
     async with (
         RegisterServer(HOST, 0, [unit]) as server,
         ModbusBus(HOST, server.port, clock=SystemClock(), timeout_s=0.5, retries=0) as bus,
@@ -144,7 +144,7 @@ async def test_counters_that_are_not_read_for_long_are_unknown() -> None:
         return await device.read(address, count)
 
     apart = replace(table, max_gap=0)
-    unit = RegisterDevice(unit=1, spans={0: 65536}, read=busy)
+    unit = RegisterDevice(unit=1, spans={0: 20_000}, read=busy)
     async with (
         RegisterServer(HOST, 0, [unit]) as server,
         ModbusBus(HOST, server.port, clock=SystemClock(), timeout_s=0.5, retries=0) as bus,

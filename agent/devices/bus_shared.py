@@ -1,0 +1,197 @@
+"""One bus for many units: whoever answers goes first, and a dead one costs the others one short wait."""
+
+import asyncio
+import logging
+import math
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TypeVar
+
+from agent.core.breaker import FAILURES_TO_OPEN, UnitHealth, heard, patience_s, refused_for_s, unheard
+from agent.modbus import ModbusBus, NotConnectedError
+from sterna.clock import Clock
+from sterna.errors import PeerProtocolError, TransientError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+PATIENCE_S, RTU_PATIENCE_S = 0.03, 0.15
+# On a bus that is never idle, one turn in so many goes to those that did not answer, or they never would.
+FAIR_EVERY = 64
+
+
+class SharedBus:
+    """A bus with its units' health; as a bus for meters, in place of the one that it guards.
+
+    Parameters
+    ----------
+    bus : ModbusBus
+        The connection, owned by nobody else.
+    clock : Clock
+        For durations.
+    floor_s : float or None
+        Least time that a request may keep others waiting. None: 30 ms, and 150 ms for RTU, whose answers take
+        that long on the wire.
+    probe_max_s : float
+        Longest time between two probes of a dead unit.
+    """
+
+    def __init__(
+        self, bus: ModbusBus, *, clock: Clock, floor_s: float | None = None, probe_max_s: float = 5.0
+    ) -> None:
+        self.peer = bus.peer
+        self._bus, self._clock = bus, clock
+        self._floor_s = floor_s or (RTU_PATIENCE_S if bus.rtu else PATIENCE_S)
+        # A late answer over RTU carries no transaction id: the unit is left alone until it cannot come.
+        self._quarantine_s = bus.request_timeout_s if bus.rtu else 0.0
+        self._probe_max_s = probe_max_s
+        self._units: dict[int, UnitHealth] = {}
+        self._turns = _Turns()
+
+    async def read_holding(self, unit: int, address: int, count: int) -> tuple[int, ...]:
+        """Read holding registers; raises as `agent.modbus.ModbusBus.read_holding`.
+
+        A TransientError with `retry_after_s` also while the unit is dead and not due for a probe.
+        """
+        return await self._request(unit, lambda: self._bus.read_holding(unit, address, count))
+
+    async def read_input(self, unit: int, address: int, count: int) -> tuple[int, ...]:
+        """Read input registers; see `read_holding`."""
+        return await self._request(unit, lambda: self._bus.read_input(unit, address, count))
+
+    async def write_registers(self, unit: int, address: int, values: Sequence[int]) -> None:
+        """Write holding registers; see `agent.modbus.ModbusBus.write_registers`."""
+        # Never cut short: half a write leaves the device in a state that nobody knows.
+        write = partial(self._bus.write_registers, unit, address, values)
+        await self._request(unit, write, hurried=False)
+
+    def health(self, unit: int) -> UnitHealth:
+        """Tell what is known of a unit."""
+        return self._units.get(unit, UnitHealth())
+
+    async def _request(self, unit: int, ask: Callable[[], Awaitable[T]], *, hurried: bool = True) -> T:
+        self._refuse_if_closed(unit)
+        async with self._turns.turn(first=self.health(unit).trusted):
+            self._refuse_if_closed(unit)  # another request of the unit may have failed while we waited
+            before = self.health(unit)
+            patience = self._patience_s(before) if hurried else math.inf
+            await self._bus.connect()  # its failure says nothing about the unit
+            begun_s = self._clock.boottime_s()
+            try:
+                async with self._turns.patience(patience):
+                    answer = await ask()
+            except NotConnectedError:
+                raise  # lost this moment
+            except PeerProtocolError:
+                self._note(unit, before, heard(before, answer_s=self._clock.boottime_s() - begun_s))
+                raise
+            except TimeoutError as error:
+                self._note(unit, before, self._unheard(before))
+                raise TransientError(
+                    f"{self.peer} unit {unit}: no answer within {patience:.3g} s, and others wait"
+                ) from error
+            except TransientError:
+                self._note(unit, before, self._unheard(before))
+                raise
+            self._note(unit, before, heard(before, answer_s=self._clock.boottime_s() - begun_s))
+            return answer
+
+    def _patience_s(self, health: UnitHealth) -> float:
+        return patience_s(
+            health,
+            bus_slowest_s=self._slowest_s(),
+            floor_s=self._floor_s,
+            timeout_s=max(self._bus.request_timeout_s, self._floor_s),
+        )
+
+    def _refuse_if_closed(self, unit: int) -> None:
+        wait_s = refused_for_s(self.health(unit), now_s=self._clock.boottime_s())
+        if wait_s > 0:
+            raise TransientError(
+                f"{self.peer} unit {unit}: does not answer; asked again later", retry_after_s=wait_s
+            )
+
+    def _unheard(self, before: UnitHealth) -> UnitHealth:
+        return unheard(
+            before,
+            now_s=self._clock.boottime_s(),
+            quarantine_s=self._quarantine_s,
+            probe_max_s=self._probe_max_s,
+        )
+
+    def _slowest_s(self) -> float | None:
+        known = [health.slowest_s for health in self._units.values() if health.slowest_s is not None]
+        return max(known, default=None)
+
+    def _note(self, unit: int, before: UnitHealth, after: UnitHealth) -> None:
+        self._units[unit] = after
+        if after.trusted and before.failures >= FAILURES_TO_OPEN:
+            log.info("modbus unit answers again", extra={"peer": self.peer, "unit": unit})
+        elif after.failures == FAILURES_TO_OPEN:
+            log.warning("modbus unit does not answer", extra={"peer": self.peer, "unit": unit})
+
+
+class _Turns:
+    """A lock whose waiters have two ranks, and that hurries its holder when somebody waits."""
+
+    def __init__(self) -> None:
+        self._held, self._granted = False, 0
+        self._first: deque[asyncio.Future[None]] = deque()
+        self._later: deque[asyncio.Future[None]] = deque()
+        self._limit: asyncio.Timeout | None = None
+        self._until_s = 0.0
+
+    @asynccontextmanager
+    async def turn(self, *, first: bool) -> AsyncIterator[None]:
+        """Hold the lock."""
+        if self._held:
+            await self._wait(self._first if first else self._later)
+        self._held = True
+        try:
+            yield
+        finally:
+            self._pass_on()
+
+    @asynccontextmanager
+    async def patience(self, patience_s: float) -> AsyncIterator[None]:
+        """Within it, TimeoutError is raised once `patience_s` are over *and* somebody waits for the lock."""
+        self._until_s = asyncio.get_running_loop().time() + patience_s
+        async with asyncio.timeout(None) as limit:
+            self._limit = limit
+            self._hurry()
+            try:
+                yield
+            finally:
+                self._limit = None
+
+    async def _wait(self, line: deque[asyncio.Future[None]]) -> None:
+        mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        line.append(mine)
+        self._hurry()
+        try:
+            await mine
+        except asyncio.CancelledError:
+            if mine.done() and not mine.cancelled():
+                self._pass_on()  # the lock was handed to us as we left
+            raise
+        finally:
+            if mine in line:
+                line.remove(mine)
+
+    def _hurry(self) -> None:
+        if self._limit is not None and self._limit.when() is None and (self._first or self._later):
+            self._limit.reschedule(self._until_s)
+
+    def _pass_on(self) -> None:
+        """Hand the lock to the next; it stays held, so that nobody slips in between."""
+        self._granted += 1
+        fair = self._granted % FAIR_EVERY == 0
+        for line in (self._later, self._first) if fair else (self._first, self._later):
+            while line:
+                waiter = line.popleft()
+                if not waiter.done():
+                    waiter.set_result(None)
+                    return
+        self._held = False
