@@ -175,10 +175,6 @@ def main() -> None:
         _fail(error, error.exit_code)
     except SternaError as error:
         _fail(error, Exit.USAGE)
-    except BrokenPipeError:
-        # Whoever read us is gone; Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(Exit.PIPE_CLOSED) from None
 
 
 def _fail(error: SternaError, code: Exit) -> None:

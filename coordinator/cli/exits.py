@@ -17,8 +17,6 @@ class Exit(IntEnum):
     DENIED = 6
     INTERRUPTED = 130
     """128 + SIGINT, as shells have it."""
-    PIPE_CLOSED = 141
-    """128 + SIGPIPE: whoever read our output is gone."""
 
 
 class CallError(SternaError):

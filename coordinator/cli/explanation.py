@@ -17,7 +17,7 @@ def explanation(answer: api.ExplainJobResponse) -> list[RenderableType]:
     if answer.now:
         parts.append(Text("judged now", style="bold underline"))
     for alternative in answer.now:
-        parts += [*render.judgement(alternative), ""]
+        parts += [*render.judgement(alternative, answer.job.owner_site), ""]
     return parts
 
 

@@ -149,9 +149,9 @@ def migrations_table(migrations: Sequence[fleet_pb2.Migration], names: dict[str,
     return table
 
 
-def terms_table(alternative: fleet_pb2.Alternative) -> Table:
-    """Each term of a judgement, its limit, and what would satisfy it."""
-    verdict = "feasible" if alternative.feasible else "infeasible"
+def terms_table(alternative: fleet_pb2.Alternative, verdict: str = "") -> Table:
+    """Each term, its limit, and what would satisfy it; `verdict` stands in for the judgement's own."""
+    verdict = verdict or ("feasible" if alternative.feasible else "infeasible")
     table = _table("term", "is", "limit", "", "what would satisfy it")
     table.title = Text(f"{alternative.site_id}: {verdict}, score {alternative.score:.1f}", style="bold")
     table.title_justify = "left"
@@ -167,8 +167,10 @@ def terms_table(alternative: fleet_pb2.Alternative) -> Table:
     return table
 
 
-def judgement(alternative: fleet_pb2.Alternative) -> list[RenderableType]:
-    """Return the terms, then what speaks against the site, a line each."""
+def judgement(alternative: fleet_pb2.Alternative, owner_site: str = "") -> list[RenderableType]:
+    """Return the terms, then what speaks against the site, a line each; `owner_site` has the job already."""
+    if alternative.site_id == owner_site:
+        return [terms_table(alternative, "where the job is")]
     against = [Text(f"  against: {rejection}") for rejection in alternative.rejections]
     return [terms_table(alternative), *against]
 

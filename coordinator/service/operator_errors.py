@@ -72,8 +72,10 @@ def bad_request(faults: Sequence[FieldFault]) -> status_pb2.Status:
         )
         for fault in faults
     )
-    first = f"{_clip(faults[0].field, FIELD_CHARS_MAX)}: {faults[0].text}"
-    message = first if len(faults) == 1 else f"{len(faults)} fields are not usable; the first is {first}"
+    names = ", ".join(_clip(fault.field, FIELD_CHARS_MAX) for fault in faults)
+    message = f"{len(faults)} fields are not usable: {names}"
+    if len(faults) == 1:
+        message = f"{names}: {faults[0].text}"
     detail = error_details_pb2.BadRequest(field_violations=violations)
     return status(grpc.StatusCode.INVALID_ARGUMENT, message, reason="BAD_FIELD", details=(detail,))
 

@@ -93,7 +93,7 @@ def job_spec(
 
 def duration_s(duration: Duration) -> float:
     """Return seconds."""
-    return duration.seconds + duration.nanos / 1e9
+    return duration.ToTimedelta().total_seconds()
 
 
 def _optional_s(spec: job_pb2.JobSpec, field: str) -> float | None:
@@ -158,9 +158,9 @@ def _figure_faults(spec: job_pb2.JobSpec) -> Iterator[FieldFault]:
     if spec.checkpoint_bytes > CHECKPOINT_BYTES_MAX:
         yield FieldFault(field="checkpoint_bytes", text=f"expected at most {CHECKPOINT_BYTES_MAX}")
     for field in ("stop_grace", "min_residence", "load_time", "declared_work"):
-        length_s = _optional_s(spec, field)
-        if length_s is not None and not 0 <= length_s <= DURATION_S_MAX:
-            text = f"expected a duration, zero or more, got {length_s:g} s"
+        length: Duration = getattr(spec, field)
+        if length.seconds < 0 or length.nanos < 0 or length.seconds > DURATION_S_MAX:
+            text = f"expected a duration, zero to {DURATION_S_MAX} s, got {length.seconds} s"
             yield FieldFault(field=field, text=text)
 
 

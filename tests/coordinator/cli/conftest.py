@@ -1,0 +1,89 @@
+"""A coordinator's operator service on a port, and the command as a real process against it."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from coordinator.service.operator_fake import FakeDesk
+from sterna.identity import Role
+from tests.conftest import Fleet
+from tests.coordinator.service import operator_world as world
+
+COMMAND = Path(sys.executable).parent / "sterna"
+WITHIN_S = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """Ours without what would change how a command prints."""
+    kept = {key: value for key, value in os.environ.items() if key not in {"FORCE_COLOR", "COLUMNS"}}
+    return {**kept, **changes}
+
+
+async def run(*words: str, env: dict[str, str] | None = None) -> Ended:
+    """Run `sterna` to its end."""
+    process = await asyncio.create_subprocess_exec(
+        COMMAND,
+        *words,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=env or environment(),
+    )
+    async with asyncio.timeout(WITHIN_S):
+        out, err = await process.communicate()
+    assert process.returncode is not None
+    return Ended(code=process.returncode, out=out.decode(), err=err.decode())
+
+
+@pytest.fixture
+def desk() -> FakeDesk:
+    return world.desk()
+
+
+@pytest.fixture
+async def port(desk: FakeDesk, fleet: Fleet) -> AsyncIterator[int]:
+    async with world.serving(desk, fleet, watch_period_s=0.05) as port:
+        yield port
+
+
+Configure = Callable[..., Path]
+
+
+@pytest.fixture
+def configure(port: int, fleet: Fleet, tmp_path: Path) -> Configure:
+    """Write a client.toml; changes replace its lines."""
+
+    def write(*, role: Role = Role.ADMIN, authority: Fleet = fleet, **changes: str | int) -> Path:
+        files = authority.files(role, "ann")
+        entries: dict[str, str | int] = {
+            "coordinator": f"127.0.0.1:{port}",
+            "fleet": fleet.name,
+            **changes,
+        }
+        lines = [f"{key} = {value!r}".replace("'", '"') for key, value in entries.items()]
+        tls = ["[tls]", f'ca = "{files.ca_file}"', f'cert = "{files.cert_file}"', f'key = "{files.key_file}"']
+        path = tmp_path / "client.toml"
+        path.write_text("\n".join([*lines, *tls]) + "\n")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def config(configure: Configure) -> Path:
+    """An admin's client.toml."""
+    return configure()

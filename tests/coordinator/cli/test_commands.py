@@ -1,0 +1,85 @@
+"""What each command prints: documents and tables against golden files, with the real command.
+
+``STERNA_REGOLD=1 pytest tests/coordinator/cli`` writes the golden files anew, for reading in review.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.coordinator.cli.conftest import run
+from tests.coordinator.service.operator_world import DONE, QUEUED, RUNNING
+
+GOLDEN = Path(__file__).parent / "golden"
+JOB_FILE = Path(__file__).parents[3] / "examples" / "job.toml"
+
+COMMANDS = {
+    "status": ["status"],
+    "sites": ["sites"],
+    "jobs": ["jobs"],
+    "migrations": ["migrations", "--active"],
+    "job-submit": ["job", "submit", str(JOB_FILE)],
+    "job-show": ["job", "show", RUNNING],
+    "job-explain": ["job", "explain", "a1f"],
+    "job-cancel": ["job", "cancel", QUEUED],
+    "job-migrate": ["job", "migrate", RUNNING, "malaga"],
+    "job-migrate-dry-run": ["job", "migrate", RUNNING, "miami", "--dry-run"],
+    "site-drain": ["site", "drain", "kiel"],
+    "site-resume": ["site", "resume", "kiel"],
+    "site-fence": ["site", "fence", "miami", "--confirm", "miami"],
+}
+# What their tables say depends on the time of day: how long a site has been silent.
+TIMELESS = sorted(set(COMMANDS) - {"sites", "site-drain", "site-resume", "site-fence"})
+
+
+def compare(name: str, printed: str) -> None:
+    path = GOLDEN / name
+    if os.environ.get("STERNA_REGOLD"):
+        path.write_text(printed)
+    assert printed == path.read_text(), f"{path} differs; STERNA_REGOLD=1 writes it anew"
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+async def test_documents(name: str, config: Path) -> None:
+    ended = await run(*COMMANDS[name], "--json", "--config", str(config))
+    assert (ended.code, ended.err) == (0, "")
+    document = json.loads(ended.out)
+    assert list(document) == ["schema", "kind", "data"]
+    assert document["schema"] == "sterna.cli/1"
+    compare(f"{name}.json", ended.out)
+
+
+@pytest.mark.parametrize("name", TIMELESS)
+async def test_tables(name: str, config: Path) -> None:
+    ended = await run(*COMMANDS[name], "--config", str(config))
+    assert (ended.code, ended.err) == (0, "")
+    assert "\x1b" not in ended.out, "colours where no terminal is"
+    compare(f"{name}.txt", ended.out)
+
+
+async def test_tables_that_look_at_the_clock(config: Path) -> None:
+    ended = await run("sites", "--config", str(config))
+    kiel, malaga, miami = (line.split() for line in ended.out.splitlines()[1:])
+    assert kiel[:2] == ["kiel", "up"]
+    assert "(mqtt:dso-x)" in kiel
+    assert malaga[:3] == ["malaga", "up", "–"], "an unknown surplus is not 0 W"
+    assert miami[:2] == ["miami", "silent"]
+
+
+async def test_explain_prints_each_term_its_limit_and_what_would_mend_it(config: Path) -> None:
+    ended = await run("job", "explain", RUNNING, "--config", str(config))
+    assert "last decision, 2026-06-01 11:59:55 UTC, policy feasibility-aware: stay at kiel" in ended.out
+    [time, *_] = [line for line in ended.out.splitlines() if line.startswith("time ")]
+    assert time.split() == ["time", "12.0", "s", "118.8", "s", "ok"]
+    [slots] = [line for line in ended.out.splitlines() if line.startswith("surplus ") and " no " in line]
+    assert slots.rstrip().endswith("500 W more surplus")
+    assert "  against: the site is not available" in ended.out.splitlines()
+
+
+async def test_a_job_that_ended_is_explained_by_its_end(config: Path) -> None:
+    ended = await run("job", "explain", DONE, "--config", str(config))
+    assert ended.code == 0
+    assert "no decision yet" in ended.out
+    assert "judged now" not in ended.out
