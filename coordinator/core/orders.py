@@ -24,9 +24,9 @@ LEFT_BEHIND = frozenset({JobPhase.RESERVED, JobPhase.FETCHING})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderSettings:
-    """How long a reservation lasts by itself, in seconds; longer than any move that is not given up."""
+    """How long a reservation lasts by itself, in seconds; longer than a move that is not given up waits for its fetch."""
 
-    reservation_s: float = 4320.0
+    reservation_s: float = 720.0
 
 
 def orders_for(state: FleetState, job: Job, live: Live, settings: OrderSettings) -> tuple[Order, ...]:

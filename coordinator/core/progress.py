@@ -47,8 +47,8 @@ class MigrationTimeouts:
 
     @property
     def reservation_s(self) -> float:
-        """Return how long a reservation must last to see a move through: all stays together."""
-        return sum(self.by_state.values())
+        """Return how long a reservation must last by itself: until the fetch, which then holds the slot."""
+        return sum(stay_s for state, stay_s in self.by_state.items() if state is not M.TRANSFERRING)
 
 
 def next_events(state: FleetState, job_id: str, live: Live, now: datetime) -> tuple[ev.Event, ...]:

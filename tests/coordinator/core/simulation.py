@@ -22,7 +22,7 @@ from coordinator.core.progress import (
 )
 from coordinator.core.reports import events_for_report
 from coordinator.model import events as ev
-from coordinator.model.fleet import FleetState, Job, JobState
+from coordinator.model.fleet import FleetState, JobState
 from coordinator.model.job import JobReport, JobSpec, OnPartition
 from coordinator.model.live import LiveSite
 from coordinator.model.orders import Order, Release, Start, Stop
@@ -83,13 +83,7 @@ class Simulation:
 
     def tell(self, *events: ev.Event) -> None:
         for event in events:
-            if isinstance(event, ev.JobGranted | ev.MigrationCommitted | ev.MigrationFailed):
-                job_id = (
-                    event.job_id
-                    if isinstance(event, ev.JobGranted)
-                    else self.state.migrations[event.migration_id].job_id
-                )
-                self.note_grant(self.state.jobs[job_id])
+            self.note_grant(event)
             self.state = apply(self.state, event)
             self.history.append(event)
 
@@ -221,9 +215,7 @@ class Simulation:
         site, what = message
         agent = self.agents[site]
         if isinstance(what, Order):
-            before = set(agent.record(what.job_id).checkpoints)
             refusal = agent.order(what, self.now_s)
-            self.check_start(site, what, before)
             self.up.append((site, (what, refusal)))
             self.up.append((site, self.stamped(agent.report(what.job_id))))
         elif isinstance(what, tuple):
@@ -361,7 +353,7 @@ class Simulation:
             job = self.state.jobs[order.job_id]
             self.require(job.cancelling or job.ended, "7: a stop for good that nobody asked for")
 
-    def check_start(self, site: str, order: Order, before: set[object]) -> None:
+    def check_starts(self, site: str) -> None:
         agent = self.agents[site]
         for job_id, epoch, started_from, held in agent.starts:
             self.require(started_from is None or started_from in held, f"5: {job_id} unverified")
@@ -381,12 +373,21 @@ class Simulation:
         living = [self.agents[site] for site in SITES if site not in self.dead]
         return max((one.step for agent in living for one in agent.record(job_id).checkpoints), default=0)
 
-    def note_grant(self, job: Job) -> None:
-        holders = holders_of(self.state, job)
-        steps = [one.step for site in holders for one in job.copies[site]]
-        self.known_at_grant[job.job_id, job.epoch + 1] = max(steps, default=0)
+    def note_grant(self, event: ev.Event) -> None:
+        if isinstance(event, ev.JobGranted):
+            job = self.state.jobs[event.job_id]
+            held = [one for site in holders_of(self.state, job) for one in job.copies[site]]
+        elif isinstance(event, ev.MigrationCommitted | ev.MigrationFailed):
+            migration = self.state.migrations[event.migration_id]
+            job = self.state.jobs[migration.job_id]
+            held = list(job.copies.get(migration.source_site, ()))
+        else:
+            return
+        self.known_at_grant[job.job_id, event.epoch] = max((one.step for one in held), default=0)
 
     def check(self) -> None:
+        for site in SITES:
+            self.check_starts(site)
         for job_id in JOBS:
             job = self.state.jobs[job_id]
             alive = [site for site in SITES if site not in self.dead and self.agents[site].running(job_id)]

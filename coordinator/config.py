@@ -1,0 +1,228 @@
+"""``coordinator.toml``: everything that a fleet operator sets, with units, meanings and defaults.
+
+Only `main` sees these structs; everybody else is handed plain values. Paths are taken relative to the file's
+folder.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from coordinator.core.policies import policy_names
+
+_Faults = Iterable[tuple[str, str]]
+
+
+class TlsFiles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """PEM files, as ``sterna pki issue coordinator NAME`` writes them."""
+
+    ca: Path
+    cert: Path
+    key: Path
+
+
+class SiteTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[[sites]]``: one site that may connect. What it can do it says itself."""
+
+    id: str
+
+    def faults(self) -> _Faults:
+        """Yield what is wrong beyond types."""
+        if not self.id:
+            yield "id", "missing"
+
+
+class LinkTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[[links.pairs]]``: the rate from one site to another."""
+
+    source: str
+    destination: str
+    bps: float
+    """Bits per second; 0: there is no such link."""
+
+    def faults(self) -> _Faults:
+        """Yield what is wrong beyond types."""
+        if self.bps < 0:
+            yield "bps", f"expected zero or more, got {self.bps}"
+        if self.source == self.destination:
+            yield "destination", "is the source"
+
+
+class LinksTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[links]``: how fast sites reach each other, as promised; transfers teach better."""
+
+    default_bps: float | None = None
+    """Rate of every pair that is not named; without it only named pairs have a link."""
+    pairs: tuple[LinkTable, ...] = ()
+
+    def faults(self) -> _Faults:
+        """Yield what is wrong beyond types."""
+        if self.default_bps is not None and self.default_bps <= 0:
+            yield "default_bps", f"expected more than zero, got {self.default_bps}"
+        names = [(pair.source, pair.destination) for pair in self.pairs]
+        for source, destination in sorted({pair for pair in names if names.count(pair) > 1}):
+            yield "pairs", f"{source} to {destination} is given twice"
+
+
+class PlannerTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[planner]``: who decides, and with which numbers (docs/feasibility.md)."""
+
+    policy: str = "feasibility-aware"
+    tick_s: float = 10.0
+    settle_s: float = 10.0
+    """Longest wait after a start for all sites to connect before anything is decided."""
+    alpha: float = 0.10
+    """Fraction of a window that a move may take."""
+    epsilon: float = 0.10
+    """Accepted probability that a move turns out too long for its window."""
+    eta: float = 1.0
+    """WAN goodput efficiency: what a link of the configuration yields."""
+    network_wh_per_gb: float = 1.9
+    grid_renewable_frac: float = 0.0
+    min_residence_s: float = 0.0
+    """Shortest stay before a voluntary move."""
+    gain_margin_s: float = 0.0
+    gain_margin_frac: float = 0.10
+    horizon_s: float = 86400.0
+    """How far ahead renewable seconds are counted."""
+    seal_s: float = 30.0
+    """Stop to durable seal, until a job's own is measured."""
+    load_s: float = 30.0
+    """Process start to first step, until a job's own is measured."""
+    downtime_s: float = 0.0
+    """What a move costs besides."""
+    sample_stale_s: float = 30.0
+    """A sample that is older says nothing about the surplus."""
+    forecast_max_age_s: float = 7200.0
+    """A published forecast that is older is not used."""
+    persistence_horizon_s: float = 900.0
+    """Without a forecast, how long the surplus is taken to last."""
+
+    def faults(self) -> _Faults:
+        """Yield what is wrong beyond types."""
+        if self.policy not in policy_names():
+            yield "policy", f"{self.policy!r}: expected one of {', '.join(policy_names())}"
+        for key in ("alpha", "eta"):
+            if not 0 < getattr(self, key) <= 1:
+                yield key, f"expected above 0, at most 1, got {getattr(self, key)}"
+        if not 0 <= self.epsilon < 1:
+            yield "epsilon", f"expected 0 or more, below 1, got {self.epsilon}"
+        if not 0 <= self.grid_renewable_frac <= 1:
+            yield "grid_renewable_frac", f"expected 0 to 1, got {self.grid_renewable_frac}"
+        above_zero = ("tick_s", "horizon_s", "sample_stale_s", "forecast_max_age_s", "persistence_horizon_s")
+        yield from _not_above_zero(self, above_zero)
+        at_least_zero = (
+            "settle_s",
+            "network_wh_per_gb",
+            "min_residence_s",
+            "gain_margin_s",
+            "gain_margin_frac",
+            "seal_s",
+            "load_s",
+            "downtime_s",
+        )
+        yield from _below_zero(self, at_least_zero)
+
+
+class LeaseTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[lease]``: for jobs with on_partition = stop."""
+
+    ttl_s: float = 120.0
+    skew_s: float = 5.0
+    """How far clocks may differ in rate and reading over one lease."""
+    kill_grace_s: float = 10.0
+    """From the end of a job's own stop grace to the certain end of its process."""
+
+    def faults(self) -> _Faults:
+        """Yield what is wrong beyond types."""
+        yield from _not_above_zero(self, ("ttl_s",))
+        yield from _below_zero(self, ("skew_s", "kill_grace_s"))
+
+
+class MigrationTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[migration]``: longest stays in a state before a move is given up, and retries."""
+
+    planned_s: float = 60.0
+    prepared_s: float = 60.0
+    stopping_s: float = 600.0
+    transferring_s: float = 3600.0
+    retry_s: float = 2.0
+    """An order that shows no effect is sent again after this."""
+    start_attempts: int = 3
+    """How often a destination may fail to start a job before the job has failed."""
+
+    def faults(self) -> _Faults:
+        """Yield what is wrong beyond types."""
+        yield from _not_above_zero(
+            self, ("planned_s", "prepared_s", "stopping_s", "transferring_s", "retry_s")
+        )
+        if self.start_attempts < 1:
+            yield "start_attempts", f"expected 1 or more, got {self.start_attempts}"
+
+
+class HistoryTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[history]``: what is kept; the oldest goes first."""
+
+    samples_per_site: int = 1_000_000
+    decisions_per_job: int = 500
+
+    def faults(self) -> _Faults:
+        """Yield what is wrong beyond types."""
+        for key in ("samples_per_site", "decisions_per_job"):
+            if getattr(self, key) < 1:
+                yield key, f"expected 1 or more, got {getattr(self, key)}"
+
+
+class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole file."""
+
+    fleet: str
+    id: str = "main"
+    """Name in our certificate."""
+    listen: str = "127.0.0.1:7400"
+    """host:port for sites and operators; port 0 takes a free one."""
+    state_dir: Path
+    database_url: str = ""
+    """As SQLAlchemy takes it; empty: ``coordinator.db`` in `state_dir`."""
+    tls: TlsFiles | None = None
+    insecure: bool = False
+    """Plaintext gRPC; loopback only."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_style: Literal["auto", "json", "text", "journal"] = "auto"
+    sites: tuple[SiteTable, ...]
+    links: LinksTable = LinksTable()
+    planner: PlannerTable = PlannerTable()
+    lease: LeaseTable = LeaseTable()
+    migration: MigrationTable = MigrationTable()
+    history: HistoryTable = HistoryTable()
+
+    @property
+    def site_ids(self) -> frozenset[str]:
+        """Return the ids of all sites."""
+        return frozenset(site.id for site in self.sites)
+
+    def faults(self) -> _Faults:
+        """Yield what is wrong beyond types."""
+        if self.tls is None and not self.insecure:
+            yield "tls", "missing; give [tls] ca, cert and key, or insecure = true on loopback"
+        names = [site.id for site in self.sites]
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            yield "sites", f'two sites have the id "{name}"'
+        for index, pair in enumerate(self.links.pairs):
+            for key in ("source", "destination"):
+                if getattr(pair, key) not in names:
+                    yield f"links.pairs[{index}].{key}", f'no site "{getattr(pair, key)}"'
+
+
+def _not_above_zero(table: object, keys: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for key in keys:
+        if not getattr(table, key) > 0:
+            yield key, f"expected more than zero, got {getattr(table, key)}"
+
+
+def _below_zero(table: object, keys: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for key in keys:
+        if not getattr(table, key) >= 0:
+            yield key, f"expected zero or more, got {getattr(table, key)}"

@@ -1,0 +1,229 @@
+"""The fleet as the planner sees it, from what is stored and what is live. Pure.
+
+Here it is decided what counts as known: a sample that is too old or not of OK quality is no surplus.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from coordinator.core.endings import holders_of
+from coordinator.core.migration import BEFORE_COMMIT
+from coordinator.core.windows import site_curve, window
+from coordinator.model.fleet import FleetState, Job, JobState, Site
+from coordinator.model.forecast import SurplusForecast
+from coordinator.model.live import Live, LiveSite
+from coordinator.model.site import Quality, SiteSample
+from coordinator.model.view import FleetView, JobView, LinkView, Phase, SiteView
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViewSettings:
+    """What jobs and links are taken for until they are measured.
+
+    Parameters
+    ----------
+    seal_s, load_s, downtime_s : float
+        Stop to durable seal, process start to first step, and what a move costs besides, in seconds.
+    min_residence_s : float
+        Shortest stay before a voluntary move, for jobs that state none.
+    stale_s : float
+        Age beyond which a sample says nothing any more.
+    move_request_s : float
+        How long a site's request to move a job away stands.
+    eta : float
+        The planner's goodput efficiency: measured goodput is divided by it, so that it counts once.
+    default_bps : float or None
+        Rate of the links that `link_bps` does not name; None: there is no such link.
+    link_bps : mapping
+        Rate of directed links in bit/s.
+    sites : frozenset of str
+        Sites that are shown even before they were ever heard of.
+    """
+
+    seal_s: float = 30.0
+    load_s: float = 30.0
+    downtime_s: float = 0.0
+    min_residence_s: float = 0.0
+    stale_s: float = 30.0
+    move_request_s: float = 600.0
+    eta: float = 1.0
+    default_bps: float | None = None
+    link_bps: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    sites: frozenset[str] = frozenset()
+
+
+def build_view(
+    state: FleetState,
+    live: Live,
+    forecasts: Mapping[str, SurplusForecast | None],
+    now: datetime,
+    settings: ViewSettings,
+) -> FleetView:
+    """Return the view of one instant.
+
+    Parameters
+    ----------
+    state : FleetState
+        What is stored.
+    live : Live
+        What the sites said since the coordinator started.
+    forecasts : mapping of site to SurplusForecast or None
+        What is believed of each site's future.
+    now : datetime
+        The instant.
+    settings : ViewSettings
+        Defaults and bounds.
+    """
+    jobs = {job_id: _job(state, job, live, settings) for job_id, job in state.jobs.items() if not job.ended}
+    sites = {
+        site_id: _site(
+            state,
+            site_id,
+            live.get(site_id, LiveSite()),
+            forecast=forecasts.get(site_id),
+            now=now,
+            settings=settings,
+        )
+        for site_id in sorted({*state.sites, *settings.sites})
+    }
+    return FleetView(now=now, sites=sites, jobs=jobs, links=_links(state, settings))
+
+
+def slots_held(state: FleetState, site_id: str) -> int:
+    """Return the slots that jobs and reservations hold at a site."""
+    owned = sum(not job.ended and job.owner_site == site_id for job in state.jobs.values())
+    coming = sum(
+        migration.destination_site == site_id and migration.state in BEFORE_COMMIT
+        for migration in state.migrations.values()
+    )
+    return owned + coming
+
+
+def fresh_sample(live: LiveSite, now: datetime, stale_s: float) -> SiteSample | None:
+    """Return the site's newest sample, unless it is too old or the site is silent."""
+    sample = live.sample
+    if sample is None or not live.connected:
+        return None
+    return sample if (now - sample.measured_at).total_seconds() <= stale_s else None
+
+
+def wants_away(live: LiveSite, job: Job) -> bool:
+    """Tell whether the site has asked for this job, as granted now, to be moved away."""
+    request = live.move_requests.get(job.job_id)
+    return request is not None and job.grant is not None and request.epoch == job.grant.epoch
+
+
+def _site(
+    state: FleetState,
+    site_id: str,
+    live: LiveSite,
+    *,
+    forecast: SurplusForecast | None,
+    now: datetime,
+    settings: ViewSettings,
+) -> SiteView:
+    site = state.sites.get(site_id, Site(site_id=site_id))
+    sample = fresh_sample(live, now, settings.stale_s)
+    shedding = any(wants_away(live, job) for job in state.jobs.values() if job.owner_site == site_id)
+    return SiteView(
+        site_id=site_id,
+        available=live.connected and not site.draining and not site.fenced,
+        draining=site.draining,
+        slots=site.capabilities.slots if site.capabilities is not None else 0,
+        slots_held=slots_held(state, site_id),
+        surplus_w=sample.surplus_w if sample is not None else None,
+        surplus_quality_ok=sample is not None and sample.quality is Quality.OK,
+        compute_w=sample.compute_w if sample is not None else None,
+        forecast=forecast,
+        limit_w=live.grid_status.limit_w if live.grid_status is not None else None,
+        site_load_w=sample.site_load_w if sample is not None else None,
+        generation_w=sample.generation_w if sample is not None else None,
+        wants_to_shed=shedding,
+    )
+
+
+def _phase(job: Job, live: Live) -> Phase:
+    if job.migration_id is not None:
+        return Phase.MIGRATING
+    if job.cancelling:
+        return Phase.HELD
+    if job.state is JobState.QUEUED:
+        return Phase.QUEUED
+    owner = live.get(job.owner_site or "", LiveSite())
+    if not owner.connected:
+        return Phase.HELD
+    # A job that its site paused and wants to be rid of is to be moved like one that runs.
+    paused_for_good = job.state is JobState.PAUSED and wants_away(owner, job)
+    return Phase.RUNNING if job.state is JobState.RUNNING or paused_for_good else Phase.HELD
+
+
+def _job(state: FleetState, job: Job, live: Live, settings: ViewSettings) -> JobView:
+    spec, migration = job.spec, state.migration_of(job)
+    known = job.checkpoint
+    declared_load_s = spec.load_s if spec.load_s is not None else settings.load_s
+    return JobView(
+        job_id=job.job_id,
+        phase=_phase(job, live),
+        site_id=job.owner_site,
+        home_site=spec.home_site or None,
+        power_w=spec.power_w,
+        checkpoint_bytes=known.size_bytes if known is not None else spec.checkpoint_bytes or None,
+        seal_s=job.seal_s if job.seal_s is not None else settings.seal_s,
+        load_s=job.load_s if job.load_s is not None else declared_load_s,
+        downtime_s=settings.downtime_s,
+        may_migrate=spec.may_migrate,
+        submitted_at=job.submitted_at,
+        resident_since=job.resident_since,
+        min_residence_s=spec.min_residence_s
+        if spec.min_residence_s is not None
+        else settings.min_residence_s,
+        held_at=holders_of(state, job),
+        must_start_at_holder=job.sealed_once,
+        declared_work_s=spec.declared_work_s,
+        progressed_s=job.run_s,
+        bound_for=migration.destination_site if migration is not None else None,
+    )
+
+
+def _links(state: FleetState, settings: ViewSettings) -> dict[tuple[str, str], LinkView]:
+    reserved: dict[tuple[str, str], float] = {}
+    for migration in state.migrations.values():
+        if migration.state in BEFORE_COMMIT and migration.reserved_bps is not None:
+            pair = (migration.source_site, migration.destination_site)
+            reserved[pair] = reserved.get(pair, 0.0) + migration.reserved_bps
+    links: dict[tuple[str, str], LinkView] = {}
+    for source in state.sites:
+        for destination in state.sites:
+            rate_bps = link_rate_bps(state, source, destination, settings)
+            if source != destination and rate_bps is not None and _can_meet(state, source, destination):
+                free_bps = max(0.0, rate_bps - reserved.get((source, destination), 0.0))
+                pair = (source, destination)
+                links[pair] = LinkView(source=source, destination=destination, free_bps=free_bps)
+    return links
+
+
+def link_rate_bps(state: FleetState, source: str, destination: str, settings: ViewSettings) -> float | None:
+    """Return the rate of a link: as measured, but not above what is configured; None: no link."""
+    configured = settings.link_bps.get((source, destination), settings.default_bps)
+    if configured is None:
+        return None
+    measured = state.links.get((source, destination))
+    return configured if measured is None else min(configured, measured.goodput_bps / settings.eta)
+
+
+def _can_meet(state: FleetState, source: str, destination: str) -> bool:
+    """Tell whether one of two sites can be dialled; until both said Hello it is not known."""
+    ends = (state.sites[source].capabilities, state.sites[destination].capabilities)
+    return any(end is not None and end.checkpoint_address for end in ends)
+
+
+def open_windows(view: FleetView) -> Mapping[str, datetime]:
+    """Return when the renewable window ends at each site that has surplus now."""
+    ends: dict[str, datetime] = {}
+    for site_id, site in view.sites.items():
+        # Any surplus at all: operators see the site's window, whatever a single job needs.
+        found = window(site_curve(view.now, site), need_w=1.0)
+        if found is not None and found.start_at <= view.now:
+            ends[site_id] = found.end_at
+    return ends

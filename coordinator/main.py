@@ -1,0 +1,53 @@
+"""`sterna-coordinator`: run the daemon, or check its configuration. Imports little before it must."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from sterna.errors import ConfigError, CorruptError
+
+DEFAULT_CONFIG = Path("/etc/sterna/coordinator.toml")
+EXIT_USAGE = 2
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="sterna-coordinator", description="The fleet daemon of Sterna.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, about in (("run", "run the coordinator"), ("check-config", "check a configuration and end")):
+        command = commands.add_parser(name, help=about)
+        command.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="default: %(default)s")
+    args = parser.parse_args(argv)
+    try:
+        return _run(args.config) if args.command == "run" else _check(args.config)
+    except (ConfigError, CorruptError) as error:
+        for line in str(error).splitlines():
+            sys.stderr.write(f"sterna-coordinator: {line}\n")
+        return EXIT_USAGE
+
+
+def _run(path: Path) -> int:
+    from coordinator.config import CoordinatorConfig
+    from coordinator.daemon import start
+    from sterna.config import load
+    from sterna.log import setup
+
+    config = load(path, CoordinatorConfig)
+    setup(config.log_level.upper(), config.log_style)
+    return start(config, path.parent)
+
+
+def _check(path: Path) -> int:
+    from coordinator.config import CoordinatorConfig
+    from coordinator.daemon import load_own_credentials
+    from sterna.clock import SystemClock
+    from sterna.config import load
+
+    config = load(path, CoordinatorConfig)
+    load_own_credentials(config, path.parent, SystemClock())
+    sys.stdout.write(f"{path}: good; fleet {config.fleet}, {len(config.sites)} sites\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

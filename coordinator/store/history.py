@@ -1,0 +1,138 @@
+"""What is kept beside the fleet, bounded: decisions whole, and telemetry sample by sample."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+from sqlalchemy import Column, Connection, RowMapping, delete, func, insert, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from coordinator.model.decision import Decision
+from coordinator.model.site import GpuSample, Quality, SiteSample
+from coordinator.store import schema
+from coordinator.store.database import Database
+from coordinator.store.documents import read, write
+
+_SAMPLE_COLUMNS = (
+    "sequence",
+    "measured_at",
+    "historical",
+    "grid_w",
+    "generation_w",
+    "available_w",
+    "battery_w",
+    "compute_w",
+    "site_load_w",
+    "surplus_w",
+)
+
+
+class DecisionStore:
+    """Decisions, newest last. Whoever stores decides which ones are news.
+
+    Parameters
+    ----------
+    database : Database
+        Where.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, decisions: Mapping[str, Decision]) -> None:
+        """Store decisions by their ids."""
+        rows = [
+            {
+                "decision_id": decision_id,
+                "job_id": decision.job_id,
+                "at": decision.decided_at,
+                "kind": decision.kind.value,
+                "body": write(decision),
+            }
+            for decision_id, decision in decisions.items()
+        ]
+        if rows:
+            await self._database.run(lambda connection: connection.execute(insert(schema.decisions), rows))
+
+    async def last(self, job_id: str) -> tuple[str, Decision] | None:
+        """Return the id and value of a job's last decision; None before the first."""
+        table = schema.decisions
+        query = select(table.c.decision_id, table.c.body).where(table.c.job_id == job_id)
+        query = query.order_by(table.c.seq.desc()).limit(1)
+        row = await self._database.run(lambda connection: connection.execute(query).first())
+        return (row.decision_id, read(row.body, Decision)) if row is not None else None
+
+    async def trim(self, keep_per_job: int) -> int:
+        """Drop all but the newest decisions of each job; return how many went."""
+        return await self._database.run(lambda connection: _trim_decisions(connection, keep_per_job))
+
+
+class TelemetryStore:
+    """Samples of every site, each stored once.
+
+    Parameters
+    ----------
+    database : Database
+        Where.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, samples: Mapping[str, Sequence[SiteSample]]) -> None:
+        """Store samples by site; those that are there already change nothing."""
+        rows = [_sample_row(site_id, sample) for site_id, some in samples.items() for sample in some]
+        if rows:
+            await self._database.run(lambda connection: _insert_once(connection, rows))
+
+    async def since(self, site_id: str, at: datetime, limit: int = 100_000) -> tuple[SiteSample, ...]:
+        """Return a site's samples measured at or after an instant, in order of time."""
+        table = schema.telemetry
+        query = select(table).where(table.c.site_id == site_id, table.c.measured_at >= at)
+        query = query.order_by(table.c.measured_at).limit(limit)
+        rows = await self._database.run(lambda connection: connection.execute(query).all())
+        return tuple(_sample(row._mapping) for row in rows)
+
+    async def trim(self, keep_per_site: int) -> int:
+        """Drop all but the newest samples of each site; return how many went."""
+        return await self._database.run(lambda connection: _trim_telemetry(connection, keep_per_site))
+
+
+def _insert_once(connection: Connection, rows: list[dict[str, object]]) -> None:
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    connection.execute(dialect.insert(schema.telemetry).on_conflict_do_nothing(), rows)
+
+
+def _sample_row(site_id: str, sample: SiteSample) -> dict[str, object]:
+    row: dict[str, object] = {name: getattr(sample, name) for name in _SAMPLE_COLUMNS}
+    return row | {"site_id": site_id, "quality": sample.quality.value, "gpus": write(sample.gpus)}
+
+
+def _sample(row: RowMapping) -> SiteSample:
+    values = {name: row[name] for name in _SAMPLE_COLUMNS}
+    measured_at = row["measured_at"]
+    assert isinstance(measured_at, datetime)
+    # SQLite has no zones: what went in as UTC comes out bare.
+    values["measured_at"] = measured_at if measured_at.tzinfo else measured_at.replace(tzinfo=UTC)
+    gpus = read(str(row["gpus"]), tuple[GpuSample, ...])
+    return SiteSample(**values, quality=Quality(row["quality"]), gpus=gpus)
+
+
+def _trim_decisions(connection: Connection, keep: int) -> int:
+    table = schema.decisions
+    return _trim(connection, table.c.job_id, table.c.seq, keep)
+
+
+def _trim_telemetry(connection: Connection, keep: int) -> int:
+    table = schema.telemetry
+    return _trim(connection, table.c.site_id, table.c.seq, keep)
+
+
+def _trim(connection: Connection, group: Column[str], seq: Column[int], keep: int) -> int:
+    dropped = 0
+    crowded = select(group).group_by(group).having(func.count() > keep)
+    for (name,) in connection.execute(crowded).all():
+        newest = select(seq).where(group == name).order_by(seq.desc()).limit(1).offset(keep - 1)
+        oldest_kept = connection.execute(newest).scalar_one()
+        gone = connection.execute(delete(group.table).where(group == name, seq < oldest_kept))
+        dropped += gone.rowcount
+    return dropped

@@ -1,0 +1,194 @@
+"""The planner's tick: look, ask the policy, store what it says, act on it."""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Collection
+from datetime import datetime
+
+from coordinator.core.arrivals import obstacle_to_arrival, plan_migration
+from coordinator.core.endings import GrantSettings, grant
+from coordinator.core.news import is_news
+from coordinator.core.policy import PlannerSettings, Policy
+from coordinator.core.view import ViewSettings, build_view, fresh_sample
+from coordinator.forecast.forecaster import Forecaster, SiteSurplus
+from coordinator.model.decision import Decision, DecisionKind
+from coordinator.model.events import Event
+from coordinator.model.fleet import FleetState
+from coordinator.model.forecast import SurplusForecast
+from coordinator.model.live import Live, LiveSite, is_connected
+from coordinator.model.site import Quality
+from coordinator.model.view import FleetView
+from coordinator.store.history import DecisionStore
+from coordinator.tasks.fleet import Fleet
+from coordinator.tasks.live import LiveBook
+from sterna.clock import Clock
+from sterna.errors import TransientError
+from sterna.supervise import Heart
+
+log = logging.getLogger(__name__)
+
+
+class Outlook:
+    """Makes the planner's view of the present.
+
+    Parameters
+    ----------
+    fleet, live : Fleet, LiveBook
+        What is stored and what is live.
+    forecaster : Forecaster
+        For every site's future.
+    settings : ViewSettings
+        Defaults and bounds.
+    clock : Clock
+        For the instant.
+    """
+
+    def __init__(
+        self, *, fleet: Fleet, live: LiveBook, forecaster: Forecaster, settings: ViewSettings, clock: Clock
+    ) -> None:
+        self._fleet = fleet
+        self._live = live
+        self._forecaster = forecaster
+        self._settings = settings
+        self._clock = clock
+
+    def view(self) -> FleetView:
+        """Return the fleet as it is now."""
+        now, live = self._clock.now(), self._live.sites
+        forecasts = {site_id: self._forecast(site_id, live, now) for site_id in self._fleet.state.sites}
+        return build_view(self._fleet.state, live, forecasts, now, self._settings)
+
+    def _forecast(self, site_id: str, live: Live, now: datetime) -> SurplusForecast | None:
+        site = live.get(site_id, LiveSite())
+        sample = fresh_sample(site, now, self._settings.stale_s)
+        good = sample is not None and sample.quality is Quality.OK
+        surplus_w = sample.surplus_w if sample is not None and good else None
+        seen = SiteSurplus(site_id=site_id, surplus_w=surplus_w, published=site.forecast)
+        return self._forecaster.forecast(now, seen)
+
+
+class Planner:
+    """The loop around a policy.
+
+    Parameters
+    ----------
+    fleet, live : Fleet, LiveBook
+        What is stored and what is live.
+    outlook : Outlook
+        The view of the present.
+    policy, settings
+        Who decides, and with which numbers.
+    grants : GrantSettings
+        For the grants of jobs that start.
+    decisions : DecisionStore
+        Where decisions go.
+    expected_sites : collection of str
+        Nothing is decided in the first `settle_s` after the start until all of these have said Hello: a
+        site that is only slow to return must not lose its queued jobs to another.
+    settle_s : float
+        The longest such wait.
+    tick_s : float
+        Time between two ticks.
+    clock : Clock
+        For durations and instants.
+    """
+
+    def __init__(
+        self,
+        *,
+        fleet: Fleet,
+        live: LiveBook,
+        outlook: Outlook,
+        policy: Policy,
+        settings: PlannerSettings,
+        grants: GrantSettings,
+        decisions: DecisionStore,
+        expected_sites: Collection[str],
+        clock: Clock,
+        settle_s: float = 10.0,
+        tick_s: float = 10.0,
+    ) -> None:
+        self._fleet = fleet
+        self._live = live
+        self._outlook = outlook
+        self._policy = policy
+        self._settings = settings
+        self._grants = grants
+        self._decisions = decisions
+        self._expected_sites = frozenset(expected_sites)
+        self._settle_s = settle_s
+        self._tick_s = tick_s
+        self._clock = clock
+        self._last: dict[str, Decision] = {}
+
+    @property
+    def policy(self) -> str:
+        """Return the policy's name."""
+        return self._policy.name
+
+    async def run(self, heart: Heart) -> None:
+        """Tick for ever."""
+        settled_at_s = self._clock.boottime_s() + self._settle_s
+        while True:
+            heart.beat()
+            here = all(is_connected(self._live.sites, site_id) for site_id in self._expected_sites)
+            if here or self._clock.boottime_s() >= settled_at_s:
+                settled_at_s = 0.0
+                await self.tick()
+            await asyncio.sleep(min(self._tick_s, self._settle_s) if settled_at_s else self._tick_s)
+
+    async def tick(self) -> None:
+        """Decide once about every job, store what is news, act."""
+        view = self._outlook.view()
+        decisions = self._policy.decide(view, self._settings)
+        await self._store(decisions)
+        for decision in decisions:
+            await self._act(decision)
+
+    async def _store(self, decisions: tuple[Decision, ...]) -> None:
+        news = {}
+        for decision in decisions:
+            last = self._last.get(decision.job_id)
+            if last is None and (stored := await self._decisions.last(decision.job_id)) is not None:
+                last = stored[1]
+            if is_news(decision, last):
+                news[uuid.uuid4().hex] = decision
+        try:
+            await self._decisions.add(news)
+        except TransientError as error:
+            log.error("decisions could not be stored", extra={"why": str(error)})
+            return
+        self._last = {decision.job_id: decision for decision in decisions}
+
+    async def _act(self, decision: Decision) -> None:
+        site_id = decision.target_site
+        if site_id is None or decision.kind not in (DecisionKind.START, DecisionKind.MIGRATE):
+            return
+        if decision.kind is DecisionKind.START:
+            told = await self._fleet.change(lambda state: self._start(state, decision.job_id, site_id))
+        else:
+            told = await self._fleet.change(
+                lambda state: plan_migration(
+                    state,
+                    self._live.sites,
+                    job_id=decision.job_id,
+                    site_id=site_id,
+                    reason=decision.reason,
+                    predicted_s=decision.predicted_s,
+                    reserved_bps=decision.reserved_bps,
+                    now=self._clock.now(),
+                    migration_id=uuid.uuid4().hex,
+                )
+            )
+        if told:
+            log.info(
+                "the planner acts",
+                extra={"job": decision.job_id, "does": decision.kind.value, "site": site_id,
+                       "why": decision.reason},
+            )  # fmt: skip
+
+    def _start(self, state: FleetState, job_id: str, site_id: str) -> tuple[Event, ...]:
+        if obstacle_to_arrival(state, self._live.sites, site_id):
+            return ()
+        return grant(state, job_id, site_id, self._clock.now(), self._grants)
