@@ -7,8 +7,15 @@ for `hold_s` at most: beyond that nothing is known and nothing is counted, but t
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sterna.units import joules_to_wh
+
+Array = NDArray[np.float64]
+Figure = TypeVar("Figure", float, NDArray[np.float64])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +88,7 @@ class Ledger:
     def _drawn(self, sample: PowerSample, elapsed_s: float) -> Energy:
         held_s = min(elapsed_s, self.hold_s) if sample.compute_w is not None else 0.0
         drawn_w = max(0.0, sample.compute_w or 0.0)
-        covered_w = min(drawn_w, max(0.0, sample.surplus_w or 0.0))
-        renewable_w = covered_w + (drawn_w - covered_w) * self.grid_renewable_frac
+        renewable_w = float(_renewable_w(drawn_w, sample.surplus_w or 0.0, self.grid_renewable_frac))
         return Energy(
             renewable_wh=joules_to_wh(renewable_w * held_s),
             nonrenewable_wh=joules_to_wh((drawn_w - renewable_w) * held_s),
@@ -96,3 +102,32 @@ def account(samples: Iterable[PowerSample], *, hold_s: float, grid_renewable_fra
     for sample in samples:
         ledger = ledger.add(sample)
     return ledger.energy
+
+
+def account_steps(
+    edges_s: Array, surplus_w: Array, compute_w: Array, grid_renewable_frac: float = 0.0
+) -> Energy:
+    """Return the energy of one site over constant stretches, all of them known, at once.
+
+    Parameters
+    ----------
+    edges_s : array
+        Shape (K + 1): where the stretches begin and the last one ends, in seconds, rising.
+    surplus_w, compute_w : array
+        Shape (K): watts in each stretch, >= 0.
+    grid_renewable_frac : float
+        Renewable share of what is imported, 0 to 1.
+    """
+    lengths_s = np.diff(edges_s)
+    renewable_w = _renewable_w(compute_w, surplus_w, grid_renewable_frac)
+    return Energy(
+        renewable_wh=joules_to_wh(float(np.sum(renewable_w * lengths_s))),
+        nonrenewable_wh=joules_to_wh(float(np.sum((compute_w - renewable_w) * lengths_s))),
+    )
+
+
+def _renewable_w(drawn_w: Figure, surplus_w: Figure, grid_renewable_frac: float) -> Figure:
+    """Return how much of a draw is renewable: what the surplus covers, and the grid's share of the rest."""
+    covered_w = np.minimum(drawn_w, np.maximum(0.0, surplus_w))
+    renewable_w: Figure = covered_w + (drawn_w - covered_w) * grid_renewable_frac
+    return renewable_w

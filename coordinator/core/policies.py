@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 
+from coordinator.core.energy_only import EnergyOnlyPolicy
 from coordinator.core.feasibility_aware import FeasibilityAwarePolicy
 from coordinator.core.policy import Policy
 from coordinator.core.static import StaticPolicy
 from sterna.errors import ConfigError
 
 _MAKERS: dict[str, Callable[[], Policy]] = {
+    "energy-only": EnergyOnlyPolicy,
     "feasibility-aware": FeasibilityAwarePolicy,
     "static": StaticPolicy,
 }

@@ -25,6 +25,11 @@ class StaticPolicy:
         """Return ``static``."""
         return "static"
 
+    @property
+    def never_moves(self) -> bool:
+        """Tell that no job ever leaves its home, so that a replay need not ask."""
+        return True
+
     def decide(self, view: FleetView, settings: PlannerSettings) -> tuple[Decision, ...]:
         """Start queued jobs at their homes and leave all others where they are.
 

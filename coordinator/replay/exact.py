@@ -1,0 +1,220 @@
+"""The exact replay: a virtual clock that jumps from event to event and asks a production policy at each.
+
+Holds the rules of the reference scenarios. At one instant: transfers, phase ends, surplus step, arrivals,
+queue, policy. What the policy sees of all this is `sight`'s; what it costs is counted from the journal.
+"""
+
+import heapq
+from collections import deque
+from dataclasses import dataclass
+from itertools import count
+from math import inf
+
+from coordinator.core.policy import PlannerSettings, Policy
+from coordinator.model.decision import Decision, DecisionKind
+from coordinator.model.view import Phase
+from coordinator.replay.carriage import Carriage
+from coordinator.replay.course import Course
+from coordinator.replay.foresight import Foresight
+from coordinator.replay.journal import Interval, Stage
+from coordinator.replay.sight import Sight
+from coordinator.replay.world import World, check
+from sterna.errors import PermanentError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What one policy did to one world; `asked` counts how often it was asked."""
+
+    policy: str
+    intervals: tuple[Interval, ...]
+    asked: int
+
+
+def settings_of(world: World, **numbers: float) -> PlannerSettings:
+    """Return the planner's numbers as a world fixes them; others by keyword."""
+    fixed = {
+        "alpha": world.costs.alpha,
+        "eta": world.costs.eta,
+        "network_wh_per_gb": world.costs.network_wh_per_gb,
+    }
+    return PlannerSettings(**(fixed | numbers))
+
+
+def run(world: World, policy: Policy, settings: PlannerSettings, foresight: Foresight) -> Record:
+    """Replay a world under a policy until its last job has finished.
+
+    Parameters
+    ----------
+    world : World
+        What the policy may not choose.
+    policy : Policy
+        The very object that plans in production.
+    settings : PlannerSettings
+        Its numbers.
+    foresight : Foresight
+        What it is told of the future.
+
+    Raises
+    ------
+    ConfigError
+        The world contradicts itself.
+    PermanentError
+        The policy broke a rule, or the surplus is not known for as long as the jobs take.
+    """
+    check(world)
+    replay = _Exact(world, policy, settings, Sight(world, foresight))
+    while replay.step():
+        pass
+    return Record(policy=policy.name, intervals=tuple(replay.intervals), asked=replay.asked)
+
+
+class _Exact:
+    """One policy in one world."""
+
+    def __init__(self, world: World, policy: Policy, settings: PlannerSettings, sight: Sight) -> None:
+        self._world = world
+        self._policy = policy
+        self._settings = settings
+        self._sight = sight
+        # A policy that never moves a job is not asked: its jobs wait for their homes, one queue each.
+        self._stays = bool(getattr(policy, "never_moves", False))
+        self._carriage = Carriage(world.wan, world.costs.eta)
+        self._coming = deque(Course(task) for task in world.tasks)
+        self._present: dict[str, Course] = {}
+        self._queue: list[Course] = []
+        self._held = {site.site_id: 0 for site in world.sites}
+        self._slots = {site.site_id: site.slots for site in world.sites}
+        self._ends: list[tuple[float, int, Course, int]] = []
+        self._order = count()
+        self._next_step_s = inf if self._stays else 0.0
+        self._now_s = 0.0
+        self.intervals: list[Interval] = []
+        self.asked = 0
+
+    def step(self) -> bool:
+        """Jump to the next instant and settle it; False when every job has finished."""
+        if not self._coming and not self._present:
+            return False
+        arrival_s = self._coming[0].task.submitted_s if self._coming else inf
+        phase_s = self._ends[0][0] if self._ends else inf
+        self._now_s = min(self._carriage.next_s, phase_s, self._next_step_s, arrival_s)
+        if not self._now_s < self._world.end_s:
+            raise PermanentError(f"{self._world.name}: surplus is known for {self._world.end_s:.0f} s only")
+        for job_id in self._carriage.arrived(self._now_s):
+            self._load(self._present[job_id])
+        while self._ends and self._ends[0][0] <= self._now_s:
+            _, _, course, turn = heapq.heappop(self._ends)
+            if turn == course.turn:
+                self._end_phase(course)
+        if self._next_step_s <= self._now_s:
+            self._next_step_s += self._world.step_s
+        while self._coming and self._coming[0].task.submitted_s <= self._now_s:
+            course = self._coming.popleft()
+            self._present[course.task.job_id] = course
+            self._queue.append(course)
+        if self._stays:
+            self._serve_homes()
+        else:
+            self._serve_queue()
+            self._ask()
+        return True
+
+    def _serve_homes(self) -> None:
+        waiting = []
+        for course in self._queue:
+            if self._free(course.task.home_site):
+                self._start(course, course.task.home_site)
+            else:
+                waiting.append(course)
+        self._queue = waiting
+
+    def _serve_queue(self) -> None:
+        # First come first served over the fleet: whoever finds its home full is the policy's, and so
+        # are those behind it.
+        while self._queue and self._free(self._queue[0].task.home_site):
+            course = self._queue.pop(0)
+            self._start(course, course.task.home_site)
+
+    def _ask(self) -> None:
+        if not self._present:
+            return
+        free = sum(self._slots.values()) - sum(self._held.values())
+        self.asked += 1
+        view = self._sight.view(
+            self._now_s, self._present.values(), self._queue[:free], self._held, self._carriage.pairs
+        )
+        decisions = {one.job_id: one for one in self._policy.decide(view, self._settings)}
+        for course in self._queue[:free]:
+            self._start(course, self._start_site(course, decisions.get(course.task.job_id)))
+        del self._queue[:free]
+        for decision in decisions.values():
+            if decision.kind is DecisionKind.MIGRATE:
+                self._migrate(decision)
+
+    def _start_site(self, course: Course, decision: Decision | None) -> str:
+        """Return where a job starts: the policy chooses among free slots, but not that it waits."""
+        if decision is not None and decision.kind is DecisionKind.START and decision.target_site is not None:
+            return decision.target_site
+        return next(site for site in sorted(self._slots) if self._free(site))
+
+    def _free(self, site_id: str) -> bool:
+        return self._held[site_id] < self._slots[site_id]
+
+    def _hold(self, site_id: str) -> None:
+        if not self._free(site_id):
+            raise PermanentError(f"{self._policy.name}: no free slot at {site_id}")
+        self._held[site_id] += 1
+
+    def _start(self, course: Course, site_id: str) -> None:
+        self._hold(site_id)
+        course.site = site_id
+        self._run(course)
+
+    def _run(self, course: Course) -> None:
+        course.enter(Phase.RUNNING, self._now_s)
+        self._until(course, self._now_s + course.task.work_s - course.worked_s)
+
+    def _until(self, course: Course, end_s: float) -> None:
+        heapq.heappush(self._ends, (end_s, next(self._order), course, course.turn))
+
+    def _log(self, course: Course, stage: Stage, site_id: str) -> None:
+        if self._now_s > course.since_s:
+            self.intervals.append(Interval(course.task.job_id, site_id, course.since_s, self._now_s, stage))
+
+    def _migrate(self, decision: Decision) -> None:
+        course = self._present.get(decision.job_id)
+        destination = decision.target_site
+        if course is None or course.stage is not Stage.RUN or destination in (None, course.site):
+            raise PermanentError(f"{self._policy.name}: {decision.job_id} cannot move to {destination}")
+        assert destination is not None and course.site is not None
+        self._hold(destination)
+        self._log(course, Stage.RUN, course.site)
+        course.worked_s += self._now_s - course.since_s
+        course.bound_for = destination
+        course.enter(Phase.MIGRATING, self._now_s, Stage.SEAL)
+        self._until(course, self._now_s + self._world.costs.store_s(course.task.checkpoint_bytes))
+
+    def _end_phase(self, course: Course) -> None:
+        assert course.site is not None
+        if course.stage is Stage.RUN:
+            self._log(course, Stage.RUN, course.site)
+            self._held[course.site] -= 1
+            course.enter(None, self._now_s)
+            del self._present[course.task.job_id]
+        elif course.stage is Stage.SEAL:
+            assert course.bound_for is not None
+            self._log(course, Stage.SEAL, course.site)
+            self._held[course.site] -= 1
+            course.enter(Phase.MIGRATING, self._now_s, None)
+            self._carriage.begin(
+                self._now_s, course.task.job_id, (course.site, course.bound_for), course.task.checkpoint_bytes
+            )
+        else:
+            self._log(course, Stage.LOAD, course.site)
+            self._run(course)
+
+    def _load(self, course: Course) -> None:
+        course.site, course.bound_for = course.bound_for, None
+        course.enter(Phase.MIGRATING, self._now_s, Stage.LOAD)
+        self._until(course, self._now_s + self._world.costs.restart_s(course.task.checkpoint_bytes))

@@ -1,0 +1,68 @@
+"""The log of a replay, `decisions.jsonl`: a row per interval of a job at a site, and nothing else.
+
+From these rows and the raw data alone every metric can be computed again (`verify` does).
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+
+from coordinator.replay.world import World
+
+
+class Stage(Enum):
+    """What a job does at a site. LOAD spans the load and the downtime."""
+
+    RUN = "run"
+    SEAL = "seal"
+    LOAD = "load"
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """One job at one site, from `start_s` to before `end_s`, in seconds from the start of the world."""
+
+    job_id: str
+    site_id: str
+    start_s: float
+    end_s: float
+    stage: Stage
+
+
+def write_journal(path: Path, world: World, intervals: Iterable[Interval]) -> None:
+    """Write `decisions.jsonl`, in order of time; instants to the microsecond."""
+    with path.open("w", encoding="utf-8") as file:
+        for row in sorted(intervals, key=lambda row: (row.start_s, row.job_id)):
+            document = {
+                "job": row.job_id,
+                "site": row.site_id,
+                "start_utc": _stamp(world.at(row.start_s)),
+                "end_utc": _stamp(world.at(row.end_s)),
+                "state": row.stage.value,
+            }
+            file.write(json.dumps(document) + "\n")
+
+
+def read_journal(path: Path, world: World) -> Iterator[Interval]:
+    """Yield the rows of a `decisions.jsonl`."""
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            row = json.loads(line)
+            yield Interval(
+                row["job"],
+                row["site"],
+                _offset_s(world, row["start_utc"]),
+                _offset_s(world, row["end_utc"]),
+                Stage(row["state"]),
+            )
+
+
+def _stamp(at: datetime) -> str:
+    return at.isoformat().replace("+00:00", "Z")
+
+
+def _offset_s(world: World, stamp: str) -> float:
+    return (datetime.fromisoformat(stamp) - world.start_at).total_seconds()

@@ -1,0 +1,206 @@
+"""Every metric of the scenario README, from a journal and its world alone, whatever policy wrote it."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coordinator.core.ledger import Energy, account_steps
+from coordinator.replay.journal import Interval, Stage
+from coordinator.replay.world import Plant, World
+from sterna.units import bytes_to_gb
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Landing:
+    """One migration as it went: from the start of its seal to the resumption, and the window it met.
+
+    `window_s` 0: there was none. `needed_w`: what the jobs that drew there at that instant needed.
+    """
+
+    job_id: str
+    source: str
+    destination: str
+    began_s: float
+    resumed_s: float
+    needed_w: float
+    window_s: float
+
+    @property
+    def disruption_s(self) -> float:
+        """Return for how long the job made no progress."""
+        return self.resumed_s - self.began_s
+
+    def overran(self, alpha: float) -> bool:
+        """Tell whether it took more than its share of the window."""
+        return self.window_s <= 0.0 or self.disruption_s > alpha * self.window_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metrics:
+    """The figures of one replay; energy in Wh, `total_wh` and `nonrenewable_wh` with the network's."""
+
+    nonrenewable_wh: float
+    total_wh: float
+    absorbed_wh: float
+    network_wh: float
+    mean_completion_s: float
+    p95_completion_s: float
+    jobs: int
+    migrations: int
+    overruns: int
+    late: int
+    """Jobs that ended later than the scenario's deadline; 0 where there is none."""
+    slots_held: float
+
+    @property
+    def renewable_frac(self) -> float:
+        """Return the renewable share of all energy, 0 to 1."""
+        return 1.0 - self.nonrenewable_wh / self.total_wh if self.total_wh > 0.0 else 0.0
+
+    @property
+    def migrations_per_job(self) -> float:
+        """Return how often a job moved on average."""
+        return self.migrations / self.jobs if self.jobs else 0.0
+
+    @property
+    def overrun_frac(self) -> float:
+        """Return the share of migrations that overran, 0 to 1; 0 when there was none."""
+        return self.overruns / self.migrations if self.migrations else 0.0
+
+
+def measure(world: World, intervals: Iterable[Interval]) -> Metrics:
+    """Compute all metrics of a replay.
+
+    Parameters
+    ----------
+    world : World
+        The world that was replayed.
+    intervals : iterable of Interval
+        Its journal.
+    """
+    rows = tuple(intervals)
+    by_job: defaultdict[str, list[Interval]] = defaultdict(list)
+    by_site: dict[str, list[Interval]] = {site.site_id: [] for site in world.sites}
+    for row in rows:
+        by_job[row.job_id].append(row)
+        by_site[row.site_id].append(row)
+    power = {task.job_id: task.power_w for task in world.tasks}
+    energy = sum(
+        (site_energy(world, site, by_site[site.site_id], power) for site in world.sites), start=Energy()
+    )
+    moves = landings(world, by_job, by_site)
+    size = {task.job_id: task.checkpoint_bytes for task in world.tasks}
+    network_wh = sum(world.costs.network_wh_per_gb * bytes_to_gb(size[move.job_id]) for move in moves)
+    ended = {job_id: max(row.end_s for row in course) for job_id, course in by_job.items()}
+    took = np.array([ended[task.job_id] - task.submitted_s for task in world.tasks])
+    return Metrics(
+        nonrenewable_wh=energy.nonrenewable_wh + network_wh,
+        total_wh=energy.total_wh + network_wh,
+        absorbed_wh=energy.renewable_wh,
+        network_wh=network_wh,
+        mean_completion_s=float(took.mean()) if len(took) else 0.0,
+        p95_completion_s=float(np.percentile(took, 95)) if len(took) else 0.0,
+        jobs=len(world.tasks),
+        migrations=len(moves),
+        overruns=sum(move.overran(world.costs.alpha) for move in moves),
+        late=_late(world, ended),
+        slots_held=_slots_held(world, rows, moves),
+    )
+
+
+def site_draw(
+    rows: Sequence[Interval], power_w: Mapping[str, float], cuts: Iterable[float]
+) -> tuple[Array, Array]:
+    """Return what jobs draw at a site as steps.
+
+    Parameters
+    ----------
+    rows : sequence of Interval
+        The site's rows.
+    power_w : mapping
+        Watts by job.
+    cuts : iterable of float
+        Further instants at which a step is to begin.
+
+    Returns
+    -------
+    tuple of array
+        Edges in seconds, shape (K + 1), and watts, shape (K).
+    """
+    starts = np.array([row.start_s for row in rows])
+    ends = np.array([row.end_s for row in rows])
+    watts = np.array([power_w[row.job_id] for row in rows])
+    at = np.concatenate((starts, ends, np.fromiter(cuts, dtype=np.float64)))
+    change = np.concatenate((watts, -watts, np.zeros(len(at) - 2 * len(rows))))
+    edges, place = np.unique(at, return_inverse=True)
+    total = np.cumsum(np.bincount(place, weights=change, minlength=len(edges)))
+    # What is left of a sum of watts after all were taken off again is rounding, not draw.
+    return edges, np.maximum(0.0, np.round(total[:-1], 6))
+
+
+def site_energy(world: World, site: Plant, rows: Sequence[Interval], power_w: Mapping[str, float]) -> Energy:
+    """Return what a site's jobs drew, split against its surplus."""
+    if not rows:
+        return Energy()
+    last = world.step_of(max(row.end_s for row in rows)) + 1
+    edges, drawn_w = site_draw(rows, power_w, (step * world.step_s for step in range(last + 1)))
+    steps = np.minimum((edges[:-1] // world.step_s).astype(int), len(site.surplus_w) - 1)
+    return account_steps(edges, np.asarray(site.surplus_w)[steps], drawn_w)
+
+
+def landings(
+    world: World, by_job: Mapping[str, Sequence[Interval]], by_site: Mapping[str, Sequence[Interval]]
+) -> tuple[Landing, ...]:
+    """Return every migration and the window that it met, in order of resumption."""
+    power = {task.job_id: task.power_w for task in world.tasks}
+    draws = {site.site_id: site_draw(by_site[site.site_id], power, (0.0,)) for site in world.sites}
+    plants = {site.site_id: site for site in world.sites}
+    found = []
+    for job_id, rows in by_job.items():
+        course = sorted(rows, key=lambda row: row.start_s)
+        for seal, load in pairwise([row for row in course if row.stage is not Stage.RUN]):
+            if seal.stage is not Stage.SEAL or load.stage is not Stage.LOAD:
+                continue
+            edges, drawn_w = draws[load.site_id]
+            place = int(np.searchsorted(edges, load.end_s, side="right")) - 1
+            needed_w = float(drawn_w[place]) if place < len(drawn_w) else 0.0
+            end_s = world.window_end_s(plants[load.site_id], load.end_s, needed_w)
+            found.append(
+                Landing(
+                    job_id=job_id,
+                    source=seal.site_id,
+                    destination=load.site_id,
+                    began_s=seal.start_s,
+                    resumed_s=load.end_s,
+                    needed_w=needed_w,
+                    window_s=end_s - load.end_s,
+                )
+            )
+    return tuple(sorted(found, key=lambda move: (move.resumed_s, move.job_id)))
+
+
+def _late(world: World, ended: Mapping[str, float]) -> int:
+    if world.hold_back_s is None:
+        return 0
+    return sum(
+        ended[task.job_id] > task.submitted_s + 2.0 * task.work_s + world.hold_back_s + 1e-6
+        for task in world.tasks
+    )
+
+
+def _slots_held(world: World, rows: Iterable[Interval], moves: Iterable[Landing]) -> float:
+    """Return the mean over the period: the stages at a site, and a destination's slot until the load."""
+    held_s = sum(_within(world, row.start_s, row.end_s) for row in rows)
+    loads = {(row.job_id, row.end_s): row.start_s for row in rows if row.stage is Stage.LOAD}
+    held_s += sum(_within(world, move.began_s, loads[move.job_id, move.resumed_s]) for move in moves)
+    return held_s / world.period_s
+
+
+def _within(world: World, start_s: float, end_s: float) -> float:
+    return max(0.0, min(end_s, world.period_s) - start_s)

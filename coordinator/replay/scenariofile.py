@@ -1,0 +1,282 @@
+"""Scenario files: TOML that says which traces, cut how, make which worlds. Data paths are arguments.
+
+A file may extend one that ships with Sterna; tables are merged key by key, lists are replaced.
+"""
+
+import tomllib
+from dataclasses import dataclass
+from datetime import datetime
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from coordinator.replay import importers
+from coordinator.replay.world import Costs, Plant, Task, World, access_of
+from sterna.errors import ConfigError
+from sterna.units import SECONDS_PER_HOUR, gb_to_bytes, hours_to_s
+
+Array = NDArray[np.float64]
+_SHIPPED = resources.files("coordinator.replay") / "scenarios"
+
+
+class SiteTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One site; `wan`: its name in the link matrix, "": its own; `curtailed`: (fuel, reason) of CAISO."""
+
+    id: str
+    wan: str = ""
+    curtailed: tuple[tuple[str, str], ...] = ()
+
+
+class FleetTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The sites, in the order of homes."""
+
+    slots: int
+    sites: tuple[SiteTable, ...]
+
+
+class PeriodTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long a period is."""
+
+    days: float
+
+
+class SurplusTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a trace becomes watts of surplus; ``eia930`` caps at the percentile, ``caiso`` scales by it."""
+
+    kind: str
+    file: str
+    percentile: float
+    percentile_from: datetime
+    percentile_until: datetime
+    nameplate_w: float
+    base_load_w: float
+    threshold_w: float = 0.0
+    """An hour with less counts as none."""
+
+
+class JobsTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which rows of a job trace, and what each job is given."""
+
+    file: str
+    min_duration_s: float
+    max_duration_s: float
+    keep_every: int
+    checkpoint_gb: tuple[float, ...]
+    power_w: float
+
+
+class WanTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The links; `access_bps` bounds every uplink and downlink."""
+
+    file: str
+    set: str
+    eta: float
+    network_wh_per_gb: float
+    access_bps: float | None = None
+
+
+class MigrationTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a move takes beside the link."""
+
+    store_bytes_per_s: float
+    downtime_s: float
+    alpha: float
+
+
+class DeferralTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Jobs may be held back."""
+
+    hold_back_s: float
+
+
+class ScenarioFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One scenario."""
+
+    name: str
+    periods: dict[str, datetime]
+    period: PeriodTable
+    fleet: FleetTable
+    surplus: SurplusTable
+    jobs: JobsTable
+    wan: WanTable
+    migration: MigrationTable
+    deferral: DeferralTable | None = None
+
+    @property
+    def offsets(self) -> range:
+        """Return the offsets over which figures are means."""
+        return range(self.jobs.keep_every)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Traces:
+    """The recorded traces of one scenario: read once, cut into a world for each period and offset."""
+
+    surplus_from: datetime
+    surplus_w: dict[str, Array]
+    jobs: tuple[importers.TracedJob, ...]
+    pair_bps: dict[tuple[str, str], float]
+
+
+def shipped_scenarios() -> tuple[str, ...]:
+    """Return the names of the scenarios that ship with Sterna."""
+    return tuple(sorted(f.name.removesuffix(".toml") for f in _SHIPPED.iterdir() if f.name.endswith(".toml")))
+
+
+def read_scenario(name_or_path: str) -> ScenarioFile:
+    """Read a scenario that ships with Sterna, by name, or a file.
+
+    Raises
+    ------
+    ConfigError
+        There is none, or it is not usable.
+    """
+    try:
+        return msgspec.convert(_merged(name_or_path), ScenarioFile)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{name_or_path}: {error}") from error
+
+
+def read_traces(scenario: ScenarioFile, data_dir: Path) -> Traces:
+    """Read everything that a scenario needs.
+
+    Raises
+    ------
+    ConfigError
+        A file is missing or lacks what is needed.
+    """
+    hourly = _hourly(scenario, data_dir)
+    chosen = [
+        job
+        for job in importers.philly_jobs(data_dir / scenario.jobs.file)
+        if job.gpus == 1 and scenario.jobs.min_duration_s <= job.duration_s <= scenario.jobs.max_duration_s
+    ]
+    names = {site.id: site.wan or site.id for site in scenario.fleet.sites}
+    return Traces(
+        surplus_from=hourly.start_at,
+        surplus_w={
+            site: _surplus(scenario.surplus, hourly.start_at, line) for site, line in hourly.series.items()
+        },
+        jobs=tuple(chosen),
+        pair_bps=importers.wan_pairs(data_dir / scenario.wan.file, scenario.wan.set, names),
+    )
+
+
+def world_of(scenario: ScenarioFile, traces: Traces, period: str, offset: int) -> World:
+    """Cut one world.
+
+    Parameters
+    ----------
+    scenario, traces
+        What `read_scenario` and `read_traces` gave.
+    period : str
+        One of the scenario's periods.
+    offset : int
+        The first row of the job trace that is kept, from 0.
+
+    Raises
+    ------
+    ConfigError
+        There is no such period or offset, or the traces do not cover it.
+    """
+    if period not in scenario.periods:
+        raise ConfigError(f"{scenario.name}: period {period}: expected one of {', '.join(scenario.periods)}")
+    if offset not in scenario.offsets:
+        raise ConfigError(f"{scenario.name}: offset {offset}: expected 0 to {scenario.offsets[-1]}")
+    start_at = scenario.periods[period]
+    first = int((start_at - traces.surplus_from).total_seconds() // SECONDS_PER_HOUR)
+    if not 0 <= first < min(len(line) for line in traces.surplus_w.values()):
+        raise ConfigError(f"{scenario.name}: {scenario.surplus.file} does not cover {start_at.isoformat()}")
+    return World(
+        name=scenario.name,
+        start_at=start_at,
+        period_s=hours_to_s(24.0 * scenario.period.days),
+        step_s=SECONDS_PER_HOUR,
+        sites=tuple(
+            Plant(
+                site_id=site.id,
+                slots=scenario.fleet.slots,
+                surplus_w=tuple(traces.surplus_w[site.id][first:].tolist()),
+                past_w=tuple(traces.surplus_w[site.id][:first].tolist()),
+            )
+            for site in scenario.fleet.sites
+        ),
+        tasks=_tasks(scenario, traces, offset),
+        wan=access_of(traces.pair_bps, scenario.wan.access_bps),
+        costs=Costs(
+            store_bytes_per_s=scenario.migration.store_bytes_per_s,
+            downtime_s=scenario.migration.downtime_s,
+            eta=scenario.wan.eta,
+            network_wh_per_gb=scenario.wan.network_wh_per_gb,
+            alpha=scenario.migration.alpha,
+        ),
+        hold_back_s=scenario.deferral.hold_back_s if scenario.deferral is not None else None,
+    )
+
+
+def _tasks(scenario: ScenarioFile, traces: Traces, offset: int) -> tuple[Task, ...]:
+    table, sites = scenario.jobs, scenario.fleet.sites
+    kept = traces.jobs[offset :: table.keep_every]
+    period_s = hours_to_s(24.0 * scenario.period.days)
+    return tuple(
+        Task(
+            job_id=job.job_id,
+            home_site=sites[place % len(sites)].id,
+            submitted_s=job.submit_s - kept[0].submit_s,
+            work_s=job.duration_s,
+            checkpoint_bytes=int(gb_to_bytes(table.checkpoint_gb[place % len(table.checkpoint_gb)])),
+            power_w=table.power_w,
+        )
+        for place, job in enumerate(kept)
+        if job.submit_s - kept[0].submit_s <= period_s
+    )
+
+
+def _hourly(scenario: ScenarioFile, data_dir: Path) -> importers.Hourly:
+    path = data_dir / scenario.surplus.file
+    if scenario.surplus.kind == "eia930":
+        return importers.eia930_wind_and_sun(path, [site.id for site in scenario.fleet.sites])
+    if scenario.surplus.kind == "caiso":
+        return importers.caiso_curtailment(path, {site.id: site.curtailed for site in scenario.fleet.sites})
+    raise ConfigError(f"{scenario.name}: surplus.kind {scenario.surplus.kind}: expected eia930 or caiso")
+
+
+def _surplus(table: SurplusTable, start_at: datetime, line: Array) -> Array:
+    first = max(0, int((table.percentile_from - start_at).total_seconds() // SECONDS_PER_HOUR))
+    last = int((table.percentile_until - start_at).total_seconds() // SECONDS_PER_HOUR)
+    counted = line[first:last]
+    if table.kind == "caiso":
+        factor = line / np.percentile(counted[counted > 0.0], table.percentile)
+    else:
+        factor = np.minimum(1.0, line / np.percentile(counted, table.percentile))
+    surplus_w = np.maximum(0.0, table.nameplate_w * factor - table.base_load_w)
+    return np.where(surplus_w < table.threshold_w, 0.0, surplus_w)
+
+
+def _merged(name_or_path: str) -> dict[str, Any]:
+    document = _document(name_or_path)
+    base = document.pop("extends", None)
+    if base is None:
+        return document
+    under = _merged(str(base))
+    for key, value in document.items():
+        both = isinstance(value, dict) and isinstance(under.get(key), dict) and key != "periods"
+        under[key] = {**under[key], **value} if both else value
+    return under
+
+
+def _document(name_or_path: str) -> dict[str, Any]:
+    try:
+        if name_or_path in shipped_scenarios():
+            return tomllib.loads((_SHIPPED / f"{name_or_path}.toml").read_text(encoding="utf-8"))
+        if not name_or_path.endswith(".toml"):
+            raise ConfigError(
+                f"scenario {name_or_path}: expected a .toml file or one of {', '.join(shipped_scenarios())}"
+            )
+        return tomllib.loads(Path(name_or_path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{name_or_path}: {error}") from error

@@ -1,0 +1,147 @@
+"""What a reference scenario fixes and no policy may choose, as frozen values in seconds from its start.
+
+Owns the vocabulary of the exact replay; knows neither files (`importers`) nor time passing (`exact`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sterna.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plant:
+    """One site: `surplus_w` (>= 0) holds for one step of the world each, from its start on.
+
+    `past_w` is what was seen in the steps up to the start, the newest last: all that a forecaster may
+    have learnt from when the replay begins.
+    """
+
+    site_id: str
+    slots: int
+    surplus_w: tuple[float, ...]
+    past_w: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One job. `work_s`: running time that it needs; a policy is told of it only where it is declared."""
+
+    job_id: str
+    home_site: str
+    submitted_s: float
+    work_s: float
+    checkpoint_bytes: int
+    power_w: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wan:
+    """Links in bit/s, by (source, destination), and what each site's access carries in all."""
+
+    pair_bps: Mapping[tuple[str, str], float]
+    uplink_bps: Mapping[str, float]
+    downlink_bps: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Costs:
+    """What a migration takes beside the link.
+
+    `store_bytes_per_s`: rate of sealing and of loading; `eta`: goodput of the WAN, 0 to 1; `alpha`: the
+    share of a window that a disruption may take before it counts as an overrun.
+    """
+
+    store_bytes_per_s: float
+    downtime_s: float
+    eta: float
+    network_wh_per_gb: float
+    alpha: float
+
+    def store_s(self, size_bytes: float) -> float:
+        """Return T_seal, and T_load, of a checkpoint."""
+        return size_bytes / self.store_bytes_per_s
+
+    def restart_s(self, size_bytes: float) -> float:
+        """Return T_load + T_downtime: what a job draws for at its destination before it runs."""
+        return self.store_s(size_bytes) + self.downtime_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """One scenario, one period, one offset.
+
+    `tasks` are in order of submission. `hold_back_s` None: no job may be held back or paused; else it may,
+    as long as it ends by submission + 2 × work + `hold_back_s`.
+    """
+
+    name: str
+    start_at: datetime
+    period_s: float
+    step_s: float
+    sites: tuple[Plant, ...]
+    tasks: tuple[Task, ...]
+    wan: Wan
+    costs: Costs
+    hold_back_s: float | None = None
+
+    @property
+    def end_s(self) -> float:
+        """Return how far the surplus is known, in seconds from the start."""
+        return self.step_s * min(len(site.surplus_w) for site in self.sites)
+
+    def at(self, offset_s: float) -> datetime:
+        """Return the instant so many seconds from the start."""
+        return self.start_at + timedelta(seconds=offset_s)
+
+    def step_of(self, offset_s: float) -> int:
+        """Return the number of the step that holds at an instant."""
+        return int(offset_s // self.step_s)
+
+    def window_end_s(self, site: Plant, from_s: float, need_w: float) -> float:
+        """Return when the surplus of a site first falls below a need, `from_s` itself included."""
+        for step in range(self.step_of(from_s), len(site.surplus_w)):
+            if site.surplus_w[step] < need_w:
+                return max(from_s, step * self.step_s)
+        return self.end_s
+
+
+def access_of(pair_bps: Mapping[tuple[str, str], float], most_bps: float | None) -> Wan:
+    """Bound each site's access by its largest entry to, respectively from, the others, and by `most_bps`."""
+    ceiling = float("inf") if most_bps is None else most_bps
+    up: dict[str, float] = {}
+    down: dict[str, float] = {}
+    for (source, destination), bps in pair_bps.items():
+        up[source] = max(up.get(source, 0.0), bps)
+        down[destination] = max(down.get(destination, 0.0), bps)
+    return Wan(
+        pair_bps=dict(pair_bps),
+        uplink_bps={site: min(bps, ceiling) for site, bps in up.items()},
+        downlink_bps={site: min(bps, ceiling) for site, bps in down.items()},
+    )
+
+
+def check(world: World) -> None:
+    """Refuse a world that contradicts itself; every fault, one a line.
+
+    Raises
+    ------
+    ConfigError
+        A home or a link names no site, tasks are out of order, or a figure is out of its range.
+    """
+    names = {site.site_id for site in world.sites}
+    faults = [] if len(names) == len(world.sites) else ["sites: an id appears twice"]
+    faults += [f"{t.job_id}: home {t.home_site} is no site" for t in world.tasks if t.home_site not in names]
+    faults += [f"{t.job_id}: work {t.work_s} s: expected above 0" for t in world.tasks if not t.work_s > 0]
+    submitted = [task.submitted_s for task in world.tasks]
+    if submitted != sorted(submitted):
+        faults.append("tasks: not in order of submission")
+    faults += [
+        f"link {source} to {destination}: missing or not above 0"
+        for source in sorted(names)
+        for destination in sorted(names - {source})
+        if not world.wan.pair_bps.get((source, destination), 0.0) > 0.0
+    ]
+    if faults:
+        raise ConfigError("\n".join(f"{world.name}: {fault}" for fault in faults))
