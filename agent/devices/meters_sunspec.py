@@ -1,22 +1,26 @@
-"""A SunSpec device as a meter: finds the model for its role, polls it in one request, converts the sign."""
+"""A SunSpec device as a meter: finds the model for its role, polls it in few requests, converts the sign."""
 
 import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from agent.core.staleness import plausible
-from agent.modbus import ModbusBus
+from agent.core.blocks import Span, compile_blocks, together
+from agent.core.plausibility import plausible
+from agent.devices.bus import Bus
 from agent.model.readings import MeterReading, MeterRole, Quality
 from agent.model.sunspec import (
     BASE_ADDRESSES,
     COMMON,
+    DER_AC,
     END_OF_MAP,
     HEADER,
     INVERTER,
+    INVERTER_FLOAT,
     METER,
     METER_FLOAT,
     MODELS,
+    STATUS,
     SUNS,
     Model,
     Value,
@@ -36,30 +40,55 @@ MAX_HZ = 1000.0
 ROLE_MODELS: Mapping[MeterRole, tuple[Model, ...]] = {
     MeterRole.GRID: (METER, METER_FLOAT),
     MeterRole.LOAD: (METER, METER_FLOAT),
-    MeterRole.BATTERY: (METER, METER_FLOAT),
+    MeterRole.BATTERY: (METER, METER_FLOAT, DER_AC),
     MeterRole.COMPUTE: (METER, METER_FLOAT),
-    MeterRole.GENERATION: (INVERTER,),
+    MeterRole.GENERATION: (INVERTER, INVERTER_FLOAT, DER_AC),
 }
 POLLED: Mapping[str, tuple[str, ...]] = {
     INVERTER.name: ("W", "Hz", "WH"),
+    INVERTER_FLOAT.name: ("W", "Hz", "WH"),
+    DER_AC.name: ("W", "Hz", "TotWhInj", "TotWhAbs"),
     METER.name: ("W", "Hz", "TotWhExp", "TotWhImp"),
     METER_FLOAT.name: ("W", "Hz", "TotWhExp", "TotWhImp"),
 }
 
 
+# Name of the energy that goes into and out of the device; "" where the model has none.
+COUNTERS: Mapping[str, tuple[str, str]] = {
+    INVERTER.name: ("", "WH"),
+    INVERTER_FLOAT.name: ("", "WH"),
+    DER_AC.name: ("TotWhAbs", "TotWhInj"),
+    METER.name: ("TotWhImp", "TotWhExp"),
+    METER_FLOAT.name: ("TotWhImp", "TotWhExp"),
+}
+# Watts that a curtailed plant could give, beside its measurements.
+AVAILABLE = "WAval"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Found:
-    """Where the role's model lies on the device."""
+    """Where a model lies on the device."""
 
     model: Model
     model_id: int
     address: int
     length: int
 
-    @property
-    def count(self) -> int:
-        """Registers of one poll: the header, which shows that the map has not moved, to the last figure."""
-        return min(self.model.span(POLLED[self.model.name]), self.length + HEADER)
+    def blocks(self, names: tuple[str, ...], max_read: int) -> tuple[Span, ...]:
+        """Find the requests for these points: each with its scale factor, and with the header first.
+
+        The header shows in every poll that the map has not moved. Points beyond the device's own length are
+        left out.
+        """
+        spans = [Span("holding", self.address, HEADER)]
+        for name in names:
+            point = self.model.point(name)
+            parts = [point, self.model.point(point.sf)] if point.sf else [point]
+            if all(part.end <= self.length + HEADER for part in parts):
+                spans.append(
+                    together([Span("holding", self.address + part.offset, part.count) for part in parts])
+                )
+        return compile_blocks(spans, max_read=max_read, max_gap=max_read)
 
 
 class SunSpecMeter:
@@ -69,7 +98,7 @@ class SunSpecMeter:
     ----------
     name, role
         As configured.
-    bus : ModbusBus
+    bus : Bus
         Shared by the units behind one address.
     clock : Clock
         Stamps the readings.
@@ -79,18 +108,21 @@ class SunSpecMeter:
         The meter counts power out of the site as positive.
     max_power_w : float
         Largest magnitude that can be real, > 0; anything beyond is BAD.
+    max_read : int
+        Most registers that the device gives in one request.
     """
 
     def __init__(
         self,
         name: str,
         role: MeterRole,
-        bus: ModbusBus,
+        bus: Bus,
         *,
         clock: Clock,
         unit: int = 1,
         invert: bool = False,
         max_power_w: float = 1e6,
+        max_read: int = 125,
     ) -> None:
         self.name = name
         self.role = role
@@ -98,35 +130,68 @@ class SunSpecMeter:
         self._clock = clock
         self._invert = invert
         self._max_power_w = max_power_w
+        self._max_read = max_read
         self._found: _Found | None = None
+        self._status: _Found | None = None
 
     async def poll(self) -> MeterReading:
         """Read it once; see `agent.devices.meters.Meter`."""
         if self._found is None:
-            self._found = await self._discover()
-        found = self._found
+            self._found, self._status = await self._discover()
         try:
-            registers = await self._bus.read_holding(self._unit, found.address, found.count)
+            values = await self._values(self._found, POLLED[self._found.model.name])
         except PeerProtocolError:
             self._found = None  # some inverters drop models at night: look again next time
             raise
-        if registers[:HEADER] != (found.model_id, found.length):
-            self._found = None
-            raise PeerProtocolError(f"{self._peer}: model {found.model_id} is no longer at {found.address}")
-        return self._reading(found.model, decode(found.model, registers))
+        return self._reading(self._found.model, values, await self._available_w())
+
+    async def _values(self, found: _Found, names: tuple[str, ...]) -> dict[str, Value]:
+        """Read these points; None for those that the device's model is too short for."""
+        image = [0] * (found.model.length + HEADER)
+        seen: set[int] = set()
+        try:
+            blocks = found.blocks(names, self._max_read)
+        except ValueError as error:
+            raise PeerProtocolError(f"{self._peer}: model {found.model_id}: {error}") from error
+        for block in blocks:
+            registers = await self._bus.read_holding(self._unit, block.address, block.count)
+            start = block.address - found.address
+            image[start : start + block.count] = registers
+            seen.update(range(start, start + block.count))
+            if not start and registers[:HEADER] != (found.model_id, found.length):
+                raise PeerProtocolError(
+                    f"{self._peer}: model {found.model_id} is no longer at {found.address}"
+                )
+        values = decode(found.model, image)
+        return {name: values[name] if found.model.point(name).offset in seen else None for name in names}
+
+    async def _available_w(self) -> float | None:
+        """Ask a plant what it could give; one that does not say is not asked again."""
+        if self._status is None:
+            return None
+        try:
+            available_w = _number((await self._values(self._status, (AVAILABLE,)))[AVAILABLE])
+        except PeerProtocolError:
+            available_w = None
+        if available_w is None:
+            self._status = None
+        believed = available_w is not None and 0 <= available_w <= self._max_power_w
+        return available_w if believed else None
 
     @property
     def _peer(self) -> str:
         return f"{self._bus.peer} unit {self._unit}"
 
-    async def _discover(self) -> _Found:
+    async def _discover(self) -> tuple[_Found, _Found | None]:
         start = await self._base() + len(SUNS)
         chain = await self._chain(start)
         for model in ROLE_MODELS[self.role]:
             for found in chain:
                 if found.model is model:
                     await self._introduce(chain, found)
-                    return found
+                    statuses = [block for block in chain if block.model is STATUS]
+                    plant = self.role is MeterRole.GENERATION
+                    return found, statuses[0] if plant and statuses else None
         raise PeerProtocolError(f"{self._peer}: no SunSpec model for the role {self.role.value}")
 
     async def _base(self) -> int:
@@ -173,21 +238,30 @@ class SunSpecMeter:
             },
         )
 
-    def _reading(self, model: Model, values: Mapping[str, Value]) -> MeterReading:
+    def _reading(self, model: Model, values: Mapping[str, Value], available_w: float | None) -> MeterReading:
         power_w = _number(values["W"])
         fault = plausible(power_w, max_power_w=self._max_power_w)
         if fault is not None or power_w is None:
             return self._stamped(Quality.BAD, None, fault=fault)
         sign = -1.0 if self._invert else 1.0
         hz = _hz(values["Hz"])
-        if model is INVERTER:
+        imported_wh, exported_wh = (_energy(values.get(name)) for name in COUNTERS[model.name])
+        if self._invert:
+            imported_wh, exported_wh = exported_wh, imported_wh
+        if self.role is MeterRole.GENERATION:
             # An inverter that sleeps draws some watts: that is load, not negative production.
-            produced_w = max(0.0, sign * power_w)
-            return self._stamped(Quality.OK, produced_w, exported_wh=_energy(values["WH"]), hz=hz)
-        energies = (_energy(values["TotWhImp"]), _energy(values["TotWhExp"]))
-        imported_wh, exported_wh = energies[::-1] if self._invert else energies
+            power_w = max(0.0, sign * power_w)
+        elif model is DER_AC:
+            power_w = -sign * power_w  # SunSpec counts injection as positive
+        else:
+            power_w = sign * power_w
         return self._stamped(
-            Quality.OK, sign * power_w, imported_wh=imported_wh, exported_wh=exported_wh, hz=hz
+            Quality.OK,
+            power_w,
+            available_w=available_w,
+            imported_wh=imported_wh,
+            exported_wh=exported_wh,
+            hz=hz,
         )
 
     def _stamped(
@@ -195,6 +269,7 @@ class SunSpecMeter:
         quality: Quality,
         power_w: float | None,
         *,
+        available_w: float | None = None,
         imported_wh: float | None = None,
         exported_wh: float | None = None,
         hz: float | None = None,
@@ -207,6 +282,7 @@ class SunSpecMeter:
             measured_boottime_s=self._clock.boottime_s(),
             quality=quality,
             active_power_w=power_w,
+            available_power_w=available_w,
             energy_import_wh=imported_wh,
             energy_export_wh=exported_wh,
             frequency_hz=hz,
@@ -214,11 +290,11 @@ class SunSpecMeter:
         )
 
 
-def _number(value: Value) -> float | None:
+def _number(value: Value | None) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-def _energy(value: Value) -> float | None:
+def _energy(value: Value | None) -> float | None:
     number = _number(value)
     return abs(number) if number is not None and math.isfinite(number) else None
 

@@ -12,14 +12,19 @@ Value = int | float | str | None
 NOT_IMPLEMENTED: Mapping[Type, int] = {
     Type.INT16: 0x8000,
     Type.UINT16: 0xFFFF,
+    Type.INT32: 0x80000000,
+    Type.UINT32: 0xFFFFFFFF,
+    Type.UINT64: 0xFFFFFFFFFFFFFFFF,
     Type.ENUM16: 0xFFFF,
     Type.SUNSSF: 0x8000,
     Type.ACC32: 0,
+    Type.ACC64: 0,
+    Type.BITFIELD16: 0xFFFF,
     Type.BITFIELD32: 0xFFFFFFFF,
     Type.FLOAT32: 0x7FC00000,
     Type.PAD: 0x8000,
 }
-SIGNED = frozenset({Type.INT16, Type.SUNSSF})
+SIGNED = frozenset({Type.INT16, Type.INT32, Type.SUNSSF})
 MAX_SCALE = 10
 HEADER = 2
 
@@ -41,7 +46,40 @@ def decode(model: Model, registers: Sequence[int]) -> dict[str, Value]:
         scale factor that is not usable.
     """
     raw = {point.name: _raw(point, registers) for point in model.points}
-    return {point.name: _scaled(model, point, raw) for point in model.points}
+    return {point.name: _scaled(model, point, raw[point.name], raw) for point in model.points}
+
+
+def decode_groups(model: Model, registers: Sequence[int]) -> list[dict[str, Value]]:
+    """Read the repeating groups of a model, as `decode` does its fixed points.
+
+    Those that the registers do not hold whole are left out, whatever the device's count says.
+    """
+    if model.group is None:
+        return []
+    fixed = {point.name: _raw(point, registers) for point in model.points}
+    stated = fixed[model.group.count]
+    groups: list[dict[str, Value]] = []
+    for index in range(stated if isinstance(stated, int) else 0):
+        start = HEADER + model.length + index * model.group.length
+        part = registers[start : start + model.group.length]
+        if len(part) < model.group.length:
+            break
+        groups.append(
+            {point.name: _scaled(model, point, _raw(point, part), fixed) for point in model.group.points}
+        )
+    return groups
+
+
+def raw_value(model: Model, name: str, value: float, scale: Value = None) -> list[int]:
+    """Write one point as the registers that a device takes, at the scale factor that it states.
+
+    Raises
+    ------
+    ValueError
+        It does not fit its registers.
+    """
+    point = model.point(name)
+    return _registers(point, _descale(point, value, scale) if point.sf else value)
 
 
 def encode(model: Model, values: Mapping[str, Value], *, model_id: int | None = None) -> list[int]:
@@ -96,11 +134,11 @@ def _raw(point: Point, registers: Sequence[int]) -> Value:
         return None if math.isnan(value) else value
     if number == NOT_IMPLEMENTED[point.type]:
         return None
-    return number - 0x10000 if point.type in SIGNED and number >= 0x8000 else number
+    negative = point.type in SIGNED and number >> 16 * point.count - 1
+    return number - (1 << 16 * point.count) if negative else number
 
 
-def _scaled(model: Model, point: Point, raw: Mapping[str, Value]) -> Value:
-    value = raw[point.name]
+def _scaled(model: Model, point: Point, value: Value, raw: Mapping[str, Value]) -> Value:
     if not point.sf or not isinstance(value, int | float):
         return value
     scale = raw[point.sf]
@@ -131,11 +169,12 @@ def _registers(point: Point, value: Value) -> list[int]:
         raise ValueError(f"{point.name}: expected a number, got {value!r}")
     if point.type is Type.FLOAT32:
         return list(struct.unpack(">2H", struct.pack(">f", value)))
-    low, high = (-0x8000, 0x7FFF) if point.type in SIGNED else (0, (1 << 16 * point.count) - 1)
+    top = 1 << 16 * point.count
+    low, high = (-top // 2, top // 2 - 1) if point.type in SIGNED else (0, top - 1)
     number = round(value)
     if not low <= number <= high:
         raise ValueError(f"{point.name}: {number} is not within {low}..{high}")
-    return _words(number & ((1 << 16 * point.count) - 1), point.count)
+    return _words(number & top - 1, point.count)
 
 
 def _words(number: int, count: int) -> list[int]:

@@ -1,6 +1,7 @@
 """Common block: who made the device (model 1).
 
-Offsets count from the ID register; source: sunspec/models (Apache-2.0).
+Written by scripts/make-sunspec-tables from sunspec/models (Apache-2.0) as pysunspec2 1.3.7 ships them.
+Offsets count from the ID register.
 """
 
 from agent.model.sunspec.points import Model, Point, Type
@@ -17,7 +18,7 @@ COMMON = Model(
         Point(34, 8, "Opt", Type.STRING),
         Point(42, 8, "Vr", Type.STRING),
         Point(50, 16, "SN", Type.STRING, mandatory=True),
-        Point(66, 1, "DA", Type.UINT16),
+        Point(66, 1, "DA", Type.UINT16, writable=True),
         Point(67, 1, "Pad", Type.PAD),
     ),
 )

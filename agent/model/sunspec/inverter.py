@@ -1,6 +1,7 @@
 """Inverter, integer with scale factors (models 101 to 103 share one layout).
 
-Offsets count from the ID register; source: sunspec/models (Apache-2.0), models 101 to 103.
+Written by scripts/make-sunspec-tables from sunspec/models (Apache-2.0) as pysunspec2 1.3.7 ships them.
+Offsets count from the ID register.
 """
 
 from agent.model.sunspec.points import Model, Point, Type
@@ -42,10 +43,10 @@ INVERTER = Model(
         Point(30, 1, "DCV_SF", Type.SUNSSF),
         Point(31, 1, "DCW", Type.INT16, sf="DCW_SF", unit="W"),
         Point(32, 1, "DCW_SF", Type.SUNSSF),
-        Point(33, 1, "TmpCab", Type.INT16, sf="Tmp_SF", unit="degC", mandatory=True),
-        Point(34, 1, "TmpSnk", Type.INT16, sf="Tmp_SF", unit="degC"),
-        Point(35, 1, "TmpTrns", Type.INT16, sf="Tmp_SF", unit="degC"),
-        Point(36, 1, "TmpOt", Type.INT16, sf="Tmp_SF", unit="degC"),
+        Point(33, 1, "TmpCab", Type.INT16, sf="Tmp_SF", unit="C", mandatory=True),
+        Point(34, 1, "TmpSnk", Type.INT16, sf="Tmp_SF", unit="C"),
+        Point(35, 1, "TmpTrns", Type.INT16, sf="Tmp_SF", unit="C"),
+        Point(36, 1, "TmpOt", Type.INT16, sf="Tmp_SF", unit="C"),
         Point(37, 1, "Tmp_SF", Type.SUNSSF, mandatory=True),
         Point(38, 1, "St", Type.ENUM16, mandatory=True),
         Point(39, 1, "StVnd", Type.ENUM16),

@@ -1,6 +1,7 @@
 """AC meter, integer with scale factors (models 201 to 204 share one layout).
 
-Offsets count from the ID register; source: sunspec/models (Apache-2.0), models 201 to 204.
+Written by scripts/make-sunspec-tables from sunspec/models (Apache-2.0) as pysunspec2 1.3.7 ships them.
+Offsets count from the ID register.
 """
 
 from agent.model.sunspec.points import Model, Point, Type

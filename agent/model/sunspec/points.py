@@ -9,9 +9,14 @@ class Type(Enum):
 
     INT16 = "int16"
     UINT16 = "uint16"
+    INT32 = "int32"
+    UINT32 = "uint32"
+    UINT64 = "uint64"
     ENUM16 = "enum16"
     SUNSSF = "sunssf"
     ACC32 = "acc32"
+    ACC64 = "acc64"
+    BITFIELD16 = "bitfield16"
     BITFIELD32 = "bitfield32"
     FLOAT32 = "float32"
     STRING = "string"
@@ -38,6 +43,8 @@ class Point:
         As SunSpec states it; empty when it has none.
     mandatory : bool
         Whether a device must implement it.
+    writable : bool
+        Whether SunSpec lets it be written.
     """
 
     offset: int
@@ -47,11 +54,34 @@ class Point:
     sf: str = ""
     unit: str = ""
     mandatory: bool = False
+    writable: bool = False
 
     @property
     def end(self) -> int:
         """Offset of the first register after it."""
         return self.offset + self.count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Points that repeat after the fixed ones, e.g. once for each DC port.
+
+    Parameters
+    ----------
+    name : str
+        SunSpec's name.
+    count : str
+        Name of the fixed point that says how many there are.
+    length : int
+        Registers of one.
+    points : tuple of Point
+        Offsets from the first register of one; scale factors are fixed points of the model.
+    """
+
+    name: str
+    count: str
+    length: int
+    points: tuple[Point, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,15 +95,18 @@ class Model:
     ids : tuple of int
         Model numbers that share the layout.
     length : int
-        Registers after ID and L.
+        Registers after ID and L, without repeating groups.
     points : tuple of Point
-        Ascending by offset, ID and L first.
+        Ascending by offset, ID and L first. Those of a named group are called ``group.point``.
+    group : Group or None
+        What repeats after them.
     """
 
     name: str
     ids: tuple[int, ...]
     length: int
     points: tuple[Point, ...]
+    group: Group | None = None
     _by_name: dict[str, Point] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -18,7 +18,7 @@ def dead(failures: int, *, quarantine_s: float = 0.0) -> UnitHealth:
 
 @pytest.mark.parametrize(
     ("failures", "quarantine_s", "refused_s"),
-    [(0, 0, 0), (2, 0, 0), (3, 0, 1), (4, 0, 2), (5, 0, 4), (6, 0, 5), (60, 0, 5), (1, 1.8, 1.8), (3, 1.8, 1.8)],
+    [(0, 0, 0), (2, 0, 0), (3, 0, 1), (4, 0, 2), (6, 0, 5), (60, 0, 5), (1, 1.8, 1.8), (3, 1.8, 1.8)],
 )  # fmt: skip
 def test_a_dead_unit_is_probed_ever_more_seldom_up_to_a_bound(
     failures: int, quarantine_s: float, refused_s: float

@@ -7,9 +7,21 @@ import pytest
 import sunspec2.modbus.client as oracle
 
 from agent.devices.meters_sunspec import SunSpecMeter
-from agent.modbus import ModbusBus, RegisterDevice, RegisterServer
+from agent.modbus import ModbusBus, RegisterDevice, RegisterRefusedError, RegisterServer
 from agent.model.readings import MeterReading, MeterRole, Quality
-from agent.model.sunspec import COMMON, END_OF_MAP, INVERTER, METER, METER_FLOAT, SUNS, Value, encode
+from agent.model.sunspec import (
+    COMMON,
+    DER_AC,
+    END_OF_MAP,
+    INVERTER,
+    INVERTER_FLOAT,
+    METER,
+    METER_FLOAT,
+    STATUS,
+    SUNS,
+    Value,
+    encode,
+)
 from sterna.clock import SystemClock
 from sterna.errors import PeerProtocolError
 
@@ -162,3 +174,111 @@ async def test_the_oracle_sees_the_same_device() -> None:
     spans = {40000: len(registers)}
     async with RegisterServer(HOST, 0, [RegisterDevice(unit=1, spans=spans, read=read)]) as server:
         assert await asyncio.to_thread(scan, server.port) == (-1234.0, 5000)
+
+
+async def test_a_float_inverter() -> None:
+    block = encode(INVERTER_FLOAT, {"W": 812.5, "Hz": 60.0, "WH": 5e6}, model_id=113)
+    reading = await once(sunspec_map(COMMON_BLOCK, block), MeterRole.GENERATION)
+    assert (reading.active_power_w, reading.energy_export_wh, reading.energy_import_wh) == (812.5, 5e6, None)
+
+
+DER: Mapping[str, Value] = {"W": 4000.0, "Hz": 60.0, "Hz_SF": -2, "TotWhInj": 9e9, "TotWhAbs": 7.0}
+
+
+@pytest.mark.parametrize(
+    ("role", "more", "expected_w"),
+    [
+        (MeterRole.GENERATION, {}, 4000.0),
+        (MeterRole.BATTERY, {}, -4000.0),
+        (MeterRole.BATTERY, {"W": -4000.0}, 4000.0),
+    ],
+)
+async def test_a_der(role: MeterRole, more: Mapping[str, Value], expected_w: float) -> None:
+    reading = await once(sunspec_map(COMMON_BLOCK, encode(DER_AC, {**DER, **more})), role)
+    assert (reading.active_power_w, reading.frequency_hz) == (expected_w, 60.0)
+    assert (reading.energy_import_wh, reading.energy_export_wh) == (7.0, 9e9)
+
+
+async def test_a_model_that_is_shorter_than_ours_tells_what_it_has() -> None:
+    block = encode(METER, FIGURES, model_id=203)[:40]
+    block[1] = 38
+    reading = await once(sunspec_map(COMMON_BLOCK, block))
+    assert (reading.active_power_w, reading.energy_import_wh, reading.energy_export_wh) == (
+        -1234.0,
+        None,
+        None,
+    )
+
+
+async def limited(registers: list[int], max_read: int, asked: list[tuple[int, int]]) -> MeterReading:
+    async def read(address: int, count: int) -> Sequence[int]:
+        if count > max_read:
+            raise RegisterRefusedError(3)
+        asked.append((address, count))
+        return registers[address - 40000 : address - 40000 + count]
+
+    device = RegisterDevice(unit=1, spans={40000: len(registers)}, read=read)
+    async with (
+        RegisterServer(HOST, 0, [device]) as server,
+        ModbusBus(HOST, server.port, clock=SystemClock(), timeout_s=0.5, retries=0) as bus,
+    ):
+        one = meter(bus, max_read=max_read)
+        try:
+            await one.poll()
+        finally:
+            asked.clear()
+        return await one.poll()
+
+
+async def test_a_device_that_gives_few_registers_at_once() -> None:
+    asked: list[tuple[int, int]] = []
+    vendor_first = sunspec_map(meter_block(FIGURES))
+    reading = await limited(vendor_first, 20, asked)
+    assert (reading.active_power_w, reading.energy_import_wh) == (-1234.0, 5000.0)
+    assert len(asked) > 1 and all(count <= 20 for _, count in asked)
+    with pytest.raises(PeerProtocolError, match="do not fit"):
+        await limited(vendor_first, 10, asked)
+
+
+async def test_what_a_curtailed_plant_could_give() -> None:
+    inverter = encode(INVERTER, {"W": 900.0}, model_id=103)
+    status = encode(STATUS, {"WAval": 4200.0, "WAval_SF": 0})
+    async with serving(sunspec_map(COMMON_BLOCK, inverter, status)) as bus:
+        reading = await meter(bus, MeterRole.GENERATION).poll()
+    assert (reading.active_power_w, reading.available_power_w) == (900.0, 4200.0)
+
+
+async def test_a_plant_that_does_not_say_what_it_could_give_is_not_asked_again() -> None:
+    asked: list[int] = []
+    registers = sunspec_map(COMMON_BLOCK, encode(INVERTER, {"W": 900.0}, model_id=103), encode(STATUS, {}))
+
+    async def read(address: int, count: int) -> Sequence[int]:
+        asked.append(address)
+        return registers[address - 40000 : address - 40000 + count]
+
+    device = RegisterDevice(unit=1, spans={40000: len(registers)}, read=read)
+    async with (
+        RegisterServer(HOST, 0, [device]) as server,
+        ModbusBus(HOST, server.port, clock=SystemClock(), timeout_s=0.5, retries=0) as bus,
+    ):
+        one = meter(bus, MeterRole.GENERATION)
+        await one.poll()
+        asked.clear()
+        for _ in range(3):
+            assert (await one.poll()).available_power_w is None
+    assert len(asked) == 3
+
+
+async def test_models_that_vanish_at_night_are_found_in_the_morning() -> None:
+    day = sunspec_map(COMMON_BLOCK, VENDOR_BLOCK, encode(INVERTER, {"W": 900.0}, model_id=103))
+    night = [*sunspec_map(COMMON_BLOCK), *([0] * 60)][: len(day)]
+    registers = list(day)
+    async with serving(registers) as bus:
+        one = meter(bus, MeterRole.GENERATION)
+        assert (await one.poll()).active_power_w == 900.0
+        registers[:] = night
+        for word in ("no longer", "role generation", "role generation"):
+            with pytest.raises(PeerProtocolError, match=word):
+                await one.poll()
+        registers[:] = day
+        assert (await one.poll()).active_power_w == 900.0
