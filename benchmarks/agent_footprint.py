@@ -198,7 +198,7 @@ async def run(args: argparse.Namespace, folder: Path) -> dict[str, float]:
     try:
         with (
             spawned(args.command, "simulate", "--site", "north", *weather, "--port", str(meter_port)),
-            spawned(args.command, "run", str(config)) as agent,
+            spawned(args.command, "run", "--config", str(config)) as agent,
         ):
             await until(lambda: coordinator.samples, 30, "no telemetry came")
             await asyncio.sleep(args.warm_up)

@@ -117,7 +117,9 @@ def _fetch(record: JobRecord, order: Order, room: Room) -> Verdict:
     wanted = order.action.checkpoint_id
     if record.phase is P.FETCHING and record.fetch is not None:
         if record.fetch.checkpoint_id == wanted:
-            return UnderWay()
+            # A holder that was started again may be found elsewhere; what has come from it stays.
+            moved = _way(record.fetch) != _way(order.action)
+            return Accept(event=None) if moved else UnderWay()
         return Refuse(reason=f"checkpoint {record.fetch.checkpoint_id} is being fetched")
     if record.phase is P.HELD and wanted in room.checkpoint_ids:
         return Done()
@@ -126,6 +128,11 @@ def _fetch(record: JobRecord, order: Order, room: Room) -> Verdict:
     if (record.phase, JobEvent.FETCH) not in TABLE:
         return Refuse(reason=f"the job is {record.phase.name} here; a fetch needs a reservation")
     return Accept(event=JobEvent.FETCH)
+
+
+def _way(fetch: Fetch) -> tuple[str, str | None]:
+    """Return from where; tickets are new each time that an order is sent, and change nothing."""
+    return fetch.holder_site, fetch.holder_address
 
 
 def _start(record: JobRecord, order: Order, room: Room) -> Verdict:

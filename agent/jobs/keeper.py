@@ -24,7 +24,7 @@ from agent.jobs.ports import Carrier, Checkpoints, RecordStore
 from agent.jobs.sealing import Sealer
 from agent.jobs.suspending import suspend, tell_shim
 from agent.model.jobs import JobPhase, JobSpec
-from agent.model.orders import JobReport, Offer, Order, OrderAck, OrderResult, Release, Start, Stop
+from agent.model.orders import Fetch, JobReport, Offer, Order, OrderAck, OrderResult, Release, Start, Stop
 from agent.model.records import JobRecord
 from sterna.clock import Clock
 from sterna.errors import PermanentError, SternaError, TransientError
@@ -304,6 +304,8 @@ class Keeper:
             await tell_shim(self._tools, record)
         minder = self._minder(order.job_id)
         if minder is not None:
+            if isinstance(order.action, Fetch):  # one that is under way goes by an order that has changed
+                await minder.drop_fetch()
             minder.wake()
 
     async def _let_go(self, job_id: str, keep: int) -> None:

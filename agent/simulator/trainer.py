@@ -38,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     resume = job.resume_from() or options.resume_from
     if resume is not None:
         training.load(resume)
+        time.sleep(options.load_s)
     job.started(training.step)
     while training.step < options.steps:
         began_s = time.monotonic()  # noqa: TID251 - a pace, not a date
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         job.report(training.step, loss=loss)
         stopping = job.should_stop() and training.step < options.steps
         if stopping or training.step % options.checkpoint_every == 0:
-            save(training, folder, options.drop)
+            save(training, folder, options.drop, options.save_s)
         if stopping:
             return job.stopped(training.step)
         _pace(began_s + options.step_s)
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def save(training: "Training", folder: Path | None, drop: Sequence[str]) -> None:
+def save(training: "Training", folder: Path | None, drop: Sequence[str], save_s: float = 0.0) -> None:
     """Write a complete checkpoint, rename it into place, say so, and drop old ones.
 
     Parameters
@@ -66,6 +67,8 @@ def save(training: "Training", folder: Path | None, drop: Sequence[str]) -> None
         Where; None: nowhere, the run has no checkpoints.
     drop : sequence of str
         Parts to leave out, to show that a checkpoint without them is none: ``optimizer``, ``rng``.
+    save_s : float
+        Seconds that pass half-way, as they would with a checkpoint of gigabytes.
     """
     if folder is None:
         return
@@ -76,6 +79,7 @@ def save(training: "Training", folder: Path | None, drop: Sequence[str]) -> None
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         training.store(partial, drop)
+        time.sleep(save_s)
         for path in (*partial.iterdir(), partial):
             _sync(path)
         partial.rename(target)
@@ -139,6 +143,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--step-s", type=float, default=0.0, help="shortest time per step, in seconds")
     parser.add_argument("--checkpoint-every", type=int, default=50, help="steps between checkpoints")
+    parser.add_argument("--save-s", type=float, default=0.0, help="added to each save, as big ones take, s")
+    parser.add_argument("--load-s", type=float, default=0.0, help="added to a resumption, s")
     parser.add_argument("--step-log", type=Path, help="file that gets a line per step")
     parser.add_argument("--final", type=Path, help="file that gets the final weights")
     parser.add_argument("--checkpoint-dir", type=Path, help="where checkpoints go outside Sterna")

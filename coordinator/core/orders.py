@@ -24,7 +24,7 @@ LEFT_BEHIND = frozenset({JobPhase.RESERVED, JobPhase.FETCHING})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderSettings:
-    """How long a reservation lasts by itself, in seconds; longer than a move that is not given up waits for its fetch."""
+    """How long a reservation lasts by itself, in seconds: longer than a move may wait for its fetch."""
 
     reservation_s: float = 720.0
 
@@ -140,7 +140,7 @@ def _transfer(
     receiver_address = _address(state.sites.get(migration.destination_site))
     here = at_destination is not None and at_destination.migration_id == migration.migration_id
     phase = at_destination.phase if here and at_destination is not None else None
-    if phase not in (JobPhase.FETCHING, JobPhase.HELD):
+    if phase is not JobPhase.HELD:  # also while it fetches: the holder's address may have changed since
         fetch = Fetch(
             checkpoint_id=checkpoint_id,
             holder_site=migration.source_site,

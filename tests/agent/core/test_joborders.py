@@ -122,6 +122,16 @@ def test_fetch_under_way() -> None:
     assert judge_order(busy, other, ROOM) == Refuse(reason="checkpoint c1 is being fetched")
 
 
+def test_a_holder_that_moved_is_fetched_from_where_it_is_now() -> None:
+    busy = record(P.FETCHING, fetch=replace(FETCH, holder_address="a:1"))
+    again = order(replace(FETCH, holder_address="a:1", ticket="a newer one"))
+    assert judge_order(busy, again, ROOM) == UnderWay()
+    moved = order(replace(FETCH, holder_address="a:2"))
+    verdict = judge_order(busy, moved, ROOM)
+    assert verdict == Accept(event=None)
+    assert act(busy, moved, verdict).fetch == moved.action
+
+
 def test_late_orders_of_a_migration_that_was_let_go_of() -> None:
     job = act(record(P.RESERVED), order(RELEASE), Accept(event=JobEvent.RELEASE))
     for action in (PREPARE, FETCH):

@@ -422,6 +422,20 @@ async def test_fetch_is_tried_again_and_given_up(site: Site, other: Site, traine
     assert (await other.order(order, migration="m")).result is OrderResult.DONE
 
 
+async def test_a_fetch_follows_a_holder_that_has_moved(site: Site, other: Site, trainer: SpecMaker) -> None:
+    await site.order(start(trainer(steps=5, step_s=0)))
+    newest = (await site.phase(P.COMPLETED)).checkpoints[0].checkpoint_id
+    await other.order(Prepare(spec=trainer(), checkpoint_bytes=1, expires_after_s=60), migration="m")
+    old = Fetch(checkpoint_id=newest, holder_site="a", holder_address="a:1", ticket="t", max_bps=None)
+    other.carrier._sites = {"a": site.checkpoints}
+    other.carrier.failures.append(TransientError("nobody there", retry_after_s=600))
+    await other.order(old, migration="m")
+    await until(lambda: not other.carrier.failures)
+    new = Fetch(checkpoint_id=newest, holder_site="a", holder_address="a:2", ticket="t", max_bps=None)
+    await other.order(new, migration="m")
+    assert (await other.phase(P.HELD)).checkpoints[0].checkpoint_id == newest
+
+
 async def test_orders_that_cannot_be(site: Site) -> None:
     bad = [
         (start(shell(":")), "../x", "plain name"),
