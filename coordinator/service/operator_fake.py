@@ -49,6 +49,8 @@ class FakeDesk:
         End of the current renewable window by site id.
     settings : PlannerSettings
         The planner's numbers.
+    judgements : mapping
+        Judgements by job and site id that are given as they are, past the planner's.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class FakeDesk:
         decisions: Mapping[str, StoredDecision] | None = None,
         window_end_at: Mapping[str, datetime] | None = None,
         settings: PlannerSettings | None = None,
+        judgements: Mapping[tuple[str, str], Alternative] | None = None,
     ) -> None:
         self._now = now
         self._view = view
@@ -69,6 +72,7 @@ class FakeDesk:
         self._decisions = decisions or {}
         self._window_end_at = window_end_at or {}
         self._settings = settings or PlannerSettings()
+        self._judgements = judgements or {}
         self._version = 0
         self._changed = asyncio.Condition()
         self._answered: dict[str, tuple[object, object]] = {}
@@ -100,6 +104,8 @@ class FakeDesk:
 
     def judge(self, job_id: str, site_id: str) -> Alternative | Refusal:
         """Judge a pair of the view."""
+        if (job_id, site_id) in self._judgements:
+            return self._judgements[job_id, site_id]
         try:
             return judge(self._view, job_id, site_id, self._settings)
         except PermanentError as error:

@@ -73,8 +73,8 @@ async def test_explain_prints_each_term_its_limit_and_what_would_mend_it(config:
     assert "last decision, 2026-06-01 11:59:55 UTC, policy feasibility-aware: stay at kiel" in ended.out
     [time, *_] = [line for line in ended.out.splitlines() if line.startswith("time ")]
     assert time.split() == ["time", "12.0", "s", "118.8", "s", "ok"]
-    [slots] = [line for line in ended.out.splitlines() if line.startswith("surplus ") and " no " in line]
-    assert slots.rstrip().endswith("500 W more surplus")
+    [surplus] = [line for line in ended.out.splitlines() if line.startswith("surplus ") and " no " in line]
+    assert surplus.rstrip().endswith("500 W more surplus")
     assert "  against: the site is not available" in ended.out.splitlines()
 
 

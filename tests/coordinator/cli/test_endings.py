@@ -30,8 +30,8 @@ from tests.coordinator.service.operator_world import DONE, NOW, RUNNING
             [
                 f"sterna: moving {RUNNING} to miami is not feasible",
                 "  the site is not available",
-                "  window: no window is open; mended by a surplus there that is measured and "
-                "forecast to last",
+                "  time: 12.000 s, but 0.1 of the window is 9.000 s; mended by a window of more than 132 s "
+                "from now or a checkpoint below 2e+08 B or a link above 4e+09 bit/s",
             ],
         ),
         (["site", "drain", "atlantis"], Exit.NOT_FOUND, None),

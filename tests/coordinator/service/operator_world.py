@@ -93,6 +93,7 @@ def history() -> list[ev.Event]:
                     idle_power_w=60.0,
                     gpus=("gpu0",),
                     can_cap=True,
+                    checkpoint_address=f"{site_id}.example:7401",
                 ),
             )
             for site_id in ("kiel", "malaga", "miami")
@@ -200,6 +201,45 @@ def decision() -> StoredDecision:
     )
 
 
+def judgements() -> dict[tuple[str, str], Alternative]:
+    """Fixed ones, so that what is printed of them does not hang on how the planner judges."""
+
+    def term(name: str, value: float, limit: float | None, unit: str, remedy: str = "") -> Term:
+        return Term(name=name, value=value, limit=limit, unit=unit, satisfied=not remedy, remedy=remedy)
+
+    here = (term("surplus", 0.0, 500.0, "W", "500 W more surplus"),)
+    good = (
+        term("slots", 2.0, 1.0, "1"),
+        term("surplus", 5000.0, 500.0, "W"),
+        term("transfer", 8.0, None, "s"),
+        term("window", 1188.0, 0.0, "s"),
+        term("time", 12.0, 118.8, "s"),
+        term("energy", 2.46, None, "Wh"),
+        term("break_even", 17.7, 1188.0, "s"),
+    )
+    slow = "a window of more than 132 s from now or a checkpoint below 2e+08 B or a link above 4e+09 bit/s"
+    bad = (
+        term("link", 6e8, None, "bit/s"),
+        term("window", 90.0, 0.0, "s"),
+        term("time", 12.0, 9.0, "s", slow),
+    )
+    reasons = (
+        "the site is not available",
+        "time: 12.000 s, but 0.1 of the window is 9.000 s; mended by " + slow,
+    )
+    return {
+        (RUNNING, "kiel"): Alternative(
+            site_id="kiel", feasible=False, score=0.0, terms=here, rejections=("the job is there already",)
+        ),
+        (RUNNING, "malaga"): Alternative(
+            site_id="malaga", feasible=True, score=1188.0, terms=good, rejections=()
+        ),
+        (RUNNING, "miami"): Alternative(
+            site_id="miami", feasible=False, score=-3.0, terms=bad, rejections=reasons
+        ),
+    }
+
+
 def view() -> fleets.FleetView:
     sites = [
         fleets.site("kiel", surplus_w=0.0, slots_held=2),
@@ -224,6 +264,7 @@ def desk() -> FakeDesk:
         live=live(),
         decisions={RUNNING: decision()},
         window_end_at={"malaga": NOW + timedelta(seconds=1200)},
+        judgements=judgements(),
     )
 
 
