@@ -1,7 +1,7 @@
 """A stand-in for the grid operator: heartbeats, a release for who starts, and one limit in the middle.
 
 It speaks the direct dispatch of the agents over MQTT 5 as a real operator would, chooses by the sites' own
-telemetry where a limit bites, and writes what it saw to a journal (one JSON object per line) for others to
+status where a limit bites, and writes what it saw to a journal (one JSON object per line) for others to
 count. Only for demonstrations and tests.
 """
 
@@ -21,6 +21,8 @@ from sterna.clock import Clock, SystemClock
 log = logging.getLogger(__name__)
 
 HEARTBEAT_PERIOD_S = 10.0
+# A limit that asks for less shows nothing.
+WORTHWHILE_W = 100.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,8 +40,8 @@ class GridOperator:
         at `limit_before_s` at the latest to the site that computes most. Seconds from the start.
     limit_s : float
         How long the limit holds.
-    compute_frac : float
-        The limit leaves the site's other import and this share of its compute draw.
+    shed_frac : float
+        Share of what the site can shed that the limit asks for.
     journal : Path
         Where acks, statuses and the limit are written.
     """
@@ -49,10 +51,10 @@ class GridOperator:
     limit_after_s: float
     limit_before_s: float
     limit_s: float
-    compute_frac: float
+    shed_frac: float
     journal: Path
     clock: Clock = field(default_factory=SystemClock)
-    _telemetry: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _status: dict[str, dict[str, Any]] = field(default_factory=dict)
     _standing: dict[str, float] = field(default_factory=dict)
     """Sites under a limit, with its watts."""
     _greet: "asyncio.Queue[str]" = field(default_factory=asyncio.Queue)
@@ -66,7 +68,7 @@ class GridOperator:
         async with aiomqtt.Client(
             host, port, identifier=f"operator-{self.name}", protocol=aiomqtt.ProtocolVersion.V5
         ) as client:
-            for leaf in ("ack", "status", "telemetry"):
+            for leaf in ("ack", "status"):
                 await client.subscribe(f"dr/v1/{self.name}/+/{leaf}", qos=1)
 
             async def send(site: str, leaf: str, message: dict[str, Any], *, retain: bool) -> None:
@@ -102,7 +104,7 @@ class GridOperator:
         await asyncio.sleep(self.limit_after_s)
         while True:
             late = self.clock.boottime_s() - started_s >= self.limit_before_s
-            if choice := choose_site(self._telemetry, self.compute_frac, anywhere=late):
+            if choice := choose_site(self._status, self.shed_frac, anywhere=late):
                 break
             await asyncio.sleep(0.5)
         site, limit_w = choice
@@ -143,11 +145,9 @@ class GridOperator:
             return
         if leaf == "status" and body.get("online") and body.get("state") == "INIT":
             self._greet.put_nowait(site)
-        if leaf == "telemetry":
-            if "gridW" in body:
-                self._telemetry[site] = body
-        else:
-            self._write({"event": leaf, "site": site, **body})
+        if leaf == "status":
+            self._status[site] = body
+        self._write({"event": leaf, "site": site, **body})
 
     def _write(self, row: dict[str, Any]) -> None:
         with self.journal.open("a") as journal:
@@ -155,28 +155,27 @@ class GridOperator:
 
 
 def choose_site(
-    telemetry: dict[str, dict[str, Any]], compute_frac: float, *, anywhere: bool
+    status: dict[str, dict[str, Any]], shed_frac: float, *, anywhere: bool
 ) -> tuple[str, float] | None:
     """Return (site, import limit in watts) where a limit bites, None when nowhere does yet.
 
     Parameters
     ----------
-    telemetry : mapping of site to its last telemetry message
-        ``gridW`` and ``itW`` may be None: then the site is passed over.
-    compute_frac : float
-        Share of the compute draw that the limit leaves.
+    status : mapping of site to its last status message
+        ``gridW`` and ``achievableMinW`` may be None: then the site is passed over.
+    shed_frac : float
+        Share of what the site can shed that the limit asks for.
     anywhere : bool
-        Take the site that computes most, even if its compute runs on its own surplus.
+        Take the site that can shed most, even if it exports.
     """
     found = []
-    for site, body in telemetry.items():
-        grid_w, compute_w = body.get("gridW"), body.get("itW")
-        if grid_w is None or compute_w is None or compute_w <= 0:
+    for site, body in status.items():
+        grid_w, least_w = body.get("gridW"), body.get("achievableMinW")
+        if grid_w is None or least_w is None or grid_w - least_w < WORTHWHILE_W:
             continue
-        imported_w = min(compute_w, grid_w)
-        if imported_w > 0.5 * compute_w or anywhere:
-            limit_w = max(0.0, grid_w - compute_w * (1 - compute_frac))
-            found.append((imported_w, site, round(limit_w)))
+        limit_w = grid_w - shed_frac * (grid_w - least_w)
+        if limit_w >= 0 or anywhere:
+            found.append((grid_w - least_w, site, round(max(0.0, limit_w))))
     if not found:
         return None
     _, site, limit_w = max(found)
@@ -196,7 +195,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit-after-s", type=float, required=True)
     parser.add_argument("--limit-before-s", type=float, required=True)
     parser.add_argument("--limit-s", type=float, required=True)
-    parser.add_argument("--compute-frac", type=float, default=0.4)
+    parser.add_argument("--shed-frac", type=float, default=0.6)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -208,7 +207,7 @@ def run(args: argparse.Namespace) -> int:
         limit_after_s=args.limit_after_s,
         limit_before_s=args.limit_before_s,
         limit_s=args.limit_s,
-        compute_frac=args.compute_frac,
+        shed_frac=args.shed_frac,
         journal=args.journal,
     )
     asyncio.run(operator.run(host, int(port)))

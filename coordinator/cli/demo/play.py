@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc.aio
 from google.protobuf.duration_pb2 import Duration
@@ -23,12 +23,14 @@ from sterna.clock import Clock
 from sterna.errors import PermanentError
 from sterna.v1 import fleet_pb2, job_pb2
 from sterna.v1 import operator_service_pb2 as api
-from sterna.v1.operator_service_pb2_grpc import OperatorServiceAsyncStub
 
 READY_WITHIN_S = 60.0
 # Jobs are sized to end within the day; a machine that is busy with other things may need longer.
 OVERTIME_S = 90.0
 REFERENCE_TIMEOUT_S = 300.0
+
+if TYPE_CHECKING:  # a class of the type stubs alone
+    from sterna.v1.operator_service_pb2_grpc import OperatorServiceAsyncStub
 
 ENDED = {fleet_pb2.JOB_STATE_COMPLETED, fleet_pb2.JOB_STATE_FAILED, fleet_pb2.JOB_STATE_CANCELLED}
 
@@ -67,7 +69,7 @@ async def play(
 
 
 async def _until_ready(
-    stub: OperatorServiceAsyncStub, fleet: Fleet, processes: Processes, clock: Clock
+    stub: "OperatorServiceAsyncStub", fleet: Fleet, processes: Processes, clock: Clock
 ) -> None:
     deadline_s = clock.boottime_s() + READY_WITHIN_S
     waiting = "the coordinator"
@@ -109,7 +111,7 @@ def _submission(fleet: Fleet, job: w.DemoJob) -> api.SubmitJobRequest:
 
 
 async def _follow(
-    stub: OperatorServiceAsyncStub,
+    stub: "OperatorServiceAsyncStub",
     fleet: Fleet,
     processes: Processes,
     *,

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import shutil
 import signal
 import sys
@@ -45,6 +46,8 @@ class Options:
 
 def run(options: Options) -> int:
     """Run the demo; returns its exit code."""
+    # The demo starts processes while its channel is open; gRPC's fork handlers are not wanted.
+    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
     world = make_world(sites=options.sites, jobs=options.jobs, minutes=options.minutes, seed=options.seed)
     console = Console(stderr=True, highlight=False)
     clock = SystemClock()
@@ -112,7 +115,7 @@ class _View:
         for line in self._changes(snapshot):
             self._news.append(line)
             if self.live is None:
-                self.console.print(line, markup=False)
+                self.console.print(line, markup=False, soft_wrap=True)
         if self.live is not None:
             picture = screen.fleet_screen(snapshot, title="Sterna demo", news=self._news[-6:])
             self.live.update(picture, refresh=True)
@@ -129,8 +132,11 @@ class _View:
             if not self._is_new(migration.migration_id, state):
                 continue
             way = f"{migration.source_site} → {migration.destination_site}"
-            why = migration.failure or migration.reason
-            yield f"{at} {names.get(migration.job_id, migration.job_id)}: {way} {state} ({why})"
+            planned = f"{migration.migration_id} planned"
+            why = migration.failure or (migration.reason if self._is_new(planned, "") else "")
+            yield f"{at} {names.get(migration.job_id, migration.job_id)}: {way} {state}" + (
+                why and f" ({why})"
+            )
         for job in snapshot.jobs:
             word = render.job_state(job.state).plain
             if self._is_new(job.job_id, f"{word} {job.owner_site}") and job.state != _MIGRATING:
