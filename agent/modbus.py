@@ -7,6 +7,7 @@ the callers' business. And it is the gate: what its allow-list does not name can
 import asyncio
 import logging
 import ssl
+import struct
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pymodbus import FramerType, ModbusException
 from pymodbus.client import AsyncModbusSerialClient, AsyncModbusTcpClient
 from pymodbus.exceptions import ModbusIOException
 from pymodbus.pdu import ModbusPDU
+from pymodbus.pdu.register_message import ReadHoldingRegistersResponse
 from pymodbus.transport import CommParams, CommType
 
 from agent.modbus_server import RegisterDevice, RegisterRefusedError, RegisterServer
@@ -161,8 +163,9 @@ class ModbusBus:
         NotConnectedError
             The peer is away, or the next try is not due.
         """
-        async with self._lock:
-            await self._connected()
+        if self._client is None or not self._client.connected:
+            async with self._lock:
+                await self._connected()
 
     async def read_holding(self, unit: int, address: int, count: int) -> tuple[int, ...]:
         """Read holding registers (function 3).
@@ -256,6 +259,8 @@ class ModbusBus:
         if wait_s > 0:
             raise NotConnectedError(f"{self.peer}: not connected", retry_after_s=wait_s)
         client = self._new_client()
+        client.register(_HoldingRegisters)
+        client.register(_InputRegisters)
         if not await client.connect():
             client.close()
             self._next_try_s = self._clock.boottime_s() + self._delay_s
@@ -302,6 +307,26 @@ class ModbusBus:
             log.critical("a write was stopped at the bus", extra={"peer": self.peer})
             return b""
         return frame
+
+
+class _HoldingRegisters(ReadHoldingRegistersResponse):
+    """Answer to function 3, read in one go.
+
+    pymodbus unpacks register by register and prints each answer for a log that is off: a fifth of a poll.
+    """
+
+    def decode(self, data: bytes) -> None:
+        count = data[0] // 2
+        self.registers = list(struct.unpack(f">{count}H", data[1 : 1 + 2 * count]))
+
+    def __str__(self) -> str:
+        return type(self).__name__
+
+
+class _InputRegisters(_HoldingRegisters):
+    """Answer to function 4."""
+
+    function_code = 4
 
 
 class _NetworkClient(AsyncModbusTcpClient):

@@ -4,9 +4,9 @@ import asyncio
 import logging
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from types import TracebackType
 from typing import TypeVar
 
 from agent.core.breaker import FAILURES_TO_OPEN, UnitHealth, heard, patience_s, refused_for_s, unheard
@@ -73,35 +73,41 @@ class SharedBus:
 
     async def _request(self, unit: int, ask: Callable[[], Awaitable[T]], *, hurried: bool = True) -> T:
         self._refuse_if_closed(unit)
-        async with self._turns.turn(first=self.health(unit).trusted):
+        await self._turns.take(first=self.health(unit).trusted)
+        try:
             self._refuse_if_closed(unit)  # another request of the unit may have failed while we waited
-            before = self.health(unit)
-            patience = self._patience_s(before) if hurried else math.inf
             await self._bus.connect()  # its failure says nothing about the unit
-            begun_s = self._clock.boottime_s()
-            try:
-                async with self._turns.patience(patience):
-                    answer = await ask()
-            except NotConnectedError:
-                raise  # lost this moment
-            except PeerProtocolError:
-                self._note(unit, before, heard(before, answer_s=self._clock.boottime_s() - begun_s))
-                raise
-            except TimeoutError as error:
-                self._note(unit, before, self._unheard(before))
-                raise TransientError(
-                    f"{self.peer} unit {unit}: no answer within {patience:.3g} s, and others wait"
-                ) from error
-            except TransientError:
-                self._note(unit, before, self._unheard(before))
-                raise
+            return await self._asked(unit, ask, hurried)
+        finally:
+            self._turns.pass_on()
+
+    async def _asked(self, unit: int, ask: Callable[[], Awaitable[T]], hurried: bool) -> T:
+        before = self.health(unit)
+        patience = self._patience_s(before) if hurried else math.inf
+        begun_s = self._clock.boottime_s()
+        try:
+            async with self._turns.patience(patience):
+                answer = await ask()
+        except NotConnectedError:
+            raise  # lost this moment
+        except PeerProtocolError:
             self._note(unit, before, heard(before, answer_s=self._clock.boottime_s() - begun_s))
-            return answer
+            raise
+        except TimeoutError as error:
+            self._note(unit, before, self._unheard(before))
+            raise TransientError(
+                f"{self.peer} unit {unit}: no answer within {patience:.3g} s, and others wait"
+            ) from error
+        except TransientError:
+            self._note(unit, before, self._unheard(before))
+            raise
+        self._note(unit, before, heard(before, answer_s=self._clock.boottime_s() - begun_s))
+        return answer
 
     def _patience_s(self, health: UnitHealth) -> float:
         return patience_s(
             health,
-            bus_slowest_s=self._slowest_s(),
+            bus_slowest_s=None if health.trusted else self._slowest_s(),
             floor_s=self._floor_s,
             timeout_s=max(self._bus.request_timeout_s, self._floor_s),
         )
@@ -143,28 +149,20 @@ class _Turns:
         self._limit: asyncio.Timeout | None = None
         self._until_s = 0.0
 
-    @asynccontextmanager
-    async def turn(self, *, first: bool) -> AsyncIterator[None]:
-        """Hold the lock."""
+    async def take(self, *, first: bool) -> None:
+        """Take the lock; it must be given back with `pass_on`."""
         if self._held:
             await self._wait(self._first if first else self._later)
         self._held = True
-        try:
-            yield
-        finally:
-            self._pass_on()
 
-    @asynccontextmanager
-    async def patience(self, patience_s: float) -> AsyncIterator[None]:
+    def patience(self, patience_s: float) -> "_Patience":
         """Within it, TimeoutError is raised once `patience_s` are over *and* somebody waits for the lock."""
-        self._until_s = asyncio.get_running_loop().time() + patience_s
-        async with asyncio.timeout(None) as limit:
-            self._limit = limit
-            self._hurry()
-            try:
-                yield
-            finally:
-                self._limit = None
+        return _Patience(self, patience_s)
+
+    def hurry(self, limit: asyncio.Timeout | None, until_s: float = 0.0) -> None:
+        """Name the limit of who holds the lock, to be set as soon as somebody waits; None: there is none."""
+        self._limit, self._until_s = limit, until_s
+        self._hurry()
 
     async def _wait(self, line: deque[asyncio.Future[None]]) -> None:
         mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -174,7 +172,7 @@ class _Turns:
             await mine
         except asyncio.CancelledError:
             if mine.done() and not mine.cancelled():
-                self._pass_on()  # the lock was handed to us as we left
+                self.pass_on()  # the lock was handed to us as we left
             raise
         finally:
             if mine in line:
@@ -184,7 +182,7 @@ class _Turns:
         if self._limit is not None and self._limit.when() is None and (self._first or self._later):
             self._limit.reschedule(self._until_s)
 
-    def _pass_on(self) -> None:
+    def pass_on(self) -> None:
         """Hand the lock to the next; it stays held, so that nobody slips in between."""
         self._granted += 1
         fair = self._granted % FAIR_EVERY == 0
@@ -195,3 +193,23 @@ class _Turns:
                     waiter.set_result(None)
                     return
         self._held = False
+
+
+class _Patience:
+    """See `_Turns.patience`."""
+
+    __slots__ = ("_limit", "_patience_s", "_turns")
+
+    def __init__(self, turns: _Turns, patience_s: float) -> None:
+        self._turns, self._patience_s = turns, patience_s
+        self._limit = asyncio.timeout(None)
+
+    async def __aenter__(self) -> None:
+        await self._limit.__aenter__()
+        self._turns.hurry(self._limit, asyncio.get_running_loop().time() + self._patience_s)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._turns.hurry(None)
+        await self._limit.__aexit__(kind, error, trace)
