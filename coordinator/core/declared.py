@@ -1,9 +1,11 @@
 """Surplus that an operator declares at a site: it counts as renewable (DESIGN 3)."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import pairwise
+
+import numpy as np
 
 from coordinator.model.forecast import ForecastSlot, SurplusForecast
 
@@ -30,10 +32,14 @@ def with_declared(forecast: SurplusForecast, declared: Iterable[DeclaredSurplus]
     promises = tuple(declared)
     marks = {t for d in promises for t in (d.start_at, d.end_at)}
     slots: list[ForecastSlot] = []
-    for slot in forecast.slots:
+    columns: list[int] = []
+    least: list[float] = []
+    for column, slot in enumerate(forecast.slots):
         edges = sorted({slot.start_at, slot.end_at} | {t for t in marks if slot.start_at < t < slot.end_at})
         for start_at, end_at in pairwise(edges):
             least_w = declared_w(promises, start_at) or 0.0
+            columns.append(column)
+            least.append(least_w)
             slots.append(
                 ForecastSlot(
                     start_at=start_at,
@@ -43,4 +49,7 @@ def with_declared(forecast: SurplusForecast, declared: Iterable[DeclaredSurplus]
                     p90_w=max(slot.p90_w, least_w),
                 )
             )
-    return SurplusForecast(issued_at=forecast.issued_at, source=forecast.source, slots=tuple(slots))
+    paths = forecast.paths_w
+    if paths is not None:
+        paths = np.maximum(paths[:, columns], np.array(least, dtype=np.float32))
+    return replace(forecast, slots=tuple(slots), paths_w=paths)

@@ -4,6 +4,12 @@ A forecast is read as a step function: each slot's quantile holds for the whole 
 now replaces all quantiles of the slot that contains now (or of the time before the first slot, when that
 begins within one slot's length), so a window is open now only where it is measured to be. Time that no
 slot covers, and surplus that nobody measured, never count as surplus.
+
+How long an open window lasts is asked of whole paths where the forecast has them: the window ends where a
+path first falls below the need. A share 1 - q of the paths lasts to the end of a step exactly where the
+q-quantile of the paths' lowest surplus so far covers the need, so three curves of the lowest so far
+(`floors_w`) hold the distribution of the end for every need at once. Where a forecast has no paths, a poor
+slot is taken to be poor throughout: the lowest so far is that of the stated quantile itself.
 """
 
 from collections.abc import Sequence
@@ -14,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.core.confidence import MEDIAN, QUANTILES
-from coordinator.model.forecast import SurplusForecast, Window
+from coordinator.model.forecast import Paths, SurplusForecast, Window
 from coordinator.model.view import SiteView
 
 Array = NDArray[np.float64]
@@ -27,13 +33,14 @@ _BLOCK = 4_000_000  # comparisons held in memory at once, one byte each
 class SurplusCurve:
     """A site's surplus from now on, as steps.
 
-    `edges_s` (K + 1, seconds from now, from 0, rising); `watts` (3, K) by `QUANTILES`. With K = 0 nothing
-    is known.
+    `edges_s` (K + 1, seconds from now, from 0, rising); `watts` (3, K) by `QUANTILES`, each step for itself;
+    `floors_w` (3, K) likewise, the lowest from now to the end of the step. With K = 0 nothing is known.
     """
 
     now: datetime
     edges_s: Array
     watts: Array
+    floors_w: Array
 
 
 def curve(now: datetime, forecast: SurplusForecast | None, measured_w: float | None) -> SurplusCurve:
@@ -50,7 +57,8 @@ def curve(now: datetime, forecast: SurplusForecast | None, measured_w: float | N
     """
     edges = [0.0]
     rows: list[tuple[float, ...]] = []
-    for slot in forecast.slots if forecast is not None else ():
+    columns: list[int] = []  # of the paths; -1: what is measured, or nothing
+    for column, slot in enumerate(forecast.slots if forecast is not None else ()):
         start_s = (slot.start_at - now).total_seconds()
         end_s = (slot.end_at - now).total_seconds()
         if end_s <= edges[-1]:
@@ -59,14 +67,28 @@ def curve(now: datetime, forecast: SurplusForecast | None, measured_w: float | N
             soon = not rows and start_s <= end_s - start_s
             edges.append(start_s)
             rows.append(_flat(measured_w if soon else None))
+            columns.append(-1)
         edges.append(end_s)
-        if start_s <= 0.0:
-            rows.append(_flat(measured_w))
-        else:
-            rows.append((slot.p10_w, slot.p50_w, slot.p90_w))
+        future = start_s > 0.0
+        rows.append((slot.p10_w, slot.p50_w, slot.p90_w) if future else _flat(measured_w))
+        columns.append(column if future else -1)
     watts = np.array(rows, dtype=np.float64).reshape(len(rows), len(QUANTILES)).T
     # A forecast whose quantiles cross is mended upwards, so that window ends never decrease.
-    return SurplusCurve(now=now, edges_s=np.array(edges), watts=np.maximum.accumulate(watts, axis=0))
+    watts = np.maximum.accumulate(watts, axis=0)
+    paths = forecast.paths_w if forecast is not None else None
+    floors = np.minimum.accumulate(watts, axis=1) if paths is None else _floors(paths, columns, watts[0])
+    return SurplusCurve(now=now, edges_s=np.array(edges), watts=watts, floors_w=floors)
+
+
+def _floors(paths: Paths, columns: list[int], known: Array) -> Array:
+    """Return the quantiles of the paths' lowest so far; `known` holds the watts of steps with no column."""
+    taken = np.array(columns, dtype=np.intp)
+    lowest = np.where(taken < 0, known, paths[:, taken])
+    np.minimum.accumulate(lowest, axis=1, out=lowest)
+    # Of P paths at most floor(q * P) may have failed; the tolerance mends q * P a hair below a whole number.
+    ranks = [min(len(paths) - 1, int(q * len(paths) + 1e-9)) for q in QUANTILES]
+    lowest.partition(ranks, axis=0)
+    return lowest[ranks]
 
 
 def site_curve(now: datetime, site: SiteView) -> SurplusCurve:
@@ -78,24 +100,24 @@ def site_curve(now: datetime, site: SiteView) -> SurplusCurve:
 class CurveStack:
     """The curves of S sites side by side, filled up to one length with steps that are never enough.
 
-    `edges_s` (S, K + 1); `watts` (3, S, K + 1), whose last step is always filling.
+    `edges_s` (S, K + 1); `floors_w` (3, S, K + 1), whose last step is always filling.
     """
 
     edges_s: Array
-    watts: Array
+    floors_w: Array
 
 
 def stack(curves: Sequence[SurplusCurve]) -> CurveStack:
     """Put curves side by side, in their order."""
     longest = max((len(steps.edges_s) for steps in curves), default=1)
     edges = np.zeros((len(curves), longest))
-    watts = np.full((len(QUANTILES), len(curves), longest), _UNKNOWN_W)
+    floors = np.full((len(QUANTILES), len(curves), longest), _UNKNOWN_W)
     for index, steps in enumerate(curves):
         count = len(steps.edges_s)
         edges[index, :count] = steps.edges_s
         edges[index, count:] = steps.edges_s[-1]
-        watts[:, index, : count - 1] = steps.watts
-    return CurveStack(edges_s=edges, watts=watts)
+        floors[:, index, : count - 1] = steps.floors_w
+    return CurveStack(edges_s=edges, floors_w=floors)
 
 
 def ends_s(stacked: CurveStack, need_w: Array) -> Array:
@@ -117,10 +139,10 @@ def ends_s(stacked: CurveStack, need_w: Array) -> Array:
     ends = np.empty((len(QUANTILES), *need_w.shape))
     sites = np.arange(need_w.shape[1])
     # In blocks of jobs, so that a large fleet needs no more than some megabytes at a time.
-    block = max(1, _BLOCK // max(1, stacked.watts.size))
+    block = max(1, _BLOCK // max(1, stacked.floors_w.size))
     for start in range(0, need_w.shape[0], block):
         some = need_w[start : start + block]
-        first = (stacked.watts[:, None] < some[None, :, :, None]).argmax(axis=3)
+        first = (stacked.floors_w[:, None] < some[None, :, :, None]).argmax(axis=3)
         ends[:, start : start + block] = stacked.edges_s[sites, first]
     return ends
 
@@ -151,6 +173,8 @@ def window(steps: SurplusCurve, need_w: float, quantile: int = MEDIAN) -> Window
     if not enough.any():
         return None
     first = int(enough.argmax())
+    if first == 0:
+        enough = steps.floors_w[quantile] >= need_w  # open now: as long as the paths say
     short = ~enough[first:]
     last = first + int(short.argmax()) if short.any() else len(enough)
     return Window(

@@ -1,7 +1,12 @@
 """Surplus forecasts and the windows read off them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+Paths = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,11 +22,17 @@ class ForecastSlot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SurplusForecast:
-    """Contiguous slots in ascending order; `source` says who made them, e.g. ``plant`` or ``persistence``."""
+    """Contiguous slots in ascending order; `source` says who made them, e.g. ``plant`` or ``persistence``.
+
+    `paths_w`: (paths, slots), equally likely courses of the surplus in watts, >= 0, which tell how the
+    hours hang together; None where the source states nothing but quantiles. Not written to afterwards, and
+    no part of equality.
+    """
 
     issued_at: datetime
     source: str
     slots: tuple[ForecastSlot, ...]
+    paths_w: Paths | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
