@@ -1,0 +1,75 @@
+"""The command against the coordinator as it ships: two processes, nothing between them but the port."""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from coordinator.cli.exits import Exit
+from sterna.identity import Role
+from tests.conftest import Eventually, Fleet
+from tests.coordinator.cli.conftest import WITHIN_S, Configure, environment, run
+from tests.coordinator.cli.test_app import JOB_FILE
+from tests.coordinator.cli.test_endings import free_port
+
+DAEMON = Path(sys.executable).parent / "sterna-coordinator"
+
+
+@pytest.mark.procs
+async def test_a_coordinator_is_operated_and_remembers(
+    configure: Configure, fleet: Fleet, tmp_path: Path, eventually: Eventually
+) -> None:
+    port = free_port()
+    config = tmp_path / "coordinator.toml"
+    files = fleet.files(Role.COORDINATOR, "main")
+    config.write_text(
+        f'fleet = "{fleet.name}"\nid = "main"\nlisten = "127.0.0.1:{port}"\nstate_dir = "state"\n'
+        f'[tls]\nca = "{files.ca_file}"\ncert = "{files.cert_file}"\nkey = "{files.key_file}"\n'
+        '[[sites]]\nid = "kiel"\n[[sites]]\nid = "malaga"\n'
+    )
+    client = str(configure(role=Role.OPERATOR, coordinator=f"127.0.0.1:{port}"))
+
+    async def answers() -> bool:
+        return (await run("sites", "--config", client)).code == Exit.OK
+
+    async def data(*words: str) -> object:
+        ended = await run(*words, "--json", "--config", client)
+        assert ended.code == Exit.OK, ended.err
+        return json.loads(ended.out)["data"]
+
+    submitted: object = None
+    for start in range(2):
+        daemon = await asyncio.create_subprocess_exec(
+            DAEMON,
+            *["run", "--config", str(config)],
+            stderr=asyncio.subprocess.PIPE,
+            env=environment(),
+        )
+        try:
+            await eventually(answers, within_s=WITHIN_S, what="the coordinator answers")
+            if start == 0:
+                submitted = await data("job", "submit", str(JOB_FILE))
+                drained = await data("site", "drain", "kiel")
+                assert isinstance(drained, dict)
+                assert drained["draining"]
+            jobs, sites = await data("jobs"), await data("sites")
+            assert isinstance(jobs, list)
+            assert isinstance(sites, list)
+            assert isinstance(submitted, dict)
+            assert [job["job_id"] for job in jobs] == [submitted["job_id"]]
+            assert [(site["site_id"], site["draining"]) for site in sites] == [
+                ("kiel", True),
+                ("malaga", False),
+            ]
+            explained = await run("job", "explain", submitted["job_id"][:6], "--config", client)
+            assert explained.code == Exit.OK, explained.err
+            assert "kiel: infeasible" in explained.out
+            fenced = await run("site", "fence", "kiel", "--confirm", "kiel", "--config", client)
+            assert fenced.code == Exit.DENIED
+        finally:
+            daemon.terminate()
+            async with asyncio.timeout(WITHIN_S):
+                _, err = await daemon.communicate()
+        assert daemon.returncode == 0, err.decode()
