@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 
+from agent.core.sitepower import others_w
 from agent.model.limits import Limit
 from agent.model.readings import Quality, SitePower
 
@@ -110,6 +111,7 @@ def _judge(tally: BreachTally, power: SitePower, tolerance_w: float, measured_bo
     if measured_boot_s <= tally.due_boot_s:
         return Judgement.RAMPING
     # Our share unknown: the excess is held against us.
-    if power.compute_w is not None and power.grid_w - power.compute_w >= tally.bound_w:
+    theirs_w = others_w(power)
+    if theirs_w is not None and theirs_w >= tally.bound_w:
         return Judgement.UNACHIEVABLE
     return Judgement.BREACH

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from agent.core.sitepower import others_w
 from agent.model.limits import Envelope
 from agent.model.readings import Quality, SitePower
 
@@ -227,13 +228,16 @@ def _observe(
         state = replace(state, running=running, running_since_s=now_boot_s)
     if power is None or power.grid_w is None:
         return state
-    if power.compute_w is None:
+    theirs_w = others_w(power)
+    if theirs_w is None:
         # Our share is unknown. A blink changes nothing; later all of the import counts as others'.
         known_s = state.others_known_s
         if known_s is not None and now_boot_s - known_s <= settings.meter_grace_s:
             return state
         return replace(state, others_w=power.grid_w)
-    state = replace(state, others_w=power.grid_w - power.compute_w, others_known_s=now_boot_s)
+    state = replace(state, others_w=theirs_w, others_known_s=now_boot_s)
+    if power.compute_w is None:
+        return state
     return replace(state, unexplained_w=_unexplained_w(state, power.compute_w, jobs, now_boot_s, settings))
 
 

@@ -70,6 +70,19 @@ def site_power(
     )
 
 
+def others_w(power: SitePower) -> float | None:
+    """Return the import in watts that is not ours, negative where the site would export; None: unknown.
+
+    Where the load is known it is taken from there: our own draw is often modelled and never sampled at the
+    instant of the grid meter, and a job that has just started would look like somebody else's saving.
+    """
+    if power.site_load_w is not None and power.generation_w is not None:
+        return power.site_load_w - power.generation_w + (power.battery_w or 0.0)
+    if power.grid_w is None or power.compute_w is None:
+        return None
+    return power.grid_w - power.compute_w
+
+
 def _of(
     role: MeterRole, readings: Mapping[str, MeterReading], meters: Mapping[str, MeterRole]
 ) -> list[MeterReading | None]:

@@ -49,7 +49,9 @@ def open_provider(
     if kind == "fake":
         from agent.devices.gpu_fake import FakeGpu
 
-        return FakeGpu(clock=clock, idle_w=idle_w, lag_s=lag_s, compute_power_path=compute_power_path)
+        return FakeGpu(
+            clock=clock, idle_w=idle_w, max_w=max_w, lag_s=lag_s, compute_power_path=compute_power_path
+        )
     if kind == "jetson":
         from agent.devices.gpu_jetson import JetsonGpu
 

@@ -24,6 +24,8 @@ class FakeGpu:
         Stamps the readings and drives the lag.
     idle_w : float
         Draw in watts with no job, >= 0; no cap goes below it.
+    max_w : float or None
+        Highest cap that can be set, in watts; None: it cannot be told.
     lag_s : float
         Time constant in seconds with which the draw follows its target; 0: at once.
     compute_power_path : pathlib.Path or None
@@ -37,12 +39,14 @@ class FakeGpu:
         *,
         clock: Clock,
         idle_w: float = 5.0,
+        max_w: float | None = None,
         lag_s: float = 0.0,
         compute_power_path: Path | None = None,
         name: str = "gpu0",
     ) -> None:
         self._clock = clock
         self._idle_w = idle_w
+        self._max_w = max_w
         self._lag_s = lag_s
         self._path = compute_power_path
         self._name = name
@@ -61,7 +65,7 @@ class FakeGpu:
     def capabilities(self) -> GpuCapabilities:
         """Power can be read and capped down to idle."""
         return GpuCapabilities(
-            names=self.names, can_read_power=True, can_cap=True, cap_min_w=self._idle_w, cap_max_w=None
+            names=self.names, can_read_power=True, can_cap=True, cap_min_w=self._idle_w, cap_max_w=self._max_w
         )
 
     def read(self) -> list[GpuReading]:

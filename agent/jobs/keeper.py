@@ -253,12 +253,12 @@ class Keeper:
             if record.phase in (JobPhase.STARTING, JobPhase.RUNNING, JobPhase.STOPPING) and record.spec
         }
 
-    def specs(self) -> dict[str, JobSpec]:
-        """Return the specs of the jobs that run here or that the power ladder has suspended."""
+    def live(self) -> dict[str, tuple[JobPhase, JobSpec]]:
+        """Return phase and spec of every job that has a process here, suspended ones included."""
         return {
-            record.job_id: record.spec
+            record.job_id: (record.phase, record.spec)
             for record in self._book.records()
-            if record.phase in (JobPhase.RUNNING, JobPhase.PAUSED) and record.spec
+            if record.phase in LIVE and record.spec
         }
 
     def paused(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from agent.core.ladder import CapRange, LadderActions, LadderJob, LadderSettings
 from agent.devices.gpu_ports import GpuProvider
 from agent.grid.desk import GridDesk
 from agent.jobs.keeper import Keeper
+from agent.model.jobs import JobPhase
 from agent.model.limits import Envelope, GridState
 from agent.model.orders import MoveRequest
 from agent.tasks.sense import Senses
@@ -72,13 +73,17 @@ class Control:
             self.on_change()
 
     def _jobs(self) -> tuple[LadderJob, ...]:
-        paused = set(self.keeper.paused())
-        jobs = []
-        for job_id, spec in self.keeper.specs().items():
-            movable = spec.may_migrate
-            power_w = spec.power_w or None
-            jobs.append(LadderJob(job_id=job_id, power_w=power_w, paused=job_id in paused, movable=movable))
-        return tuple(jobs)
+        """Every process that may draw; only one that runs is there to be paused or moved."""
+        return tuple(
+            LadderJob(
+                job_id=job_id,
+                power_w=spec.power_w or None,
+                pausable=phase is JobPhase.RUNNING,
+                paused=phase is JobPhase.PAUSED,
+                movable=spec.may_migrate and phase in (JobPhase.RUNNING, JobPhase.PAUSED),
+            )
+            for job_id, (phase, spec) in self.keeper.live().items()
+        )
 
     def _cap_range(self) -> CapRange | None:
         if self.gpu is None:
