@@ -89,11 +89,12 @@ class Fleet:
             change = await self._changes.get()
             try:
                 events = await self._make(change)
-            except SternaError as error:
+            except Exception as error:
                 if not change.done.done():
                     change.done.set_exception(error)
-                else:
-                    log.error("a change failed that nobody waits for", exc_info=error)
+                if not isinstance(error, SternaError):
+                    raise
+                log.error("a change was not made", extra={"why": str(error)})
                 continue
             if not change.done.done():
                 change.done.set_result(events)
