@@ -148,7 +148,9 @@ class LateError(AssertionError):
     """Something did not come to be in time."""
 
 
-async def until(look: Callable[[], Awaitable[T] | T], *, within_s: float, what: str) -> T:
+async def until(
+    look: Callable[[], Awaitable[T] | T], *, within_s: float, what: str, poll_s: float = POLL_S
+) -> T:
     """Look again and again until the answer is truthy; return it.
 
     Raises
@@ -165,4 +167,4 @@ async def until(look: Callable[[], Awaitable[T] | T], *, within_s: float, what: 
             return cast("T", answer)
         if time.monotonic() > deadline_s:  # noqa: TID251
             raise LateError(f"{what} did not come within {within_s:g} s; last: {answer!r}")
-        await asyncio.sleep(POLL_S)
+        await asyncio.sleep(poll_s)

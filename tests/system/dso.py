@@ -15,6 +15,7 @@ from tests.brokers import Broker
 from tests.system.harness import OPERATOR
 
 HEARTBEAT_PERIOD_S = 1.0
+BASE_LOAD_W = 1000.0
 CLOCK = SystemClock()
 
 
@@ -94,15 +95,12 @@ async def dso(broker: Broker, site: str) -> AsyncIterator[Dso]:
                 task.cancel()
 
 
-def plant_argv(folder: Path, site: str, port: int, *, broker: Broker | None = None) -> list[str]:
-    """Return the command of a plant at a sunny noon that stands still, with its fault and compute files."""
+def plant_argv(folder: Path, site: str, port: int, *, pv_w: float = 3000.0) -> list[str]:
+    """Return the command of a plant on a summer noon, with its fault and compute files."""
     argv = ["sterna-agent", "simulate", "--site", site, "--place", "miami"]
-    argv += ["--trace-start", "2021-06-21T17:00:00Z", "--pv-w", "3000", "--base-load-w", "1000"]
+    argv += ["--trace-start", "2021-06-21T17:00:00Z", "--pv-w", str(pv_w), "--base-load-w", str(BASE_LOAD_W)]
     argv += ["--port", str(port), "--load-meter", "--fault-path", str(folder / f"{site}-faults.json")]
-    argv += ["--compute-power-path", str(folder / f"{site}-compute-w")]
-    if broker is not None:
-        argv += ["--mqtt-host", broker.host, "--mqtt-port", str(broker.port)]
-    return argv
+    return [*argv, "--compute-power-path", str(folder / f"{site}-compute-w")]
 
 
 def metered(folder: Path, site: str, port: int, broker: Broker, **grid: object) -> dict[str, Any]:

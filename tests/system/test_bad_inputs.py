@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,24 +22,18 @@ LIMIT_W = 2500.0
 
 
 @pytest.fixture
-async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
-    broker = Broker(tmp_path)
-    await broker.start()
-    yield broker
-    broker.kill()
-
-
-@pytest.fixture
-async def site(tmp_path: Path, broker: Broker) -> AsyncIterator[System]:
-    """One site with a plant, three meters and a grid operator; no coordinator is there."""
-    port = free_port()
-    system = System(
-        folder=tmp_path, sites=("north",), agents={"north": metered(tmp_path, "north", port, broker)}
-    )
-    system.daemons.add("plant", *plant_argv(tmp_path, "north", port))
+def site(tmp_path: Path, broker: Broker) -> Iterator[System]:
+    """One site with two plants on a bus each, four meters and a grid operator; no coordinator is there."""
+    ports = {"north": free_port(), "annex": free_port()}
+    tables = metered(tmp_path, "north", ports["north"], broker)
+    annex = {"name": "annex", "role": "generation", "host": "127.0.0.1", "port": ports["annex"], "unit_id": 1}
+    tables["meters"].append(annex)
+    system = System(folder=tmp_path, sites=("north",), agents={"north": tables})
+    for name, port in ports.items():
+        system.daemons.add(f"plant-{name}", *plant_argv(tmp_path, name, port))
     try:
-        system["plant"].start()
-        system["north"].start()
+        for name in ("plant-north", "plant-annex", "north"):
+            system[name].start()
         yield system
     finally:
         system.daemons.end_all()
@@ -62,39 +56,47 @@ def _in_force(operator: Dso) -> float | None:
     return status.get("limitW") if status.get("state") == "LIMITED" else None
 
 
-async def test_a_meter_that_lies_or_falls_silent(site: System, broker: Broker, tmp_path: Path) -> None:
-    faults = tmp_path / "north-faults.json"
-    words = {"nan": "the device gives no active power", "garbage": "", "dead": "no usable answer"}
+async def test_meters_that_lie_or_fall_silent(site: System, broker: Broker, tmp_path: Path) -> None:
+    faults = {
+        "annex": ("annex", {"inverter": "nan"}, "the device gives no active power"),
+        "load": ("north", {"load": "garbage"}, "STALE"),
+        "inverter": ("north", {"inverter": "dead"}, "no usable answer"),
+    }
+
+    def meter_said(meter: str, *words: str) -> bool:
+        lines = site["north"].said().splitlines()
+        return any(
+            all(word in line for word in ("meter quality", f"meter={meter} ", *words)) for line in lines
+        )
+
     async with dso(broker, "north") as operator:
         await _limited(operator)
-        for fault, word in words.items():
-            said_before = len(site["north"].said())
-            faults.write_text(json.dumps({"grid": fault}))
-
-            def fault_shows(said_before: int = said_before, word: str = word) -> bool:
-                lines = [x for x in site["north"].said()[said_before:].splitlines() if "meter=grid" in x]
-                return any("meter quality" in x and "WARN" in x and word in x for x in lines)
-
-            await until(fault_shows, within_s=15, what=f"the grid meter's fault {fault} in the log")
+        north = {
+            device: fault for at, one, _ in faults.values() if at == "north" for device, fault in one.items()
+        }
+        (tmp_path / "north-faults.json").write_text(json.dumps(north))
+        (tmp_path / "annex-faults.json").write_text(json.dumps(faults["annex"][1]))
+        for meter, (_, fault, words) in faults.items():
             await until(
-                lambda: operator.last("telemetry")["q"] != "OK", within_s=10, what="a balance marked as bad"
+                lambda m=meter, w=words: meter_said(m, "WARN", w),
+                within_s=15,
+                what=f"{fault} of {meter} in the log",
             )
-            if fault == "nan":
-                assert operator.last("telemetry")["gridW"] is None, "a number that is none is not 0"
-            before = len(operator.of("telemetry"))
-            await until(
-                lambda seen=before: len(operator.of("telemetry")) > seen + 2,
-                within_s=10,
-                what="further telemetry",
-            )
-            assert operator.last("telemetry")["pvW"] is not None, "the inverter on the same bus goes on"
-            assert _in_force(operator) == LIMIT_W, "the limit holds"
-            faults.write_text("{}")
-            await until(
-                lambda: operator.last("telemetry")["q"] == "OK", within_s=20, what="the meter's return"
-            )
-        assert site["north"].running
-        assert not any("inverter" in x and "WARN" in x for x in site["north"].said().splitlines())
+        await until(
+            lambda: operator.last("telemetry")["pvW"] is None, within_s=5, what="an unknown generation"
+        )
+        seen = len(operator.of("telemetry"))
+        await until(lambda: len(operator.of("telemetry")) > seen + 3, within_s=10, what="further telemetry")
+        for balance in operator.of("telemetry")[seen:]:
+            assert balance["q"] != "OK"
+            assert balance["pvW"] is None, "what is not known is not 0"
+            assert balance["gridW"] is not None, "the meter beside them on the bus goes on"
+        assert not meter_said("grid", "WARN")
+        assert _in_force(operator) == LIMIT_W, "the limit holds"
+        for name in ("north", "annex"):
+            (tmp_path / f"{name}-faults.json").write_text("{}")
+        await until(lambda: operator.last("telemetry")["q"] == "OK", within_s=20, what="the meters' return")
+    assert site["north"].running
 
 
 async def test_limits_that_must_not_hold(site: System, broker: Broker) -> None:
