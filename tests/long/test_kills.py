@@ -39,7 +39,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 @pytest.mark.parametrize("victim", list(VICTIMS))
 async def test_killed_in_a_migration(system: System, victim: str, moment: tuple[str, float]) -> None:
     state, after_s = moment
-    name = f"{victim}-{len(RECORDED)}"
+    name = f"{victim}-{MOMENTS.index(moment)}"
     recorded = await killed_at(system, name, victim=victim, state=state, after_s=after_s)
     assert IN_ORDER.index(recorded) >= IN_ORDER.index(state)
     assert recorded != "DONE", "the kill came after the migration"
