@@ -103,8 +103,9 @@ class ModbusBus:
         RTU on a serial line; needs pyserial (extra ``serial``).
     min_gap_s : float or None
         Silence between an answer and the next request. None: 25 ms for RTU, else none.
-    writable : mapping of unit to tuple of range
-        Holding registers that may be written. Empty, the default: the bus is read-only.
+    writable : mapping of unit to tuple of range, or None
+        Holding registers that may be written; `allow_writes` adds to them. None, the default: the bus is
+        read-only for good.
     """
 
     def __init__(
@@ -131,7 +132,7 @@ class ModbusBus:
         self._timeout_s, self._retries = timeout_s, retries
         self._delay_min_s, self._delay_max_s = reconnect_delay_s, reconnect_delay_max_s
         self._min_gap_s = (RTU_GAP_S if self.rtu else 0.0) if min_gap_s is None else min_gap_s
-        self._writable = dict(writable or {})
+        self._writable = None if writable is None else dict(writable)
         self._writing = False
         self._delay_s = reconnect_delay_s
         self._next_try_s = self._idle_since_s = float("-inf")
@@ -193,6 +194,19 @@ class ModbusBus:
         """Read input registers (function 4); see `read_holding`."""
         return await self._read("read_input_registers", unit, address, count)
 
+    def allow_writes(self, unit: int, spans: Sequence[range]) -> None:
+        """Add holding registers of a unit to the allow-list, once it is known where they are.
+
+        Raises
+        ------
+        WriteForbiddenError
+            The bus is read-only.
+        """
+        if self._writable is None:
+            raise WriteForbiddenError(f"{self.peer} unit {unit}: the bus is read-only")
+        known = self._writable.get(unit, ())
+        self._writable[unit] = (*known, *(span for span in spans if span not in known))
+
     async def write_registers(self, unit: int, address: int, values: Sequence[int]) -> None:
         """Write holding registers (function 16).
 
@@ -207,7 +221,8 @@ class ModbusBus:
             raise ValueError(f"count {len(values)} is not within 1..{MAX_WRITE}")
         what = f"{self.peer} unit {unit} registers {address}+{len(values)}"
         wanted = range(address, address + len(values))
-        if not all(any(place in span for span in self._writable.get(unit, ())) for place in wanted):
+        spans = () if self._writable is None else self._writable.get(unit, ())
+        if not all(any(place in span for span in spans) for place in wanted):
             raise WriteForbiddenError(f"{what}: not on the list of registers that may be written")
         async with self._lock:
             self._writing = True

@@ -24,6 +24,10 @@ class Bus(Protocol):
 class WritableBus(Bus, Protocol):
     """A bus that may write what its allow-list names."""
 
+    def allow_writes(self, unit: int, spans: Sequence[range]) -> None:
+        """Add registers to the allow-list; see `agent.modbus.ModbusBus.allow_writes`."""
+        ...
+
     async def write_registers(self, unit: int, address: int, values: Sequence[int]) -> None:
         """Write holding registers (function 16); see `agent.modbus.ModbusBus.write_registers`."""
         ...

@@ -67,6 +67,10 @@ class SharedBus:
         write = partial(self._bus.write_registers, unit, address, values)
         await self._request(unit, write, hurried=False)
 
+    def allow_writes(self, unit: int, spans: Sequence[range]) -> None:
+        """Add to the allow-list; see `agent.modbus.ModbusBus.allow_writes`."""
+        self._bus.allow_writes(unit, spans)
+
     def health(self, unit: int) -> UnitHealth:
         """Tell what is known of a unit."""
         return self._units.get(unit, UnitHealth())

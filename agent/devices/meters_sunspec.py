@@ -3,25 +3,20 @@
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from agent.core.blocks import Span, compile_blocks, together
 from agent.core.plausibility import plausible
 from agent.devices.bus import Bus
+from agent.devices.bus_sunspec import FoundModel, find_models
 from agent.model.readings import MeterReading, MeterRole, Quality
 from agent.model.sunspec import (
-    BASE_ADDRESSES,
     COMMON,
     DER_AC,
-    END_OF_MAP,
     HEADER,
     INVERTER,
     INVERTER_FLOAT,
     METER,
     METER_FLOAT,
-    MODELS,
     STATUS,
-    SUNS,
     Model,
     Value,
     decode,
@@ -31,9 +26,6 @@ from sterna.errors import PeerProtocolError
 
 log = logging.getLogger(__name__)
 
-# A real map has some twenty models; garbage that looks like a chain must end somewhere.
-MAX_MODELS = 64
-MAX_ADDRESS = 0xFFFF
 MAX_HZ = 1000.0
 
 # Tables that serve a role, the preferred one first.
@@ -63,32 +55,6 @@ COUNTERS: Mapping[str, tuple[str, str]] = {
 }
 # Watts that a curtailed plant could give, beside its measurements.
 AVAILABLE = "WAval"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Found:
-    """Where a model lies on the device."""
-
-    model: Model
-    model_id: int
-    address: int
-    length: int
-
-    def blocks(self, names: tuple[str, ...], max_read: int) -> tuple[Span, ...]:
-        """Find the requests for these points: each with its scale factor, and with the header first.
-
-        The header shows in every poll that the map has not moved. Points beyond the device's own length are
-        left out.
-        """
-        spans = [Span("holding", self.address, HEADER)]
-        for name in names:
-            point = self.model.point(name)
-            parts = [point, self.model.point(point.sf)] if point.sf else [point]
-            if all(part.end <= self.length + HEADER for part in parts):
-                spans.append(
-                    together([Span("holding", self.address + part.offset, part.count) for part in parts])
-                )
-        return compile_blocks(spans, max_read=max_read, max_gap=max_read)
 
 
 class SunSpecMeter:
@@ -131,8 +97,8 @@ class SunSpecMeter:
         self._invert = invert
         self._max_power_w = max_power_w
         self._max_read = max_read
-        self._found: _Found | None = None
-        self._status: _Found | None = None
+        self._found: FoundModel | None = None
+        self._status: FoundModel | None = None
 
     async def poll(self) -> MeterReading:
         """Read it once; see `agent.devices.meters.Meter`."""
@@ -145,7 +111,7 @@ class SunSpecMeter:
             raise
         return self._reading(self._found.model, values, await self._available_w())
 
-    async def _values(self, found: _Found, names: tuple[str, ...]) -> dict[str, Value]:
+    async def _values(self, found: FoundModel, names: tuple[str, ...]) -> dict[str, Value]:
         """Read these points; None for those that the device's model is too short for."""
         image = [0] * (found.model.length + HEADER)
         seen: set[int] = set()
@@ -182,9 +148,8 @@ class SunSpecMeter:
     def _peer(self) -> str:
         return f"{self._bus.peer} unit {self._unit}"
 
-    async def _discover(self) -> tuple[_Found, _Found | None]:
-        start = await self._base() + len(SUNS)
-        chain = await self._chain(start)
+    async def _discover(self) -> tuple[FoundModel, FoundModel | None]:
+        chain = await find_models(self._bus, self._unit)
         for model in ROLE_MODELS[self.role]:
             for found in chain:
                 if found.model is model:
@@ -194,32 +159,7 @@ class SunSpecMeter:
                     return found, statuses[0] if plant and statuses else None
         raise PeerProtocolError(f"{self._peer}: no SunSpec model for the role {self.role.value}")
 
-    async def _base(self) -> int:
-        for address in BASE_ADDRESSES:
-            try:
-                if await self._bus.read_holding(self._unit, address, len(SUNS)) == SUNS:
-                    return address
-            except PeerProtocolError:
-                continue  # no registers there: the next base
-        raise PeerProtocolError(f"{self._peer}: no SunSpec map at 40000, 0 or 50000")
-
-    async def _chain(self, address: int) -> list[_Found]:
-        """Walk the models; only those that we have a table for are kept."""
-        chain: list[_Found] = []
-        for _ in range(MAX_MODELS):
-            if address + HEADER > MAX_ADDRESS:
-                break
-            model_id, length = await self._bus.read_holding(self._unit, address, HEADER)
-            if model_id == END_OF_MAP:
-                return chain
-            if model_id in MODELS:
-                chain.append(
-                    _Found(model=MODELS[model_id], model_id=model_id, address=address, length=length)
-                )
-            address += HEADER + length
-        raise PeerProtocolError(f"{self._peer}: the SunSpec map has no end")
-
-    async def _introduce(self, chain: list[_Found], found: _Found) -> None:
+    async def _introduce(self, chain: list[FoundModel], found: FoundModel) -> None:
         common: dict[str, Value] = {}
         for block in chain:
             if block.model is COMMON:
