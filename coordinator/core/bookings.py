@@ -5,8 +5,9 @@ take the same slot or the same bits per second.
 """
 
 from collections.abc import Iterable
+from math import inf
 
-from coordinator.model.view import FleetView, JobView, LinkView, Phase
+from coordinator.model.view import FleetView, JobView, Phase
 
 
 class Bookings:
@@ -22,9 +23,9 @@ class Bookings:
 
     def __init__(self, view: FleetView) -> None:
         self._free_slots = {s.site_id: max(0, s.slots - s.slots_held) for s in view.sites.values()}
-        self._free_bps: dict[tuple[str, str], float | None] = {
-            pair: _positive(link) for pair, link in view.links.items()
-        }
+        self._free_bps = {pair: max(0.0, link.free_bps) for pair, link in view.links.items()}
+        self._up_bps = {s.site_id: _at_least_0(s.uplink_free_bps) for s in view.sites.values()}
+        self._down_bps = {s.site_id: _at_least_0(s.downlink_free_bps) for s in view.sites.values()}
         self._residents: dict[str, list[JobView]] = {site_id: [] for site_id in view.sites}
         for job in sorted(view.jobs.values(), key=_allotment_order):
             site_id = draws_at(job)
@@ -37,8 +38,14 @@ class Bookings:
         return self._free_slots.get(site_id, 0)
 
     def free_bps(self, source: str, destination: str) -> float | None:
-        """Return the rate that no transfer was promised, in bit/s; None when no link is known."""
-        return self._free_bps.get((source, destination))
+        """Return the rate that no transfer was promised, in bit/s; None when no link is known.
+
+        It is what the link, the source's uplink and the destination's downlink all have left.
+        """
+        free_bps = self._free_bps.get((source, destination))
+        if free_bps is None:
+            return None
+        return min(free_bps, self._up_bps.get(source, inf), self._down_bps.get(destination, inf))
 
     def draw_w(self, site_id: str) -> float:
         """Return the watts of all jobs that run at the site, are bound for it or were promised to it."""
@@ -67,9 +74,11 @@ class Bookings:
         """Promise a slot and the job's watts at the destination, and a rate on the link to it."""
         assert job.site_id is not None  # only a job that is somewhere can move
         pair = (job.site_id, destination)
-        free_bps = self._free_bps[pair]
+        free_bps = self.free_bps(*pair)
         assert free_bps is not None and rate_bps <= free_bps
-        self._free_bps[pair] = free_bps - rate_bps
+        self._free_bps[pair] -= rate_bps
+        self._up_bps[job.site_id] -= rate_bps
+        self._down_bps[destination] -= rate_bps
         leaving = self._residents[job.site_id]
         self._residents[job.site_id] = [other for other in leaving if other.job_id != job.job_id]
         self._draw_w[job.site_id] = _watts(self._residents[job.site_id])
@@ -89,8 +98,8 @@ def _watts(jobs: Iterable[JobView]) -> float:
     return sum(job.power_w for job in jobs)
 
 
-def _positive(link: LinkView) -> float:
-    return max(0.0, link.free_bps)
+def _at_least_0(free_bps: float | None) -> float:
+    return inf if free_bps is None else max(0.0, free_bps)
 
 
 def _allotment_order(job: JobView) -> tuple[bool, bool, float, str]:

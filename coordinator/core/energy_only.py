@@ -35,21 +35,30 @@ class EnergyOnlyPolicy:
         The job that came last goes first, since surplus is allotted to the longest resident; each takes
         the site with most surplus left that covers it.
         """
-        tick = _Tick(view, settings)
+        return self._plan(view, settings, tells=True)
+
+    def act(self, view: FleetView, settings: PlannerSettings) -> tuple[Decision, ...]:
+        """Start and move as `decide` does, and say no more than that; see `BriefPolicy.act`."""
+        changing = (DecisionKind.START, DecisionKind.MIGRATE)
+        return tuple(one for one in self._plan(view, settings, tells=False) if one.kind in changing)
+
+    def _plan(self, view: FleetView, settings: PlannerSettings, *, tells: bool) -> tuple[Decision, ...]:
+        tick = _Tick(view, settings, tells=tells)
         decisions = [tick.start(job) for job in jobs_in_start_order(view)]
         for job in sorted(view.jobs.values(), key=_latest_first):
             if job.phase is Phase.RUNNING and job.site_id in view.sites:
                 decisions.append(tick.move(job))
-            elif job.phase is not Phase.QUEUED:
+            elif tells and job.phase is not Phase.QUEUED:
                 reason = HELD_REASONS.get(job.phase, "its site is not known")
                 decisions.append(leave_alone(job, view, tick.bookings, _NAME, reason))
         return tuple(sorted(decisions, key=lambda decision: decision.job_id))
 
 
 class _Tick:
-    """One look at the fleet."""
+    """One look at the fleet. `tells` False: no decision names its alternatives."""
 
-    def __init__(self, view: FleetView, settings: PlannerSettings) -> None:
+    def __init__(self, view: FleetView, settings: PlannerSettings, *, tells: bool) -> None:
+        self._tells = tells
         self._view = view
         self._settings = settings
         self._sites = sites_in_order(view)
@@ -84,9 +93,9 @@ class _Tick:
             return self._stay(job, here, "no surplus here covers it, and no site with surplus can take it")
         if not demanded and resident_s < least_s:
             return self._stay(job, here, f"resident for {resident_s:.1f} s of at least {least_s:.1f} s")
-        rate_bps = self.bookings.free_bps(here.site_id, target.site_id) or 0.0
         told = self._told(job, found, target)
-        self.bookings.move(job, target.site_id, rate_bps)
+        # No rate is asked for: its transfers share the links with whatever else uses them.
+        self.bookings.move(job, target.site_id, 0.0)
         why = "must leave" if demanded else "no surplus here covers it"
         return self._decision(
             job,
@@ -94,7 +103,6 @@ class _Tick:
             target,
             f"{why}; most is left at {target.site_id}",
             told,
-            rate_bps=rate_bps,
         )
 
     def _move_rejections(self, job: JobView, site: SiteView) -> tuple[str, ...]:
@@ -119,6 +127,8 @@ class _Tick:
     def _told(
         self, job: JobView, found: dict[str, tuple[str, ...]], target: SiteView | None
     ) -> tuple[Alternative, ...]:
+        if not self._tells:
+            return ()
         chosen = target.site_id if target is not None else None
         return tuple(
             Alternative(
@@ -153,8 +163,6 @@ class _Tick:
         target: SiteView | None,
         reason: str,
         told: tuple[Alternative, ...],
-        *,
-        rate_bps: float | None = None,
     ) -> Decision:
         return Decision(
             job_id=job.job_id,
@@ -165,7 +173,6 @@ class _Tick:
             target_site=target.site_id if target is not None else None,
             reason=reason,
             alternatives=told,
-            reserved_bps=rate_bps,
         )
 
 

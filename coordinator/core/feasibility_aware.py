@@ -36,13 +36,21 @@ class FeasibilityAwarePolicy:
         Of several jobs that could leave, those on draining sites come first, then those on sites that
         ask to shed, then the one that gains most; ties go by job id.
         """
-        planning = _Planning(Judge(view, settings, Bookings(view)))
+        return self._plan(view, settings, tells=True)
+
+    def act(self, view: FleetView, settings: PlannerSettings) -> tuple[Decision, ...]:
+        """Start and move as `decide` does, and say no more than that; see `BriefPolicy.act`."""
+        changing = (DecisionKind.START, DecisionKind.MIGRATE)
+        return tuple(one for one in self._plan(view, settings, tells=False) if one.kind in changing)
+
+    def _plan(self, view: FleetView, settings: PlannerSettings, *, tells: bool) -> tuple[Decision, ...]:
+        planning = _Planning(Judge(view, settings, Bookings(view)), tells=tells)
         decisions = [planning.start(job) for job in jobs_in_start_order(view)]
         running = []
         for job in view.jobs.values():
             if job.phase is Phase.RUNNING and job.site_id in view.sites:
                 running.append(job)
-            elif job.phase is not Phase.QUEUED:
+            elif tells and job.phase is not Phase.QUEUED:
                 reason = HELD_REASONS.get(job.phase, "its site is not known")
                 decisions.append(leave_alone(job, view, planning.judge.bookings, _NAME, reason))
         decisions.extend(planning.move(sorted(running, key=lambda job: job.job_id)))
@@ -62,10 +70,11 @@ _Waiting = tuple[tuple[float, ...], str, int, _Choice, JobView]
 
 
 class _Planning:
-    """One tick of planning."""
+    """One tick of planning. `tells` False: no decision names its alternatives, none says that a job stays."""
 
-    def __init__(self, judge: Judge) -> None:
+    def __init__(self, judge: Judge, *, tells: bool) -> None:
         self.judge = judge
+        self._tells = tells
 
     def start(self, job: JobView) -> Decision:
         """Start a queued job at home, else where the most renewable seconds are, else let it wait."""
@@ -125,6 +134,8 @@ class _Planning:
             decisions[job_id] = self._migrate(job, now, best)
             moved += 1
             touched[destination] = touched[job.site_id or ""] = moved
+        if not self._tells:
+            return list(decisions.values())
         if moved:
             ratings = self.judge.rate(jobs)
         for index, job in enumerate(jobs):
@@ -184,7 +195,7 @@ class _Planning:
         rate_bps = float(ratings.link_bps[0, choice.column])
         total_s = float(ratings.terms.migration_s[0, choice.column])
         why = self._why_leave(job)
-        alternatives = self._told(job, ratings, 0, chosen=site.site_id, here=(why,))
+        alternatives = self._told(job, ratings, 0, chosen=site.site_id, here=(why,)) if self._tells else ()
         self.judge.bookings.move(job, site.site_id, rate_bps)
         decision = self._decision(
             job, DecisionKind.MIGRATE, site.site_id, f"{why}; {site.site_id} gains the most", alternatives

@@ -4,9 +4,9 @@ Owns the interface and the planner's settings. Knows no policy; `coordinator.cor
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from coordinator.model.decision import Decision
+from coordinator.model.decision import Decision, DecisionKind
 from coordinator.model.view import FleetView
 
 
@@ -97,3 +97,23 @@ class Policy(Protocol):
             speaks against it. Together they never oversubscribe a slot or a link.
         """
         ...
+
+
+@runtime_checkable
+class BriefPolicy(Protocol):
+    """A policy that can also decide without saying why: for a replay of weeks, where nobody reads it."""
+
+    def act(self, view: FleetView, settings: PlannerSettings) -> tuple[Decision, ...]:
+        """Return those decisions of `Policy.decide` that start or move a job, without alternatives."""
+        ...
+
+
+def changes_of(policy: Policy, view: FleetView, settings: PlannerSettings) -> tuple[Decision, ...]:
+    """Return the decisions that start or move a job, as quickly as the policy can give them.
+
+    Alternatives may be missing; the choices are those of `Policy.decide`.
+    """
+    if isinstance(policy, BriefPolicy):
+        return policy.act(view, settings)
+    changing = (DecisionKind.START, DecisionKind.MIGRATE)
+    return tuple(one for one in policy.decide(view, settings) if one.kind in changing)

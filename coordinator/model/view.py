@@ -42,6 +42,10 @@ class SiteView:
     generation_w: float | None = None
     wants_to_shed: bool = False
     """The agent has asked for jobs to be moved away (a limit that it cannot hold otherwise)."""
+    uplink_free_bps: float | None = None
+    """What the site's access still carries out of it, whatever the link. None: only links are limited."""
+    downlink_free_bps: float | None = None
+    """What it still carries into it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,25 +34,13 @@ class Load:
         )
 
 
-def share_bps(wan: Wan, load: Load, pair: Pair, more: int = 0) -> float:
-    """Return what one transfer over a pair gets, in bit/s.
-
-    Parameters
-    ----------
-    wan : Wan
-        The links.
-    load : Load
-        The transfers that are under way.
-    pair : tuple of str
-        Source and destination.
-    more : int
-        Transfers over the pair that are not in `load`: 1 asks what a further one would get.
-    """
+def share_bps(wan: Wan, load: Load, pair: Pair) -> float:
+    """Return what each transfer over a pair gets, in bit/s, when `load` is under way, itself included."""
     source, destination = pair
     return min(
-        wan.pair_bps[pair] / (load.pairs[pair] + more),
-        wan.uplink_bps[source] / (load.up[source] + more),
-        wan.downlink_bps[destination] / (load.down[destination] + more),
+        wan.pair_bps[pair] / load.pairs[pair],
+        wan.uplink_bps[source] / load.up[source],
+        wan.downlink_bps[destination] / load.down[destination],
     )
 
 
@@ -83,11 +71,6 @@ class Carriage:
         self.next_s = inf
         """When the next transfer is through; infinity: there is none."""
 
-    @property
-    def pairs(self) -> list[Pair]:
-        """Return the pair of every transfer under way."""
-        return [transfer.pair for transfer in self._transfers.values()]
-
     def begin(self, now_s: float, key: str, pair: Pair, size_bytes: float) -> None:
         """Begin a transfer of a job's checkpoint."""
         self._settle(now_s)
@@ -111,7 +94,7 @@ class Carriage:
         self._settled_s = now_s
 
     def _divide(self, now_s: float) -> None:
-        load = Load.of(self.pairs)
+        load = Load.of(transfer.pair for transfer in self._transfers.values())
         for transfer in self._transfers.values():
             rate = self._eta * share_bps(self._wan, load, transfer.pair) / BITS_PER_BYTE
             transfer.bytes_per_s = rate

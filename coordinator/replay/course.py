@@ -21,6 +21,8 @@ class Course:
         What it draws power for; None: it waits, or its checkpoint is on the WAN.
     site, bound_for : str or None
         Where it is (the destination from the load on), and where its migration takes it.
+    promised_bps : float
+        What the policy reckoned with on the link, from the seal to the end of the transfer; else 0.
     since_s : float
         When the present stage began.
     worked_s : float
@@ -29,7 +31,7 @@ class Course:
         Counts the stages, so that an end that was planned for an earlier one is known to be void.
     """
 
-    __slots__ = ("bound_for", "phase", "since_s", "site", "stage", "task", "turn", "worked_s")
+    __slots__ = ("bound_for", "phase", "promised_bps", "since_s", "site", "stage", "task", "turn", "worked_s")
 
     def __init__(self, task: Task) -> None:
         self.task = task
@@ -37,6 +39,7 @@ class Course:
         self.stage: Stage | None = None
         self.site: str | None = None
         self.bound_for: str | None = None
+        self.promised_bps = 0.0
         self.since_s = task.submitted_s
         self.worked_s = 0.0
         self.turn = 0

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import count
 from math import inf
 
-from coordinator.core.policy import PlannerSettings, Policy
+from coordinator.core.policy import PlannerSettings, Policy, changes_of
 from coordinator.model.decision import Decision, DecisionKind
 from coordinator.model.view import Phase
 from coordinator.replay.carriage import Carriage
@@ -32,8 +32,12 @@ class Record:
 
 
 def settings_of(world: World, **numbers: float) -> PlannerSettings:
-    """Return the planner's numbers as a world fixes them; others by keyword."""
+    """Return the planner's numbers as a world fixes them; others by keyword.
+
+    No margin is asked for before a move: recorded hours hold still, and a margin costs some energy.
+    """
     fixed = {
+        "gain_margin_frac": 0.0,
         "alpha": world.costs.alpha,
         "eta": world.costs.eta,
         "network_wh_per_gb": world.costs.network_wh_per_gb,
@@ -141,10 +145,8 @@ class _Exact:
             return
         free = sum(self._slots.values()) - sum(self._held.values())
         self.asked += 1
-        view = self._sight.view(
-            self._now_s, self._present.values(), self._queue[:free], self._held, self._carriage.pairs
-        )
-        decisions = {one.job_id: one for one in self._policy.decide(view, self._settings)}
+        view = self._sight.view(self._now_s, self._present.values(), self._queue[:free], self._held)
+        decisions = {one.job_id: one for one in changes_of(self._policy, view, self._settings)}
         for course in self._queue[:free]:
             self._start(course, self._start_site(course, decisions.get(course.task.job_id)))
         del self._queue[:free]
@@ -192,6 +194,7 @@ class _Exact:
         self._log(course, Stage.RUN, course.site)
         course.worked_s += self._now_s - course.since_s
         course.bound_for = destination
+        course.promised_bps = decision.reserved_bps or 0.0
         course.enter(Phase.MIGRATING, self._now_s, Stage.SEAL)
         self._until(course, self._now_s + self._world.costs.store_s(course.task.checkpoint_bytes))
 
@@ -215,6 +218,6 @@ class _Exact:
             self._run(course)
 
     def _load(self, course: Course) -> None:
-        course.site, course.bound_for = course.bound_for, None
+        course.site, course.bound_for, course.promised_bps = course.bound_for, None, 0.0
         course.enter(Phase.MIGRATING, self._now_s, Stage.LOAD)
         self._until(course, self._now_s + self._world.costs.restart_s(course.task.checkpoint_bytes))

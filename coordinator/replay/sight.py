@@ -1,14 +1,14 @@
 """What a policy sees of an exact replay: the same `FleetView` that the coordinator makes of live sites."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import permutations
 
 from coordinator.model.forecast import SurplusForecast
 from coordinator.model.view import FleetView, JobView, LinkView, Phase, SiteView
-from coordinator.replay.carriage import Load, Pair, share_bps
+from coordinator.replay.carriage import Pair
 from coordinator.replay.course import Course
 from coordinator.replay.foresight import Foresight
-from coordinator.replay.journal import Stage
 from coordinator.replay.world import Plant, World
 
 
@@ -39,7 +39,6 @@ class Sight:
         present: Iterable[Course],
         queue: Sequence[Course],
         held: Mapping[str, int],
-        transfers: Iterable[Pair],
     ) -> FleetView:
         """Return the fleet at an instant.
 
@@ -53,8 +52,6 @@ class Sight:
             Those of them that wait and may be started now.
         held : mapping
             Slots held by site, reserved ones included.
-        transfers : iterable of pairs
-            Transfers under way.
         """
         step = self._world.step_of(now_s)
         if step != self._step:
@@ -63,17 +60,15 @@ class Sight:
                 site.site_id: self._foresight.forecast(site, step) for site in self._world.sites
             }
         courses = [course for course in present if course.site is not None]
-        # A checkpoint that is being sealed will be on its link before any that is sealed from now on.
-        sealing = [(c.site, c.bound_for) for c in courses if c.stage is Stage.SEAL]
-        load = Load.of([*transfers, *((a, b) for a, b in sealing if a is not None and b is not None)])
+        promised = _Promised(courses)
         return FleetView(
             now=self._world.at(now_s),
-            sites={site.site_id: self._site(site, step, held) for site in self._world.sites},
+            sites={site.site_id: self._site(site, step, held, promised) for site in self._world.sites},
             jobs={course.task.job_id: self._job(course, now_s) for course in (*courses, *queue)},
-            links={pair: self._link(pair, load) for pair in self._pairs},
+            links={pair: self._link(pair, promised) for pair in self._pairs},
         )
 
-    def _site(self, site: Plant, step: int, held: Mapping[str, int]) -> SiteView:
+    def _site(self, site: Plant, step: int, held: Mapping[str, int], promised: "_Promised") -> SiteView:
         return SiteView(
             site_id=site.site_id,
             available=True,
@@ -84,6 +79,8 @@ class Sight:
             surplus_quality_ok=True,
             compute_w=None,
             forecast=self._forecasts[site.site_id],
+            uplink_free_bps=self._world.wan.uplink_bps[site.site_id] - promised.up_bps[site.site_id],
+            downlink_free_bps=self._world.wan.downlink_bps[site.site_id] - promised.down_bps[site.site_id],
         )
 
     def _job(self, course: Course, now_s: float) -> JobView:
@@ -108,10 +105,20 @@ class Sight:
             bound_for=course.bound_for,
         )
 
-    def _link(self, pair: Pair, load: Load) -> LinkView:
-        source, destination = pair
-        return LinkView(
-            source=source,
-            destination=destination,
-            free_bps=share_bps(self._world.wan, load, pair, more=1),
-        )
+    def _link(self, pair: Pair, promised: "_Promised") -> LinkView:
+        free_bps = self._world.wan.pair_bps[pair] - promised.pair_bps[pair]
+        return LinkView(source=pair[0], destination=pair[1], free_bps=max(0.0, free_bps))
+
+
+class _Promised:
+    """What transfers under way, and those whose checkpoint is being sealed, were promised, in bit/s."""
+
+    def __init__(self, courses: Iterable[Course]) -> None:
+        self.pair_bps: defaultdict[Pair, float] = defaultdict(float)
+        self.up_bps: defaultdict[str, float] = defaultdict(float)
+        self.down_bps: defaultdict[str, float] = defaultdict(float)
+        for course in courses:
+            if course.site is not None and course.bound_for is not None:
+                self.pair_bps[course.site, course.bound_for] += course.promised_bps
+                self.up_bps[course.site] += course.promised_bps
+                self.down_bps[course.bound_for] += course.promised_bps

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordinator.core.policies import policy_named, policy_names
-from coordinator.core.policy import PlannerSettings
+from coordinator.core.policy import PlannerSettings, changes_of
 from coordinator.model.decision import Decision, DecisionKind
 from coordinator.model.view import FleetView, JobView, LinkView, Phase, SiteView
 from tests.coordinator.core.fleets import NOW, fleet, forecast, job, site
@@ -97,7 +97,9 @@ def test_nothing_is_promised_twice(name: str, view: FleetView, planner: PlannerS
             arrivals[decision.target_site] += 1
         if decision.kind is DecisionKind.MIGRATE:
             assert decision.source_site is not None and decision.target_site is not None
-            assert decision.reserved_bps is not None and decision.reserved_bps > 0
+            if decision.reserved_bps is None:
+                continue  # it shares the link with others, nothing is promised
+            assert decision.reserved_bps > 0
             carried[decision.source_site, decision.target_site] += decision.reserved_bps
     for site_id, count in arrivals.items():
         assert count <= view.sites[site_id].slots - view.sites[site_id].slots_held
@@ -163,3 +165,31 @@ def test_the_order_of_sites_and_jobs_decides_nothing(
         view, sites=mixed(dict(view.sites)), jobs=mixed(dict(view.jobs)), links=mixed(dict(view.links))
     )  # type: ignore[arg-type]
     assert decided(name, view, planner) == decided(name, other, planner)
+
+
+@every_policy
+@settings(max_examples=60, deadline=None)
+@given(view=fleets(), planner=numbers)
+def test_deciding_without_saying_why_decides_the_same(
+    name: str, view: FleetView, planner: PlannerSettings
+) -> None:
+    changing = (DecisionKind.START, DecisionKind.MIGRATE)
+    brief = changes_of(policy_named(name), view, planner)
+    full = [decision for decision in decided(name, view, planner) if decision.kind in changing]
+    assert [replace(one, alternatives=()) for one in brief] == [replace(one, alternatives=()) for one in full]
+
+
+@pytest.mark.parametrize("name", [name for name in policy_names() if name != "static"])
+def test_what_a_site_carries_in_all_bounds_every_link_of_it(name: str) -> None:
+    sunny = forecast(2000.0, 0.0, slot_s=36_000.0)
+    view = fleet(
+        [
+            replace(site("a", windows=forecast(0.0)), uplink_free_bps=1e9),
+            site("b", surplus_w=2000.0, windows=sunny),
+            site("c", surplus_w=2000.0, windows=sunny),
+        ],
+        [job("1", "a"), job("2", "a")],
+    )
+    moved = [one for one in decided(name, view, PlannerSettings()) if one.kind is DecisionKind.MIGRATE]
+    promised_bps = sum(one.reserved_bps for one in moved if one.reserved_bps is not None)
+    assert moved and promised_bps <= 1e9
