@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from coordinator.cli.app import app
 from coordinator.service.operator_fake import FakeDesk
 from sterna.identity import Role
 from tests.conftest import Fleet
@@ -47,6 +49,14 @@ async def run(*words: str, env: dict[str, str] | None = None) -> Ended:
         out, err = await process.communicate()
     assert process.returncode is not None
     return Ended(code=process.returncode, out=out.decode(), err=err.decode())
+
+
+async def run_here(*words: str) -> Ended:
+    """Run `sterna` in a thread of this process: the same code, without the start of an interpreter."""
+    result = await asyncio.to_thread(CliRunner().invoke, app, list(words))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return Ended(code=result.exit_code, out=result.stdout, err=result.stderr)
 
 
 @pytest.fixture

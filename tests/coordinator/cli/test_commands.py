@@ -1,4 +1,4 @@
-"""What each command prints: documents and tables against golden files, with the real command.
+"""What each command prints: documents and tables against golden files.
 
 ``STERNA_REGOLD=1 pytest tests/coordinator/cli`` writes the golden files anew, for reading in review.
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.coordinator.cli.conftest import run
+from tests.coordinator.cli.conftest import run_here as run
 from tests.coordinator.service.operator_world import DONE, QUEUED, RUNNING
 
 GOLDEN = Path(__file__).parent / "golden"
