@@ -1,0 +1,112 @@
+"""From the plan to the desk: sends what has changed, in order, and knows what the desk already holds.
+
+The desk judges and stores each command like any other; a plan that did not get through as a whole is sent
+again as a whole.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from agent.core.failsafe import PROTECTED
+from agent.core.openadr.commands import request
+from agent.core.openadr.plan import Planned, changed
+from agent.grid.desk import GridDesk
+from agent.model.grid import Refusal
+from sterna.clock import Clock
+
+log = logging.getLogger(__name__)
+
+STEP_S = 2.0
+"""A calendar that moved this much against the boot clock has the plan sent anew."""
+ACKS_AT_ONCE = 50
+
+
+class PlanFeed:
+    """Keeps the desk's commands of one source in line with a plan.
+
+    Parameters
+    ----------
+    desk : GridDesk
+        Takes the commands.
+    source : str
+        Under which it takes them.
+    clock : Clock
+        Both clocks.
+    ramp_s : float
+        Seconds that the site may take to come down to a limit.
+    clock_synced : callable
+        Whether the calendar can be trusted; while it cannot, a schedule means nothing and none is sent.
+    """
+
+    def __init__(
+        self,
+        *,
+        desk: GridDesk,
+        source: str,
+        clock: Clock,
+        ramp_s: float = 0.0,
+        clock_synced: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._desk = desk
+        self._source = source
+        self._clock = clock
+        self._ramp_s = ramp_s
+        self._clock_synced = clock_synced
+        self._sent: tuple[Planned, ...] = ()
+        self._calendar_on_boot_s: float | None = None
+
+    @property
+    def owes_heartbeats(self) -> bool:
+        """Whether the desk guards this source with its fail-safe."""
+        return self._source in self._desk.machines
+
+    @property
+    def ever_spoke(self) -> bool:
+        """Whether the desk holds, or ever held, a command of this source."""
+        return self._desk.last_sequence(self._source) is not None
+
+    def forget(self) -> None:
+        """Have the next plan sent as a whole."""
+        self._sent = ()
+
+    def alive(self) -> None:
+        """Tell the desk that the VTN answers."""
+        if self.owes_heartbeats:
+            self._desk.alive(self._source)
+
+    async def send(self, planned: Sequence[Planned], now: datetime) -> bool:
+        """Have the desk hold a plan; return whether it does."""
+        if not self._clock_synced():
+            log.warning("a schedule waits for a clock that can be trusted", extra={"source": self._source})
+            return False
+        if self._must_resend(now):
+            self._sent = ()
+        todo = changed(self._sent, planned, now)
+        self._sent = ()  # until all of it has got through
+        for piece in todo:
+            if piece.limit_w != piece.asked_w:
+                log.warning(
+                    "the site cannot go as low as it was asked",
+                    extra={"source": self._source, "asked_w": piece.asked_w, "limit_w": piece.limit_w},
+                )
+            sequence = (self._desk.last_sequence(self._source) or 0) + 1
+            command = request(piece, sequence=sequence, now=self._clock.now(), ramp_s=self._ramp_s)
+            if isinstance(await self._desk.request(self._source, command), Refusal):
+                return False  # the desk has logged it
+        self._sent = tuple(planned)
+        await self._drop_acks()
+        return True
+
+    def _must_resend(self, now: datetime) -> bool:
+        """Whether the desk may hold something else than was sent, or needs a command to end its fail-safe."""
+        machine = self._desk.machines.get(self._source)
+        calendar_s = now.timestamp() - self._clock.boottime_s()
+        before_s, self._calendar_on_boot_s = self._calendar_on_boot_s, calendar_s
+        stepped = before_s is not None and abs(calendar_s - before_s) > STEP_S
+        return stepped or (machine is not None and machine.state in PROTECTED)
+
+    async def _drop_acks(self) -> None:
+        """OpenADR has no acknowledgements; what became of commands is told in reports."""
+        while acks := await self._desk.pending_acks(self._source, ACKS_AT_ONCE):
+            await self._desk.delivered(number for number, _ in acks if number is not None)
