@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
 import grpc.aio
@@ -34,7 +33,7 @@ from agent.store import commands as command_store
 from agent.store import telemetry as telemetry_store
 from agent.tasks.liaison import Liaison, News, TicketKey
 from agent.uplink.link import Uplink
-from sterna import rpc
+from sterna import VERSION, rpc
 from sterna.clock import Clock
 from sterna.config import read_secret
 from sterna.errors import ConfigError
@@ -234,7 +233,7 @@ class Builder:
         return Uplink(
             open_channel=lambda: peers.open(table.address, Role.COORDINATOR, table.id),
             site_id=self.config.site,
-            agent_version=version("sterna"),
+            agent_version=VERSION,
             boot_id=boot_id,
             handler=liaison,
             telemetry=telemetry,
