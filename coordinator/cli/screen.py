@@ -36,7 +36,7 @@ def fleet_screen(
         ),
         Panel(render.jobs_table(snapshot.jobs), title="jobs"),
         Panel(
-            render.migrations_table(snapshot.migrations[:_SHOWN_MIGRATIONS], names)
+            _one_line_each(render.migrations_table(snapshot.migrations[:_SHOWN_MIGRATIONS], names))
             if snapshot.migrations
             else Text("none yet", style="dim"),
             title="migrations",
@@ -45,6 +45,12 @@ def fleet_screen(
     if news:
         parts.append(Panel(Text("\n".join(news)), title="news"))
     return Group(*parts)
+
+
+def _one_line_each(table: Table) -> Table:
+    for column in table.columns:
+        column.no_wrap, column.overflow = True, "ellipsis"
+    return table
 
 
 def _energy(sites: Sequence[fleet_pb2.Site], names: dict[str, str]) -> Table:
