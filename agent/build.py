@@ -10,12 +10,13 @@ from pathlib import Path
 
 import grpc.aio
 
-from agent.config import AgentConfig, MqttTable
+from agent.config import AgentConfig, MeterTable, MqttTable
 from agent.core.commands import Rules
 from agent.core.failsafe import ExitWithoutLimit, FailsafeSettings
 from agent.core.forecast_feed import parse_forecast
 from agent.core.ladder import LadderSettings
 from agent.core.operator import ConfigBounds
+from agent.devices.bus_shared import SharedBus
 from agent.devices.gpu import open_provider
 from agent.devices.gpu_ports import GpuProvider
 from agent.devices.meters import Meter
@@ -147,31 +148,50 @@ class Builder:
 
     def meters(self) -> tuple[Meter, ...]:
         """Make the meters, with one bus per address: devices behind one gateway take turns."""
-        clock = self.clock
-        buses: dict[tuple[str, int], ModbusBus] = {}
-        meters: list[Meter] = []
-        for table in self.config.meters:
-            role = MeterRole(table.role)
-            if table.kind == "fake":
-                watts = table.fake_power_w
-                meters.append(FakeMeter(table.name, role, clock=clock, power_w=partial(float, watts)))
-                continue
-            key = (table.host, table.port)
-            if key not in buses:
-                buses[key] = ModbusBus(table.host, table.port, clock=clock, timeout_s=table.timeout_s)
-                self.stack.callback(buses[key].close)
-            meters.append(
-                SunSpecMeter(
-                    table.name,
-                    role,
-                    buses[key],
-                    clock=clock,
-                    unit=table.unit_id,
-                    invert=table.invert,
-                    max_power_w=table.max_power_w,
-                )
+        buses: dict[tuple[str, int], SharedBus] = {}
+        return tuple(self._meter(table, buses) for table in self.config.meters)
+
+    def _meter(self, table: MeterTable, buses: dict[tuple[str, int], SharedBus]) -> Meter:
+        clock, role = self.clock, MeterRole(table.role)
+        if table.kind == "fake":
+            return FakeMeter(table.name, role, clock=clock, power_w=partial(float, table.fake_power_w))
+        key = (table.host, table.port)
+        if key not in buses:
+            line = ModbusBus(
+                table.host,
+                table.port,
+                clock=clock,
+                timeout_s=table.timeout_s,
+                rtu_over_tcp=table.rtu_over_tcp,
             )
-        return tuple(meters)
+            self.stack.callback(line.close)
+            buses[key] = SharedBus(line, clock=clock)
+        if table.kind == "sunspec":
+            return SunSpecMeter(
+                table.name,
+                role,
+                buses[key],
+                clock=clock,
+                unit=table.unit_id,
+                invert=table.invert,
+                max_power_w=table.max_power_w,
+            )
+        from agent.devices import meters_tables as tables  # few sites have such meters
+        from agent.devices.meters_registers import RegisterMeter
+
+        file = table.table_file
+        return RegisterMeter(
+            table.name,
+            role,
+            buses[key],
+            clock=clock,
+            table=tables.shipped_table(table.table)
+            if file is None
+            else tables.load_table(self.base_dir / file),
+            unit=table.unit_id,
+            invert=table.invert,
+            max_power_w=table.max_power_w,
+        )
 
     def peers(self) -> Peers:
         """Load our certificate and say who we are.

@@ -35,10 +35,17 @@ class MeterTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     name: str
     role: Literal["grid", "generation", "load", "battery", "compute"]
-    kind: Literal["sunspec", "fake"] = "sunspec"
+    kind: Literal["sunspec", "registers", "fake"] = "sunspec"
+    """registers: a plain Modbus meter, described by `table` or `table_file` (docs/meters.md)."""
     host: str = ""
     port: int = 502
     unit_id: int = 1
+    rtu_over_tcp: bool = False
+    """Behind a gateway that passes RTU frames through."""
+    table: str = ""
+    """registers: name of a table that ships with Sterna, e.g. "eastron-sdm630"."""
+    table_file: Path | None = None
+    """registers: a table of the site's own."""
     poll_interval_s: float = 1.0
     timeout_s: float = 1.0
     """Longest wait for one answer."""
@@ -51,8 +58,10 @@ class MeterTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     def faults(self) -> Iterable[tuple[str, str]]:
         """Yield what is wrong beyond types."""
-        if self.kind == "sunspec" and not self.host:
-            yield "host", "missing for a sunspec meter"
+        if self.kind != "fake" and not self.host:
+            yield "host", f"missing for a {self.kind} meter"
+        if self.kind == "registers" and bool(self.table) == (self.table_file is not None):
+            yield "table", "a registers meter needs one of table and table_file"
         if not 1 <= self.port <= 65535:
             yield "port", f"expected 1 to 65535, got {self.port}"
         if not 0 <= self.unit_id <= 247:
