@@ -6,7 +6,7 @@ again as a whole.
 
 import logging
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from agent.core.failsafe import PROTECTED
 from agent.core.openadr.commands import request
@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 STEP_S = 2.0
 """A calendar that moved this much against the boot clock has the plan sent anew."""
+ALMOST_OVER = timedelta(seconds=0.1)
 ACKS_AT_ONCE = 50
 
 
@@ -85,6 +86,8 @@ class PlanFeed:
         todo = changed(self._sent, planned, now)
         self._sent = ()  # until all of it has got through
         for piece in todo:
+            if piece.end_at is not None and piece.end_at <= self._clock.now() + ALMOST_OVER:
+                continue  # it would be over before it is judged, and hold up those that follow
             if piece.limit_w != piece.asked_w:
                 log.warning(
                     "the site cannot go as low as it was asked",

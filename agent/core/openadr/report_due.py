@@ -17,6 +17,7 @@ from agent.model.openadr import Due, Duration, Event, Interval, ReportDescriptor
 
 MAX_CATCH_UP = 24
 MAX_WINDOWS = 500
+"""Intervals in one report: the newest of the past, the nearest of a forecast."""
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
 _AHEAD = timedelta(days=2)
 
@@ -119,9 +120,9 @@ class _Grid:
         return number
 
     def windows(self, numbers: range) -> tuple[Window, ...]:
-        """Return intervals with their ends, the newest where they are too many."""
+        """Return intervals with their ends."""
         found = []
-        for number in numbers[-MAX_WINDOWS:]:
+        for number in numbers:
             slot = self.slots[number] if self.period is None and number < len(self.slots) else None
             start_at = self.boundary(number)
             end_at = self.boundary(number + 1) if slot is None else slot.end_at
@@ -203,7 +204,6 @@ class _Series:
     def _covered(self, at: int) -> range:
         length = self.descriptors[0].num_intervals
         if self.descriptors[0].historical:
-            return range(0 if length <= 0 else max(0, at - length), at)
-        if length > 0:
-            return range(at, at + length)
-        return range(at, self.grid.count or at + 1)
+            return range(0 if length <= 0 else max(0, at - length), at)[-MAX_WINDOWS:]
+        ends = at + length if length > 0 else self.grid.count or at + 1
+        return range(at, ends)[:MAX_WINDOWS]

@@ -157,6 +157,16 @@ async def test_without_limits_a_vtn_that_answers_releases(rig: Rig) -> None:
     assert rig.shown() == (GridState.UNLIMITED, None)
 
 
+async def test_a_limit_that_ends_while_it_is_sent_holds_up_nothing(rig: Rig) -> None:
+    hour = {"start": START.isoformat(), "duration": "PT1H"}
+    await rig.limit(5, intervalPeriod=hour)
+    await rig.limit(3, intervalPeriod={**hour, "start": (START + timedelta(hours=1)).isoformat()})
+    rig.clock.advance(3599.95)
+    await rig.ven.poll()
+    rig.clock.advance(0.05)
+    assert rig.shown() == (GridState.LIMITED, 3000.0)
+
+
 async def test_deletion_cancels_and_a_change_replaces(rig: Rig) -> None:
     event_id = await rig.limit(5)
     await rig.ven.poll()

@@ -5,7 +5,7 @@ import pytest
 
 from agent.core.openadr.book import Book, Known
 from agent.core.openadr.report_body import body, term
-from agent.core.openadr.report_due import MAX_CATCH_UP, due
+from agent.core.openadr.report_due import MAX_CATCH_UP, MAX_WINDOWS, due
 from agent.model.openadr import Event, Figure, Quantity, ReportDescriptor, Unreadable
 from agent.model.readings import Quality
 from tests.agent.core.openadr.events import T0, at, interval, make, period
@@ -72,6 +72,17 @@ def test_an_event_without_intervals_repeats_its_period() -> None:
         (4999, 4999, [(4999, 5000), (5000, 5001)]),
         (5000, 5000, [(5000, 5001), (5001, 5002)]),
     ]
+
+
+def test_a_report_is_bounded_to_the_intervals_nearest_to_now() -> None:
+    wanted = asks(startInterval=0, numIntervals=2**31 - 1, historical=False)
+    forever = make(when=period(0, "PT1H"), reportDescriptors=[wanted])
+    ((_, _, windows),) = when(known(forever), 0)
+    assert (windows[0], windows[-1], len(windows)) == ((0, 1), (MAX_WINDOWS - 1, MAX_WINDOWS), MAX_WINDOWS)
+    wanted = asks(startInterval=9000, numIntervals=-1)
+    past = make(when=period(0, "PT1H"), reportDescriptors=[wanted])
+    ((_, _, windows),) = when(known(past), 9000)
+    assert windows[-1] == (8999, 9000)
 
 
 def test_joining_late_makes_up_for_nothing() -> None:
