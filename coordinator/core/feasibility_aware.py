@@ -7,6 +7,8 @@ surplus for it stays. What is the paper's and what is ours: docs/feasibility.md.
 
 import heapq
 from dataclasses import dataclass, replace
+from datetime import datetime
+from math import inf
 
 import numpy as np
 
@@ -15,7 +17,7 @@ from coordinator.core.judgement import Judge, Ratings
 from coordinator.core.policy import PlannerSettings
 from coordinator.core.starting import HELD_REASONS, jobs_in_start_order, leave_alone
 from coordinator.model.decision import Alternative, Decision, DecisionKind
-from coordinator.model.view import FleetView, JobView, Phase
+from coordinator.model.view import FleetView, JobView, Phase, SiteView
 
 _NAME = "feasibility-aware"
 _DRAIN, _SHED, _VOLUNTARY = 2, 1, 0
@@ -44,15 +46,21 @@ class FeasibilityAwarePolicy:
         return tuple(one for one in self._plan(view, settings, tells=False) if one.kind in changing)
 
     def _plan(self, view: FleetView, settings: PlannerSettings, *, tells: bool) -> tuple[Decision, ...]:
-        planning = _Planning(Judge(view, settings, Bookings(view)), tells=tells)
-        decisions = [planning.start(job) for job in jobs_in_start_order(view)]
-        running = []
-        for job in view.jobs.values():
-            if job.phase is Phase.RUNNING and job.site_id in view.sites:
-                running.append(job)
-            elif tells and job.phase is not Phase.QUEUED:
-                reason = HELD_REASONS.get(job.phase, "its site is not known")
-                decisions.append(leave_alone(job, view, planning.judge.bookings, _NAME, reason))
+        bookings = Bookings(view)
+        running = [job for job in view.jobs.values() if _runs(job, view)]
+        queued = jobs_in_start_order(view)
+        if not tells:
+            # Weeks of a replay are made of moments in which nobody could leave: they cost no figures.
+            running = _could_leave(running, view, bookings, settings)
+            if not (running or queued):
+                return ()
+        planning = _Planning(Judge(view, settings, bookings), tells=tells)
+        decisions = [planning.start(job) for job in queued]
+        if tells:
+            for job in view.jobs.values():
+                if job.phase is not Phase.QUEUED and not _runs(job, view):
+                    reason = HELD_REASONS.get(job.phase, "its site is not known")
+                    decisions.append(leave_alone(job, view, bookings, _NAME, reason))
         decisions.extend(planning.move(sorted(running, key=lambda job: job.job_id)))
         return tuple(sorted(decisions, key=lambda decision: decision.job_id))
 
@@ -280,3 +288,66 @@ class _Planning:
 
 def _sooner(choice: _Choice) -> tuple[float, ...]:
     return tuple(-part for part in choice.rank)
+
+
+def _runs(job: JobView, view: FleetView) -> bool:
+    return job.phase is Phase.RUNNING and job.site_id in view.sites
+
+
+def _could_leave(
+    running: list[JobView], view: FleetView, bookings: Bookings, settings: PlannerSettings
+) -> list[JobView]:
+    """Leave out jobs that `_Planning.move` would let stay, by looks at a few watts; it may keep too many.
+
+    A move takes less than alpha of what forecasts span, else it is not feasible: a job that is covered
+    for that long stays. Where no site has surplus left for one more, only those that must go could.
+    """
+    ends = [
+        site.forecast.slots[-1].end_at
+        for site in view.sites.values()
+        if site.forecast is not None and site.forecast.slots
+    ]
+    reach_at = view.now + settings.alpha * (max(ends, default=view.now) - view.now)
+    sure_w = {site.site_id: _sure_w(site, view, reach_at) for site in view.sites.values()}
+    found = [
+        job
+        for job in running
+        if _must_leave(view.sites[job.site_id or ""])
+        or (job.may_migrate and not bookings.need_here_w(job) <= sure_w[job.site_id or ""])
+    ]
+    left_w = max(
+        (
+            site.surplus_w - bookings.draw_w(site.site_id)
+            for site in view.sites.values()
+            if site.surplus_w is not None
+            and site.surplus_quality_ok
+            and bookings.free_slots(site.site_id) > 0
+        ),
+        default=0.0,
+    )
+    # A hair's breadth, since the sums of watts are taken in another order where it is decided.
+    return [
+        job for job in found if _must_leave(view.sites[job.site_id or ""]) or job.power_w <= left_w + 1e-6
+    ]
+
+
+def _must_leave(site: SiteView) -> bool:
+    return site.draining or site.wants_to_shed
+
+
+def _sure_w(site: SiteView, view: FleetView, reach_at: datetime) -> float:
+    """Return the watts that the median surplus of a site keeps from now to an instant; -inf: unknown."""
+    if site.surplus_w is None or not site.surplus_quality_ok or site.forecast is None:
+        return -inf
+    known_at, least_w = view.now, site.surplus_w
+    for slot in site.forecast.slots:
+        if known_at > reach_at:
+            break
+        if slot.end_at <= known_at:
+            continue
+        if slot.start_at > known_at:
+            return -inf
+        if slot.start_at > view.now:
+            least_w = min(least_w, max(slot.p10_w, slot.p50_w))
+        known_at = slot.end_at
+    return least_w if known_at > reach_at else -inf

@@ -1,0 +1,207 @@
+"""`sterna replay`: recorded traces through the production planner, every policy side by side."""
+
+import csv
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sterna.errors import ConfigError, CorruptError
+
+if TYPE_CHECKING:
+    from coordinator.replay.evaluation import Outcome
+    from coordinator.replay.foresight import MakeForesight
+    from coordinator.replay.scenariofile import ScenarioFile, Traces
+    from coordinator.replay.world import World
+
+JOURNAL = "decisions.jsonl"
+ABOUT = "replay.json"
+
+
+def command(
+    scenario: Annotated[
+        str, typer.Argument(help="us5, us5-thin, us5-defer, us5-thin-defer, caiso-curtail, or a file.")
+    ] = "us5",
+    policy: Annotated[str, typer.Option(help="Names, comma separated.")] = "static,feasibility-aware",
+    data: Annotated[Path, typer.Option(help="Folder of the recorded traces.")] = Path("../shared/data"),
+    period: Annotated[str, typer.Option(help="Names, comma separated; all: every one.")] = "all",
+    offsets: Annotated[str, typer.Option(help="0,1 or 0..3; all: every one.")] = "0",
+    forecast: Annotated[str, typer.Option(help="perfect or persistence.")] = "perfect",
+    threshold_w: Annotated[
+        float | None, typer.Option(help="Surplus below this counts as none; default: the scenario's.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for journals, figures and timelines.")] = None,
+    verify: Annotated[
+        Path | None, typer.Option(help="Recompute the figures of such a folder instead, and compare.")
+    ] = None,
+) -> None:
+    """Replay recorded days under several policies, or verify what a replay wrote."""
+    if verify is not None:
+        _verify(verify, data)
+        return
+    from coordinator.replay.evaluation import table
+    from coordinator.replay.scenariofile import read_traces
+
+    chosen = _scenario(scenario, threshold_w)
+    asked = _Asked(
+        scenario=scenario,
+        threshold_w=threshold_w,
+        policies=tuple(name.strip() for name in policy.split(",")),
+        forecast=forecast,
+        offsets=_offsets(offsets, chosen),
+        out=out,
+    )
+    traces = read_traces(chosen, data)
+    periods = list(chosen.periods) if period == "all" else period.split(",")
+    text = table({name: _replay(asked, chosen, traces, name) for name in periods})
+    if out is not None:
+        (out / "table.md").write_text(text + "\n", encoding="utf-8")
+    typer.echo(text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """What the command line asks for."""
+
+    scenario: str
+    threshold_w: float | None
+    policies: tuple[str, ...]
+    forecast: str
+    offsets: Sequence[int]
+    out: Path | None
+
+
+def _replay(asked: _Asked, chosen: "ScenarioFile", traces: "Traces", period: str) -> "list[Outcome]":
+    from coordinator.replay.evaluation import outcomes
+    from coordinator.replay.scenariofile import world_of
+
+    found = []
+    for offset in asked.offsets:
+        world = world_of(chosen, traces, period, offset)
+        for outcome in outcomes(world, asked.policies, _foresight(asked.forecast)):
+            found.append(outcome)
+            if asked.out is not None:
+                about = {
+                    "scenario": asked.scenario,
+                    "threshold_w": asked.threshold_w,
+                    "period": period,
+                    "offset": offset,
+                    "policy": outcome.policy,
+                    "forecast": asked.forecast,
+                }
+                _write(asked.out / period / f"{offset}-{outcome.policy}", world, outcome, about)
+        sys.stderr.write(f"sterna: {chosen.name} {period} offset {offset} replayed\n")
+    return found
+
+
+def _scenario(name: str, threshold_w: float | None) -> "ScenarioFile":
+    import msgspec
+
+    from coordinator.replay.scenariofile import read_scenario
+
+    scenario = read_scenario(name)
+    if threshold_w is None:
+        return scenario
+    surplus = msgspec.structs.replace(scenario.surplus, threshold_w=threshold_w)
+    return msgspec.structs.replace(scenario, surplus=surplus)
+
+
+def _foresight(name: str) -> "MakeForesight":
+    from coordinator.forecast.persistence import PersistenceForecaster
+    from coordinator.replay.foresight import Forecasted, Perfect
+
+    if name == "perfect":
+        return Perfect
+    if name == "persistence":
+        forecaster = PersistenceForecaster(
+            horizon_s=86_400.0, slot_s=3600.0, spread_frac_per_s=1.0 / 86_400.0
+        )
+        return lambda world: Forecasted(world, forecaster)
+    raise ConfigError(f"forecast {name}: expected perfect or persistence")
+
+
+def _offsets(text: str, scenario: "ScenarioFile") -> Sequence[int]:
+    if text == "all":
+        return scenario.offsets
+    try:
+        first, dots, last = text.partition("..")
+        return range(int(first), int(last) + 1) if dots else [int(number) for number in text.split(",")]
+    except ValueError as error:
+        raise ConfigError(f"offsets {text}: expected numbers like 0,2 or 0..3, or all") from error
+
+
+def _write(folder: Path, world: "World", outcome: "Outcome", about: Mapping[str, object]) -> None:
+    from coordinator.replay.journal import write_journal
+    from coordinator.replay.timeline import timeline
+
+    folder.mkdir(parents=True, exist_ok=True)
+    write_journal(folder / JOURNAL, world, outcome.record.intervals)
+    document = {**about, "figures": outcome.figures()}
+    (folder / ABOUT).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    with (folder / "timeline.csv").open("w", encoding="utf-8", newline="") as file:
+        lines = timeline(world, outcome.record.intervals)
+        writer = csv.writer(file)
+        writer.writerow(field.name for field in fields(lines[0]))
+        writer.writerows([getattr(line, field.name) for field in fields(line)] for line in lines)
+
+
+def _verify(folder: Path, data: Path) -> None:
+    """Recompute every replay under a folder from its journal and the raw data."""
+    from coordinator.replay.scenariofile import read_traces
+
+    abouts = sorted(folder.rglob(ABOUT))
+    if not abouts:
+        raise ConfigError(f"{folder}: no {ABOUT} in it")
+    known: dict[tuple[str, float | None], tuple[ScenarioFile, Traces]] = {}
+    wrong = 0
+    for path in abouts:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        key = (about["scenario"], about["threshold_w"])
+        if key not in known:
+            scenario = _scenario(*key)
+            known[key] = (scenario, read_traces(scenario, data))
+        differing = _differences(path.parent, about, *known[key])
+        wrong += bool(differing)
+        typer.echo(f"{'differs' if differing else 'agrees '} {path.parent.relative_to(folder)}")
+        for line in differing:
+            typer.echo(f"    {line}")
+    if wrong:
+        raise CorruptError(f"{wrong} of {len(abouts)} replays differ from their journals")
+
+
+def _differences(
+    folder: Path, about: Mapping[str, object], scenario: "ScenarioFile", traces: "Traces"
+) -> list[str]:
+    from coordinator.replay.journal import read_journal
+    from coordinator.replay.scenariofile import world_of
+    from coordinator.replay.verify import recompute
+
+    world = world_of(scenario, traces, str(about["period"]), int(str(about["offset"])))
+    try:
+        again = recompute(world, read_journal(folder / JOURNAL, world))
+    except CorruptError as error:
+        return str(error).splitlines()
+    stated = about["figures"]
+    assert isinstance(stated, dict)
+    counted = {
+        "nonrenewable_kwh": again.nonrenewable_wh / 1e3,
+        "renewable_frac": again.renewable_frac,
+        "total_kwh": again.total_wh / 1e3,
+        "absorbed_kwh": again.absorbed_wh / 1e3,
+        "network_kwh": again.network_wh / 1e3,
+        "mean_completion_h": again.mean_completion_s / 3600.0,
+        "p95_completion_h": again.p95_completion_s / 3600.0,
+        "migrations_per_job": again.migrations_per_job,
+        "overrun_frac": again.overrun_frac,
+        "late_jobs": float(again.late),
+        "slots_held": again.slots_held,
+    }
+    return [
+        f"{name}: {stated[name]!r} is stated, {value!r} was counted"
+        for name, value in counted.items()
+        if abs(stated[name] - value) > 1e-6 * max(1.0, abs(value))
+    ]

@@ -1,0 +1,140 @@
+"""Laws of the exact replay that hold in any world and under every policy."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coordinator.core.policies import policy_named, policy_names
+from coordinator.replay.bound import bound_wh
+from coordinator.replay.exact import Record, run, settings_of
+from coordinator.replay.foresight import Perfect
+from coordinator.replay.metrics import Metrics, measure
+from coordinator.replay.timeline import timeline
+from coordinator.replay.verify import recompute
+from coordinator.replay.world import World
+from tests.coordinator.replay.worlds import HOUR, task, world
+
+SITES = ("a", "b", "c")
+every_policy = pytest.mark.parametrize("name", policy_names())
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> World:
+    surplus_w = {
+        site: draw(st.lists(st.sampled_from([0.0, 300.0, 500.0, 1700.0]), min_size=8, max_size=8))
+        for site in SITES
+    }
+    times = sorted(draw(st.lists(st.floats(0.0, 6 * HOUR), min_size=1, max_size=7)))
+    tasks = [
+        task(
+            str(number),
+            draw(st.sampled_from(SITES)),
+            at_s=at_s,
+            work_s=draw(st.floats(60.0, 5 * HOUR)),
+            size_gb=draw(st.sampled_from([1, 16, 100])),
+        )
+        for number, at_s in enumerate(times)
+    ]
+    return world(
+        surplus_w,
+        *tasks,
+        slots=draw(st.integers(1, 3)),
+        link_bps=draw(st.sampled_from([1e9, 8e9])),
+        access_bps=draw(st.sampled_from([None, 0.5e9])),
+        eta=0.9,
+    )
+
+
+def replay(day: World, name: str) -> Record:
+    return run(day, policy_named(name), settings_of(day), Perfect(day))
+
+
+def figures(metrics: Metrics) -> dict[str, float]:
+    return {name: getattr(metrics, name) for name in Metrics.__dataclass_fields__}
+
+
+@every_policy
+@settings(max_examples=40, deadline=None)
+@given(day=worlds())
+def test_the_second_opinion_finds_no_fault_and_the_same_figures(name: str, day: World) -> None:
+    # It checks that no slot is violated, every job gets its work once, and no seal or load is cut short.
+    intervals = replay(day, name).intervals
+    assert figures(recompute(day, intervals)) == pytest.approx(figures(measure(day, intervals)))
+
+
+@every_policy
+@settings(max_examples=40, deadline=None)
+@given(day=worlds())
+def test_energy_is_conserved_in_every_step(name: str, day: World) -> None:
+    intervals = replay(day, name).intervals
+    lines = timeline(day, intervals)
+    for line in lines:
+        assert -1e-3 <= line.renewable_w <= min(line.compute_w, line.surplus_w) + 1e-3
+    drawn_s = sum(row.end_s - row.start_s for row in intervals)
+    metrics = measure(day, intervals)
+    assert sum(line.compute_w for line in lines) == pytest.approx(drawn_s * 500.0 / HOUR, abs=0.1)
+    assert metrics.total_wh == pytest.approx(drawn_s * 500.0 / HOUR + metrics.network_wh)
+    assert metrics.total_wh == pytest.approx(metrics.nonrenewable_wh + metrics.absorbed_wh)
+
+
+@every_policy
+@settings(max_examples=30, deadline=None)
+@given(day=worlds())
+def test_no_link_carries_more_than_it_can(name: str, day: World) -> None:
+    courses: dict[str, list[tuple[float, float, str, str]]] = {}
+    for row in sorted(replay(day, name).intervals, key=lambda row: row.start_s):
+        courses.setdefault(row.job_id, []).append((row.start_s, row.end_s, row.stage.value, row.site_id))
+    flights = [
+        (before[1], after[0], before[3], after[3], job_id)
+        for job_id, rows in courses.items()
+        for before, after in pairwise(rows)
+        if before[2] == "seal"
+    ]
+    sizes = {one.job_id: one.checkpoint_bytes for one in day.tasks}
+    for site in SITES:
+        for limit_bps, end in ((day.wan.uplink_bps[site], 2), (day.wan.downlink_bps[site], 3)):
+            mine = [flight for flight in flights if flight[end] == site]
+            for start_s in {flight[0] for flight in mine}:
+                for end_s in {flight[1] for flight in mine if flight[1] > start_s}:
+                    inside = [f for f in mine if f[0] >= start_s and f[1] <= end_s]
+                    bits = sum(8 * sizes[f[4]] for f in inside)
+                    assert bits <= limit_bps * day.costs.eta * (end_s - start_s) * (1 + 1e-6)
+
+
+@every_policy
+@settings(max_examples=30, deadline=None)
+@given(day=worlds(), order=st.permutations(range(len(SITES))))
+def test_the_order_of_sites_changes_nothing(name: str, day: World, order: list[int]) -> None:
+    other = replace(day, sites=tuple(day.sites[place] for place in order))
+    assert replay(other, name).intervals == replay(day, name).intervals
+    assert bound_wh(other) == pytest.approx(bound_wh(day))
+
+
+@every_policy
+@settings(max_examples=30, deadline=None)
+@given(day=worlds())
+def test_the_same_replay_twice_is_the_same(name: str, day: World) -> None:
+    assert replay(day, name) == replay(day, name)
+
+
+@settings(max_examples=60, deadline=None)
+@given(day=worlds(), more=st.sampled_from([1.0, 1.5, 10.0]), watts=st.floats(0.0, 900.0))
+def test_more_bandwidth_or_surplus_never_makes_the_bound_worse(day: World, more: float, watts: float) -> None:
+    wan = replace(day.wan, uplink_bps={site: more * bps for site, bps in day.wan.uplink_bps.items()})
+    assert bound_wh(replace(day, wan=wan)) == bound_wh(day)  # it moves freely as it is
+    richer = tuple(
+        replace(site, surplus_w=tuple(held_w + watts for held_w in site.surplus_w)) for site in day.sites
+    )
+    assert bound_wh(replace(day, sites=richer)) <= bound_wh(day) + 1e-6
+
+
+@settings(max_examples=60, deadline=None)
+@given(day=worlds())
+def test_where_nobody_waits_no_policy_beats_the_bound(day: World) -> None:
+    # With a slot for each job at each site the start times of all policies are the same.
+    roomy = replace(day, sites=tuple(replace(site, slots=len(day.tasks)) for site in day.sites))
+    least_wh = bound_wh(roomy)
+    assert measure(roomy, replay(roomy, "static").intervals).nonrenewable_wh >= least_wh - 1e-6

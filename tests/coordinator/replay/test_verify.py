@@ -1,0 +1,148 @@
+"""The second opinion on a journal, and the files around it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from coordinator.cli.app import app
+from coordinator.core.policies import policy_named
+from coordinator.replay.exact import run, settings_of
+from coordinator.replay.foresight import Perfect
+from coordinator.replay.journal import Interval, Stage, read_journal, write_journal
+from coordinator.replay.metrics import measure
+from coordinator.replay.scenariofile import read_scenario, shipped_scenarios
+from coordinator.replay.verify import recompute
+from coordinator.replay.world import World
+from sterna.errors import ConfigError, CorruptError
+from tests.coordinator.replay.worlds import DATA, HOUR, needs_data, recorded_world, task, world
+
+DAY = world(
+    {"a": [500.0, 0.0, 0.0, 0.0], "b": [0.0, 1000.0, 1000.0, 1000.0]},
+    task("1", size_gb=6),
+    task("2", "b", at_s=60.0),
+)
+
+
+def intervals(day: World) -> tuple[Interval, ...]:
+    return run(day, policy_named("energy-only"), settings_of(day), Perfect(day)).intervals
+
+
+def test_a_journal_survives_the_disk(tmp_path: Path) -> None:
+    path = tmp_path / "decisions.jsonl"
+    rows = intervals(DAY)
+    write_journal(path, DAY, rows)
+    again = list(read_journal(path, DAY))
+    written = sorted(rows, key=lambda row: (row.start_s, row.job_id))
+    assert [replace(row, start_s=0.0, end_s=0.0) for row in again] == [
+        replace(row, start_s=0.0, end_s=0.0) for row in written
+    ]
+    assert [row.start_s for row in again] == pytest.approx([row.start_s for row in written], abs=1e-6)
+    assert [row.end_s for row in again] == pytest.approx([row.end_s for row in written], abs=1e-6)
+    assert path.read_text().splitlines()[0] == (
+        '{"job": "1", "site": "a", "start_utc": "2022-04-01T00:00:00Z",'
+        ' "end_utc": "2022-04-01T01:00:00Z", "state": "run"}'
+    )
+
+
+@pytest.mark.parametrize(
+    ("spoil", "fault"),
+    [
+        (lambda row: replace(row, job_id="9") if row.stage is Stage.RUN else row, "job 9 is not of this"),
+        (lambda row: replace(row, end_s=row.end_s - 5) if row.stage is Stage.RUN else row, "ran "),
+        (lambda row: replace(row, start_s=row.start_s - 99), "began before it was submitted"),
+        (lambda row: replace(row, stage=Stage.RUN), "ran "),
+        (lambda row: replace(row, site_id="b") if row.start_s == 0.0 else row, None),
+        (lambda row: replace(row, end_s=row.end_s - 1) if row.stage is Stage.SEAL else row, "a seal of"),
+        (lambda row: replace(row, start_s=row.start_s - 5) if row.stage is Stage.LOAD else row, "a transfer"),
+        (lambda row: replace(row, end_s=row.end_s + 60) if row.stage is Stage.SEAL else row, "two rows at"),
+    ],
+)
+def test_a_spoilt_journal_is_refused(spoil: object, fault: str | None) -> None:
+    rows = [spoil(row) for row in intervals(DAY)]  # type: ignore[operator]
+    with pytest.raises(CorruptError, match=fault or "without a move"):
+        recompute(DAY, rows)
+
+
+def test_more_jobs_than_slots_are_refused() -> None:
+    crowd = world({"a": [0.0], "b": [0.0]}, task("1"), task("2"), slots=1)
+    rows = [Interval(job_id, "a", 0.0, 2 * HOUR, Stage.RUN) for job_id in ("1", "2")]
+    with pytest.raises(CorruptError, match="a: 2 of 1 slots"):
+        recompute(crowd, rows)
+
+
+def test_late_jobs_are_counted_where_there_is_a_deadline() -> None:
+    day = replace(
+        world({"a": [0.0], "b": [0.0]}, task("1", work_s=HOUR), task("2", work_s=HOUR), slots=1),
+        hold_back_s=-HOUR,
+    )
+    rows = run(day, policy_named("static"), settings_of(day), Perfect(day)).intervals
+    assert measure(day, rows).late == recompute(day, rows).late == 1
+
+
+def test_the_shipped_scenarios_are_usable() -> None:
+    assert shipped_scenarios() == ("caiso-curtail", "us5", "us5-defer", "us5-thin", "us5-thin-defer")
+    for name in shipped_scenarios():
+        assert read_scenario(name).name == name
+    assert read_scenario("us5-thin-defer").wan.access_bps == 0.25e9
+    assert read_scenario("us5-thin-defer").offsets == range(8)
+    assert next(iter(read_scenario("caiso-curtail").periods)) == "apr17"
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ('extends = "us5"\n[wan]\nspeed = 1\n', "unknown field `speed` - at `\\$.wan`"),
+        ("name = \n", "Invalid value"),
+        ('extends = "nowhere"\n', "expected a .toml file or one of caiso-curtail"),
+    ],
+)
+def test_a_scenario_that_cannot_be_used_is_refused(tmp_path: Path, text: str, fault: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=fault):
+        read_scenario(str(path))
+
+
+@needs_data
+def test_the_command_replays_writes_and_verifies(tmp_path: Path) -> None:
+    data = ["--data", str(DATA)]
+    done = CliRunner().invoke(
+        app, ["replay", "us5-thin", "--policy", "static", "--period", "jul", "--out", str(tmp_path), *data]
+    )
+    assert done.exit_code == 0 and "| jul | static | 1494 ± 0 |" in done.stdout
+    folder = tmp_path / "jul" / "0-static"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "decisions.jsonl",
+        "replay.json",
+        "timeline.csv",
+    ]
+    verified = CliRunner().invoke(app, ["replay", "--verify", str(tmp_path), *data])
+    assert (verified.exit_code, verified.stdout) == (0, "agrees  jul/0-static\n")
+    journal = folder / "decisions.jsonl"
+    journal.write_text("".join(journal.read_text().splitlines(keepends=True)[1:]))
+    spoilt = CliRunner().invoke(app, ["replay", "--verify", str(tmp_path), *data])
+    assert isinstance(spoilt.exception, CorruptError)
+    assert "ran 0.000 s of" in spoilt.stdout
+
+
+@needs_data
+def test_curtailed_energy_is_scaled_to_its_percentile() -> None:
+    day = recorded_world("caiso-curtail", "apr17")
+    assert [site.site_id for site in day.sites] == [
+        "solar-local",
+        "solar-system",
+        "wind-local",
+        "wind-system",
+        "all",
+    ]
+    for site in day.sites:
+        seen = sorted(watts for watts in (*site.past_w, *site.surplus_w) if watts > 0.0)
+        assert seen[-1] > 4000.0 > seen[len(seen) // 2]
+
+
+@needs_data
+def test_deferral_is_loaded_with_its_deadline() -> None:
+    assert recorded_world("us5-defer", "apr").hold_back_s == 86_400.0
+    assert recorded_world("us5", "apr").hold_back_s is None
