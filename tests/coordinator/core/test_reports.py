@@ -1,0 +1,182 @@
+"""What a report means in each state: one row, one fact."""
+
+import pytest
+
+from coordinator.core.fleet import fold
+from coordinator.core.reports import events_for_report
+from coordinator.model import events as ev
+from coordinator.model.fleet import FleetState, JobState
+from coordinator.model.job import JobPhase as P
+from coordinator.model.job import JobReport
+from tests.coordinator.core.histories import (
+    C1,
+    C2,
+    NOW,
+    SETTINGS,
+    M,
+    at_work,
+    events_to,
+    granted,
+    moving,
+    report,
+    seen,
+    submitted,
+)
+
+
+def after(state: FleetState, site: str, said: JobReport) -> FleetState:
+    return fold(events_for_report(state, site, said, NOW, SETTINGS), state)
+
+
+ROWS = [
+    # state, site, report -> migration state, job state, owner, epoch
+    (M.PLANNED, "b", report(P.RESERVED, 0, migration_id="m"), M.PREPARED, "RUNNING", "a", 1),
+    (M.PLANNED, "b", report(P.RESERVED, 0, migration_id="old"), M.PLANNED, "RUNNING", "a", 1),
+    (M.PLANNED, "b", report(P.HELD, 0, migration_id="m"), M.PREPARED, "RUNNING", "a", 1),
+    (M.PLANNED, "a", report(P.PAUSED), M.PLANNED, "PAUSED", "a", 1),
+    (M.PLANNED, "a", report(P.COMPLETED), M.ABORTED, "COMPLETED", None, 1),
+    (M.PREPARED, "a", report(P.FAILED, message="bug"), M.ABORTED, "FAILED", None, 1),
+    (M.PREPARED, "a", report(P.SEALED, checkpoints=(C2,)), M.PREPARED, "RUNNING", "a", 1),
+    (M.STOPPING, "a", report(P.STOPPING), M.STOPPING, "RUNNING", "a", 1),
+    (M.STOPPING, "a", report(P.SEALED, checkpoints=(C1, C2)), M.SEALED, "RUNNING", "a", 1),
+    (M.STOPPING, "a", report(P.SEALED, 0, checkpoints=(C2,)), M.STOPPING, "RUNNING", "a", 1),
+    (M.STOPPING, "a", report(P.SEALED), M.COMPENSATING, "STARTING", "a", 2),
+    (M.STOPPING, "a", report(P.COMPLETED), M.ABORTED, "COMPLETED", None, 1),
+    (M.STOPPING, "c", report(P.SEALED, checkpoints=(C2,)), M.STOPPING, "RUNNING", "a", 1),
+    (M.TRANSFERRING, "b", report(P.FETCHING, 0, migration_id="m"), M.TRANSFERRING, "RUNNING", "a", 1),
+    (M.TRANSFERRING, "b", report(P.HELD, 0, migration_id="m"), M.TRANSFERRING, "RUNNING", "a", 1),
+    (
+        M.TRANSFERRING,
+        "b",
+        report(P.HELD, 0, migration_id="m", checkpoints=(C2,)),
+        M.VERIFIED,
+        "RUNNING",
+        "a",
+        1,
+    ),
+    (M.TRANSFERRING, "b", report(P.RESERVED, 0, migration_id="m"), M.TRANSFERRING, "RUNNING", "a", 1),
+    (
+        M.TRANSFERRING,
+        "b",
+        report(P.RESERVED, 0, migration_id="m", message="disk full"),
+        M.COMPENSATING,
+        "STARTING",
+        "a",
+        2,
+    ),
+    (M.COMMITTED, "b", report(P.HELD, 0, migration_id="m"), M.COMMITTED, "STARTING", "b", 2),
+    (M.STARTING, "b", report(P.HELD, 0, migration_id="m"), M.STARTING, "STARTING", "b", 2),
+    (M.STARTING, "b", report(P.RUNNING, 2), M.STARTING, "RUNNING", "b", 2),
+    (M.STARTING, "b", report(P.RUNNING, 2, step=20), M.STARTING, "RUNNING", "b", 2),
+    (M.STARTING, "b", report(P.RUNNING, 2, step=21), M.DONE, "RUNNING", "b", 2),
+    (M.STARTING, "b", report(P.RUNNING, 2, step=6, start_step=5), M.DONE, "RUNNING", "b", 2),
+    (M.STARTING, "b", report(P.RUNNING, 1, step=21), M.STARTING, "STARTING", "b", 2),
+    (M.STARTING, "b", report(P.PAUSED, 2), M.STARTING, "PAUSED", "b", 2),
+    (M.STARTING, "b", report(P.COMPLETED, 2), M.DONE, "COMPLETED", None, 2),
+    (M.STARTING, "b", report(P.FAILED, 2), M.STARTING, "STARTING", "b", 3),
+    (M.STARTING, "b", report(P.SEALED, 2, checkpoints=(C2,)), M.DONE, "QUEUED", None, 3),
+    (M.STARTING, "b", report(P.HELD, 2, checkpoints=(C2,)), M.DONE, "QUEUED", None, 3),
+    (M.STARTING, "a", report(P.SEALED, 1, checkpoints=(C2,)), M.STARTING, "STARTING", "b", 2),
+    (M.CONFIRMED, "b", report(P.COMPLETED, 2), M.DONE, "COMPLETED", None, 2),
+    (M.CONFIRMED, "b", report(P.FAILED, 2), M.DONE, "FAILED", None, 2),
+    (M.COMPENSATING, "a", report(P.STOPPING, 1), M.COMPENSATING, "STARTING", "a", 2),
+    (M.COMPENSATING, "a", report(P.STARTING, 2), M.COMPENSATING, "STARTING", "a", 2),
+    (M.COMPENSATING, "a", report(P.RUNNING, 2), M.ABORTED, "RUNNING", "a", 2),
+    (M.COMPENSATING, "a", report(P.PAUSED, 2), M.ABORTED, "PAUSED", "a", 2),
+    (M.COMPENSATING, "a", report(P.COMPLETED, 1), M.ABORTED, "COMPLETED", None, 2),
+    (M.COMPENSATING, "a", report(P.FAILED, 2), M.ABORTED, "FAILED", None, 2),
+    (M.COMPENSATING, "a", report(P.SEALED, 2, checkpoints=(C2,)), M.ABORTED, "QUEUED", None, 3),
+    (M.COMPENSATING, "a", report(P.RUNNING, 0), M.COMPENSATING, "STARTING", "a", 2),
+    # A memory restored from an older copy: the highest epoch wins, and is never undercut.
+    (M.STOPPING, "c", report(P.RUNNING, 9), M.ABORTED, "RUNNING", "c", 9),
+    (M.STOPPING, "c", report(P.RELEASED, 9), M.STOPPING, "RUNNING", "a", 9),
+    (M.STARTING, "c", report(P.PAUSED, 9), M.DONE, "PAUSED", "c", 9),
+]
+
+
+@pytest.mark.parametrize(("state", "site", "said", "migration", "job", "owner", "epoch"), ROWS)
+def test_reports_during_a_move(
+    state: M, site: str, said: JobReport, migration: M, *, job: str, owner: str | None, epoch: int
+) -> None:
+    fleet = after(moving(state), site, said)
+    found = fleet.jobs["j"]
+    assert fleet.migrations["m"].state is migration
+    assert (found.state.value, found.owner_site, found.epoch) == (job, owner, epoch)
+    assert events_for_report(fleet, site, said, NOW, SETTINGS) == () or migration is M.COMPENSATING
+
+
+RESIDENT = [
+    (report(P.STARTING), "STARTING", "a", 1),
+    (report(P.RUNNING), "RUNNING", "a", 1),
+    (report(P.PAUSED), "PAUSED", "a", 1),
+    (report(P.STOPPING), "RUNNING", "a", 1),
+    (report(P.COMPLETED), "COMPLETED", None, 1),
+    (report(P.FAILED, message="bug"), "FAILED", None, 1),
+    (report(P.SEALED, checkpoints=(C1,)), "QUEUED", None, 2),
+    (report(P.HELD), "QUEUED", None, 2),
+    (report(P.RUNNING, 0), "RUNNING", "a", 1),
+    (report(P.RUNNING, 5), "RUNNING", "a", 5),
+    (report(P.SEALED, 5, checkpoints=(C1,)), "QUEUED", None, 6),
+    (report(P.COMPLETED, 5), "COMPLETED", None, 5),
+]
+
+
+@pytest.mark.parametrize(("said", "state", "owner", "epoch"), RESIDENT)
+def test_reports_of_the_owner(said: JobReport, state: str, owner: str | None, epoch: int) -> None:
+    fleet = after(fold([*seen("a"), *at_work()]), "a", said)
+    job = fleet.jobs["j"]
+    assert (job.state.value, job.owner_site, job.epoch) == (state, owner, epoch)
+
+
+def test_others_change_nothing_but_what_they_hold() -> None:
+    fleet = fold([*seen("a"), *at_work()])
+    changed = after(fleet, "b", report(P.SEALED, 1, checkpoints=(C1,)))
+    assert changed.jobs["j"].copies == {"b": (C1,)}
+    assert changed.jobs["j"].state is JobState.RUNNING
+    assert (
+        events_for_report(fleet, "a", JobReport(job_id="who", epoch=1, phase=P.RUNNING), NOW, SETTINGS) == ()
+    )
+
+
+def test_a_waiting_job_that_had_completed_is_complete() -> None:
+    fleet = fold([*at_work(), ev.JobRequeued(at=NOW, job_id="j", epoch=2, message="fenced")])
+    assert after(fleet, "a", report(P.COMPLETED)).jobs["j"].state is JobState.COMPLETED
+    assert after(fleet, "a", report(P.RUNNING)).jobs["j"].state is JobState.QUEUED
+
+
+def test_a_withdrawn_job_may_still_complete() -> None:
+    fleet = fold([*submitted(), granted(), ev.JobWithdrawn(at=NOW, job_id="j", epoch=2, message="no")])
+    assert after(fleet, "a", report(P.RUNNING)).jobs["j"].state is JobState.WITHDRAWING
+    assert after(fleet, "a", report(P.COMPLETED)).jobs["j"].state is JobState.COMPLETED
+
+
+def test_a_cancelled_job_ends_as_cancelled_whatever_its_site_calls_it() -> None:
+    cancel = ev.CancelRequested(at=NOW, job_id="j")
+    for said, state in (
+        (report(P.FAILED), JobState.CANCELLED),
+        (report(P.SEALED, checkpoints=(C1,)), JobState.CANCELLED),
+        (report(P.COMPLETED), JobState.COMPLETED),
+    ):
+        assert after(fold([*at_work(), cancel]), "a", said).jobs["j"].state is state
+        fleet = after(fold([*events_to(M.STOPPING), cancel]), "a", said)
+        assert fleet.jobs["j"].state is state
+        assert fleet.migrations["m"].state is M.ABORTED
+
+
+def test_the_last_failed_start_ends_the_job() -> None:
+    fleet = after(moving(M.STARTING), "b", report(P.FAILED, 2, message="no CUDA"))
+    assert fleet.jobs["j"].failed_starts == 1 and "no CUDA" in fleet.jobs["j"].message
+    fleet = after(fleet, "b", report(P.FAILED, 3, message="no CUDA"))
+    assert fleet.jobs["j"].state is JobState.FAILED
+    assert fleet.migrations["m"].state is M.DONE and fleet.migrations["m"].failure
+
+
+def test_what_was_measured_is_kept() -> None:
+    fleet = after(moving(M.STOPPING), "a", report(P.SEALED, checkpoints=(C2,), seal_s=3.5))
+    assert fleet.jobs["j"].seal_s == 3.5
+    assert (NOW - fleet.migrations["m"].stopped_at).total_seconds() == 3.5  # type: ignore[operator]
+    held = report(P.HELD, 0, migration_id="m", checkpoints=(C2,), goodput_bps=5e5)
+    fleet = after(moving(M.TRANSFERRING), "b", held)
+    assert fleet.links["a", "b"].goodput_bps == 5e5
+    fleet = after(moving(M.STARTING), "b", report(P.RUNNING, 2, step=21, load_s=4.0))
+    assert fleet.jobs["j"].load_s == 4.0 and fleet.jobs["j"].seal_s is None

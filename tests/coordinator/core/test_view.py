@@ -1,0 +1,142 @@
+"""What the planner gets to see of what is stored and live."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from coordinator.core.fleet import fold
+from coordinator.core.view import ViewSettings, build_view, fresh_sample, open_windows, slots_held
+from coordinator.model import events as ev
+from coordinator.model.fleet import FleetState, JobState
+from coordinator.model.forecast import ForecastSlot, SurplusForecast
+from coordinator.model.live import Live, LiveSite
+from coordinator.model.site import GridState, GridStatus, MoveRequest, Quality
+from coordinator.model.view import FleetView, Phase
+from tests.coordinator.core.histories import (
+    C2,
+    NOW,
+    SPEC,
+    M,
+    at_work,
+    events_to,
+    here,
+    moving,
+    sample,
+    seen,
+    submitted,
+)
+
+SETTINGS = ViewSettings(seal_s=3, load_s=4, downtime_s=1, min_residence_s=9, default_bps=1e6)
+
+
+def view(state: FleetState, live: Live | None = None, settings: ViewSettings = SETTINGS) -> FleetView:
+    return build_view(state, here() if live is None else live, {}, NOW, settings)
+
+
+PAUSED = ev.JobPhaseChanged(at=NOW, job_id="j", state=JobState.PAUSED)
+ASKED = {"j": MoveRequest(job_id="j", epoch=1, reason="limit")}
+
+
+@pytest.mark.parametrize(
+    ("events", "live", "phase"),
+    [
+        (submitted(), here(), Phase.QUEUED),
+        (at_work(), here(), Phase.RUNNING),
+        (at_work(), {}, Phase.HELD),
+        (at_work()[:2], here(), Phase.HELD),
+        ([*at_work(), PAUSED], here(), Phase.HELD),
+        ([*at_work(), PAUSED], {"a": LiveSite(connected=True, move_requests=ASKED)}, Phase.RUNNING),
+        ([*at_work(), ev.CancelRequested(at=NOW, job_id="j")], here(), Phase.HELD),
+        (events_to(M.STOPPING), here(), Phase.MIGRATING),
+    ],
+)
+def test_phases(events: list[ev.Event], live: Live, phase: Phase) -> None:
+    assert view(fold(events), live).jobs["j"].phase is phase
+
+
+def test_a_job_is_taken_for_what_is_known_of_it() -> None:
+    job = view(fold([*seen("a"), *submitted()])).jobs["j"]
+    assert (job.seal_s, job.load_s, job.downtime_s, job.min_residence_s) == (3, 4, 1, 9)
+    assert (job.checkpoint_bytes, job.home_site, job.must_start_at_holder) == (500, "a", False)
+    known = [
+        *submitted(replace(SPEC, load_s=7.0, min_residence_s=0.0, checkpoint_bytes=0)),
+        ev.JobMeasured(at=NOW, job_id="j", seal_s=0.5),
+    ]
+    job = view(fold(known)).jobs["j"]
+    assert (job.seal_s, job.load_s, job.min_residence_s, job.checkpoint_bytes) == (0.5, 7, 0, None)
+    held = ev.CheckpointSealed(at=NOW, job_id="j", site_id="b", checkpoints=(C2,))
+    job = view(fold([*known, held])).jobs["j"]
+    assert (job.checkpoint_bytes, job.held_at, job.must_start_at_holder) == (2000, {"b"}, True)
+    assert view(moving(M.STOPPING)).jobs["j"].bound_for == "b"
+    ended = ev.JobEnded(at=NOW, job_id="j", state=JobState.COMPLETED, message="")
+    assert view(fold([*at_work(), ended])).jobs == {}
+
+
+@pytest.mark.parametrize(
+    ("site", "surplus_w", "good"),
+    [
+        (LiveSite(connected=True, sample=sample()), 500.0, True),
+        (LiveSite(connected=True, sample=sample(quality=Quality.BAD)), 500.0, False),
+        (LiveSite(connected=True, sample=sample(None)), None, True),
+        (LiveSite(connected=True, sample=sample(age_s=31)), None, False),
+        (LiveSite(connected=False, sample=sample()), None, False),
+        (LiveSite(connected=True), None, False),
+    ],
+)
+def test_what_is_not_known_is_no_surplus(site: LiveSite, surplus_w: float | None, good: bool) -> None:
+    seen_site = view(fold(seen("a")), {"a": site}).sites["a"]
+    assert (seen_site.surplus_w, seen_site.surplus_quality_ok) == (surplus_w, good)
+
+
+def test_sites() -> None:
+    status = GridStatus(state=GridState.LIMITED, limit_w=4200.0)
+    live = {"a": LiveSite(connected=True, grid_status=status, move_requests=ASKED)}
+    shown = view(fold([*seen("a"), *at_work()]), live, replace(SETTINGS, sites=frozenset({"a", "new"})))
+    site = shown.sites["a"]
+    assert (site.available, site.slots, site.slots_held, site.limit_w) == (True, 2, 1, 4200.0)
+    assert site.wants_to_shed
+    assert (shown.sites["new"].available, shown.sites["new"].slots) == (False, 0)
+    for event in (ev.SiteDrained(at=NOW, site_id="a"), ev.SiteFenced(at=NOW, site_id="a")):
+        assert not view(fold([*seen("a"), event])).sites["a"].available
+    stale = {"a": replace(live["a"], move_requests={"j": replace(ASKED["j"], epoch=9)})}
+    assert not view(fold([*seen("a"), *at_work()]), stale).sites["a"].wants_to_shed
+
+
+@pytest.mark.parametrize(
+    ("state", "held"),
+    [
+        (M.PLANNED, {"a": 1, "b": 1}),
+        (M.VERIFIED, {"a": 1, "b": 1}),
+        (M.COMMITTED, {"a": 0, "b": 1}),
+        (M.COMPENSATING, {"a": 1, "b": 0}),
+        (M.DONE, {"a": 0, "b": 1}),
+    ],
+)
+def test_slots_are_held_at_both_ends_until_commit(state: M, held: dict[str, int]) -> None:
+    fleet = moving(state)
+    assert {site: slots_held(fleet, site) for site in held} == held
+
+
+def test_links() -> None:
+    fleet = fold(seen("a", "b"))
+    assert view(fleet).links["a", "b"].free_bps == 1e6
+    assert view(fleet, settings=replace(SETTINGS, default_bps=None)).links == {}
+    named = replace(SETTINGS, link_bps={("a", "b"): 5.0})
+    assert view(fleet, settings=named).links["a", "b"].free_bps == 5.0
+    slow = ev.LinkMeasured(at=NOW, source="a", destination="b", goodput_bps=4e5)
+    assert view(fold([slow], fleet)).links["a", "b"].free_bps == 4e5
+    assert view(fold([slow], fleet), settings=replace(SETTINGS, eta=0.8)).links["a", "b"].free_bps == 5e5
+    assert view(moving(M.TRANSFERRING)).links["a", "b"].free_bps == 0.0
+    assert view(moving(M.TRANSFERRING)).links["b", "a"].free_bps == 1e6
+    blind = fold(seen("a", "b", address=""))
+    assert view(blind).links == {}, "neither can be dialled"
+
+
+def test_open_windows() -> None:
+    slot = ForecastSlot(start_at=NOW, end_at=NOW + timedelta(minutes=5), p10_w=100, p50_w=100, p90_w=100)
+    forecast = SurplusForecast(issued_at=NOW, source="plant", slots=(slot,))
+    forecasts = {"a": forecast, "b": None}
+    shown = build_view(fold(seen("a", "b")), here(), forecasts, NOW, SETTINGS)
+    assert open_windows(shown) == {"a": slot.end_at}
+    assert fresh_sample(LiveSite(), NOW, 1.0) is None
