@@ -20,6 +20,7 @@ from agent.jobs.book import JobBook, ReportSink
 from agent.jobs.launch import Launcher
 from agent.jobs.leases import LeaseClock, is_held
 from agent.jobs.minder import Minder, Tools, new_run_id, seen_live
+from agent.jobs.offering import Offers
 from agent.jobs.ports import Carrier, Checkpoints, RecordStore
 from agent.jobs.sealing import Sealer
 from agent.jobs.suspending import suspend, tell_shim
@@ -89,7 +90,7 @@ class Keeper:
         self._clock = clock
         self._boot_id = boot_id
         self._checkpoints = checkpoints
-        self._carrier = carrier
+        self._offers = Offers(carrier)
         self._slots = slots
         self._book = JobBook(
             store=records, clock=clock, on_report=on_report, report_interval_s=report_interval_s
@@ -147,6 +148,7 @@ class Keeper:
             finally:
                 self._group = None
                 self._minders.clear()
+                self._offers.clear()
 
     async def handle(self, order: Order) -> OrderAck:
         """Judge an order, record it, have it done.
@@ -296,7 +298,7 @@ class Keeper:
     async def _act(self, order: Order, record: JobRecord) -> None:
         """Do at once what must not wait for the job's next round, and have that begin."""
         if isinstance(order.action, Offer):
-            self._spawn(self._offer(order.job_id, order.action))
+            self._offers.serve(order.job_id, order.action, self._spawn)
             return
         if isinstance(order.action, Release):
             await self._let_go(order.job_id, order.action.keep_checkpoints)
@@ -310,6 +312,7 @@ class Keeper:
 
     async def _let_go(self, job_id: str, keep: int) -> None:
         """Drop what a released job leaves; what fails here is dropped at the next start."""
+        self._offers.drop(job_id)
         minder = self._minders.get(job_id)
         if minder is not None:
             await minder.drop_fetch()
@@ -323,16 +326,6 @@ class Keeper:
 
     def _remove_runs(self, job_id: str) -> None:
         shutil.rmtree(self._root / job_id, ignore_errors=True)
-
-    async def _offer(self, job_id: str, offer: Offer) -> None:
-        """Serve a receiver that cannot dial us; it is the receiver's fetch that is retried."""
-        try:
-            await self._carrier.offer(job_id, offer)
-        except SternaError as error:
-            log.warning(
-                "offer failed",
-                extra={"job_id": job_id, "receiver": offer.receiver_site, "error": str(error)},
-            )
 
     def _minder(self, job_id: str) -> Minder | None:
         """Return the job's minder, started when it is not; None while `run` does not run."""

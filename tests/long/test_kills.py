@@ -40,7 +40,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 async def test_killed_in_a_migration(system: System, victim: str, moment: tuple[str, float]) -> None:
     state, after_s = moment
     name = f"{victim}-{MOMENTS.index(moment)}"
-    recorded = await killed_at(system, name, victim=victim, state=state, after_s=after_s)
+    recorded = await killed_at(system, name, victim, state=state, after_s=after_s)
     assert IN_ORDER.index(recorded) >= IN_ORDER.index(state)
     assert recorded != "DONE", "the kill came after the migration"
     RECORDED.append((victim, recorded))
@@ -51,3 +51,10 @@ def test_the_kills_were_spread() -> None:
     print(f"{len(RECORDED)} kills, states on record: {dict(met)}")
     assert len(RECORDED) == len(MOMENTS) * len(VICTIMS)
     assert len(met) >= 4
+
+
+@pytest.mark.parametrize("state", ["STOPPING", "TRANSFERRING", "STARTING"])
+@pytest.mark.parametrize("spared", ["nobody", *VICTIMS])
+async def test_several_killed_at_once(system: System, spared: str, state: str) -> None:
+    victims = [victim for victim in VICTIMS if victim != spared]
+    await killed_at(system, f"{spared}-spared-{state.lower()}", *victims, state=state)

@@ -25,14 +25,14 @@ IN_ORDER = (
 )
 
 
-async def killed_at(system: System, name: str, *, victim: str, state: str, after_s: float = 0.0) -> str:
+async def killed_at(system: System, name: str, *victims: str, state: str, after_s: float = 0.0) -> str:
     """Move a job, kill somebody, bring him back, judge.
 
     Parameters
     ----------
     name : str
         The job's.
-    victim : str
+    victims : str
         Of `VICTIMS`.
     state : str
         The kill comes `after_s` seconds after this state, or a later one, was first seen in the record.
@@ -52,10 +52,12 @@ async def killed_at(system: System, name: str, *, victim: str, state: str, after
         await admin.move(job_id, "east")
         await until(lambda: system.recorded_state(job_id) in reached, within_s=20, what=state, poll_s=0.002)
         await asyncio.sleep(after_s)  # the place of the kill
-        system[VICTIMS[victim]].kill()
+        for victim in victims:
+            system[VICTIMS[victim]].kill()
         recorded = system.recorded_state(job_id)
         sealed = system.sealed(job_id)
-        system[VICTIMS[victim]].start()
+        for victim in victims:
+            system[VICTIMS[victim]].start()
         await admin.settled(job_id, within_s=CONVERGES_WITHIN_S)
         after = system.sealed(job_id)
         assert max(after.values(), default=0) >= max(sealed.values(), default=0), (

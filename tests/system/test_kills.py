@@ -27,5 +27,5 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 @pytest.mark.parametrize("state", ["STOPPING", "TRANSFERRING", "STARTING"])
 @pytest.mark.parametrize("victim", list(VICTIMS))
 async def test_killed_in_a_migration(system: System, victim: str, state: str) -> None:
-    recorded = await killed_at(system, f"{victim}-{state.lower()}", victim=victim, state=state)
+    recorded = await killed_at(system, f"{victim}-{state.lower()}", victim, state=state)
     assert recorded == state, "the kill came too late to say anything"
