@@ -16,6 +16,8 @@ class SiteSurplus:
     surplus_w: float | None
     """None: unknown, or of doubtful quality."""
     published: SurplusForecast | None
+    learnt: SurplusForecast | None = None
+    """Made of the site's own past (`coordinator.forecast.learnt`); None: nothing was learnt yet."""
 
 
 class Forecaster(Protocol):
