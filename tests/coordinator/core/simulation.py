@@ -403,7 +403,7 @@ class Simulation:
             ]  # fmt: skip
             self.require(not sealed or bool(living) or bool(self.dead), f"3: {job_id} lost its checkpoints")
 
-    def settle(self, rounds: int = 400) -> None:
+    def settle(self, rounds: int = 200) -> None:
         """Let everything heal: a perfect network, everybody connected, nothing new begins."""
         self.up.clear()
         self.down.clear()

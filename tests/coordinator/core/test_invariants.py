@@ -24,7 +24,7 @@ def run(simulation: Simulation, steps: int) -> Simulation:
     return simulation
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32), steps=st.integers(50, 400))
 def test_no_invariant_is_ever_broken(seed: int, steps: int) -> None:
     run(Simulation(seed), steps)
@@ -41,7 +41,7 @@ def test_histories_are_eventful() -> None:
     """The checks are worth something only if the histories go through the whole machine."""
     ends: set[MigrationState] = set()
     kinds: set[str] = set()
-    for seed in range(40):
+    for seed in range(20):
         simulation = run(Simulation(seed), 300)
         ends |= {one.state for one in simulation.state.migrations.values()}
         kinds |= {type(event).__name__ for event in simulation.history}
