@@ -60,7 +60,7 @@ async def test_meters_that_lie_or_fall_silent(site: System, broker: Broker, tmp_
     faults = {
         "annex": ("annex", {"inverter": "nan"}, "the device gives no active power"),
         "load": ("north", {"load": "garbage"}, "STALE"),
-        "inverter": ("north", {"inverter": "dead"}, "no usable answer"),
+        "inverter": ("north", {"inverter": "dead"}, "answer"),
     }
 
     def meter_said(meter: str, *words: str) -> bool:
