@@ -3,6 +3,7 @@
 It keeps nothing that matters: what was sent and when is forgotten at a restart, and then sent again.
 """
 
+import asyncio
 import logging
 import uuid
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from sterna.supervise import Heart
 log = logging.getLogger(__name__)
 
 REMEMBERED_ORDERS_MAX = 10_000
+GATHER_S = 0.02
+"""Reports come in flocks: those of so many seconds are judged in one round."""
 
 
 @dataclass(slots=True)
@@ -98,6 +101,7 @@ class Driver:
                 ring.clear()
                 await self.round()
                 await ring.wait(self._period_s)
+                await asyncio.sleep(GATHER_S)
 
     async def round(self) -> None:
         """Do all that is due now."""
