@@ -208,9 +208,17 @@ async def test_sites_that_the_coordinator_must_not_let_in(tmp_path: Path) -> Non
         system.start()
         async with system.admin() as admin:
             await admin.connected("north")
-            await until(lambda: "east" in system["coordinator"].said(), within_s=15, what="a word about east")
+            refusal = "PERMISSION_DENIED", "site east is not in the coordinator's configuration"
+            for name in ("coordinator", "east"):
+                await until(
+                    lambda name=name: all(word in system[name].said() for word in refusal),
+                    within_s=15,
+                    what=f"the refusal of east in the log of {name}",
+                )
             await until(
-                lambda: "WARN" in system["south"].said(), within_s=15, what="the forged site's complaint"
+                lambda: "CERTIFICATE_VERIFY_FAILED" in system["south"].said(),
+                within_s=15,
+                what="a bad handshake",
             )
             for name in ("south", "east"):
                 site = await admin.site(name)
