@@ -3,8 +3,10 @@
 A `Foresight` is asked once for each site and step of the surplus; between two steps nothing new is known.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
-from datetime import timedelta
+from dataclasses import replace
+from itertools import groupby
 from typing import Protocol
 
 from coordinator.forecast.forecaster import Forecaster, SiteSurplus
@@ -47,13 +49,18 @@ class Perfect:
         self._reach = max(1, round(horizon_s / world.step_s))
         self._world = world
         self._slots = {site.site_id: _slots(world, site) for site in world.sites}
+        self._ends = {name: [slot.end_at for slot in slots] for name, slots in self._slots.items()}
 
     def forecast(self, site: Plant, step: int) -> SurplusForecast | None:
-        """Return the rest of the trace, within the horizon."""
-        slots = self._slots[site.site_id][step : step + self._reach]
-        return SurplusForecast(
-            issued_at=self._world.at(step * self._world.step_s), source="trace", slots=slots
-        )
+        """Return the rest of the trace, within the horizon; equal steps are one slot."""
+        now = self._world.at(step * self._world.step_s)
+        last_at = self._world.at((step + self._reach) * self._world.step_s)
+        ends = self._ends[site.site_id]
+        slots = list(self._slots[site.site_id][bisect_right(ends, now) : bisect_left(ends, last_at) + 1])
+        if slots:
+            slots[-1] = replace(slots[-1], end_at=min(last_at, slots[-1].end_at))
+            slots[0] = replace(slots[0], start_at=now)
+        return SurplusForecast(issued_at=now, source="trace", slots=tuple(slots))
 
 
 class Forecasted:
@@ -78,14 +85,18 @@ class Forecasted:
 
 
 def _slots(world: World, site: Plant) -> tuple[ForecastSlot, ...]:
-    step = timedelta(seconds=world.step_s)
-    return tuple(
-        ForecastSlot(
-            start_at=world.start_at + number * step,
-            end_at=world.start_at + (number + 1) * step,
-            p10_w=watts,
-            p50_w=watts,
-            p90_w=watts,
+    slots = []
+    first = 0
+    for watts, run in groupby(site.surplus_w):
+        end = first + sum(1 for _ in run)
+        slots.append(
+            ForecastSlot(
+                start_at=world.at(first * world.step_s),
+                end_at=world.at(end * world.step_s),
+                p10_w=watts,
+                p50_w=watts,
+                p90_w=watts,
+            )
         )
-        for number, watts in enumerate(site.surplus_w)
-    )
+        first = end
+    return tuple(slots)

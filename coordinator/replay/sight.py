@@ -29,7 +29,11 @@ class Sight:
         self._world = world
         self._foresight = foresight
         self._declared = declared
-        self._pairs = list(permutations([site.site_id for site in world.sites], 2))
+        self._idle = {
+            pair: LinkView(source=pair[0], destination=pair[1], free_bps=world.wan.pair_bps[pair])
+            for pair in permutations([site.site_id for site in world.sites], 2)
+        }
+        self._submitted_at = {task.job_id: world.at(task.submitted_s) for task in world.tasks}
         self._step = -1
         self._forecasts: dict[str, SurplusForecast | None] = {}
 
@@ -65,7 +69,7 @@ class Sight:
             now=self._world.at(now_s),
             sites={site.site_id: self._site(site, step, held, promised) for site in self._world.sites},
             jobs={course.task.job_id: self._job(course, now_s) for course in (*courses, *queue)},
-            links={pair: self._link(pair, promised) for pair in self._pairs},
+            links=self._idle | {pair: self._link(pair, promised) for pair in promised.pair_bps},
         )
 
     def _site(self, site: Plant, step: int, held: Mapping[str, int], promised: "_Promised") -> SiteView:
@@ -85,6 +89,7 @@ class Sight:
 
     def _job(self, course: Course, now_s: float) -> JobView:
         task, costs = course.task, self._world.costs
+        store_s = costs.store_s(task.checkpoint_bytes)
         running = course.phase is Phase.RUNNING
         return JobView(
             job_id=task.job_id,
@@ -93,11 +98,11 @@ class Sight:
             home_site=task.home_site,
             power_w=task.power_w,
             checkpoint_bytes=task.checkpoint_bytes,
-            seal_s=costs.store_s(task.checkpoint_bytes),
-            load_s=costs.store_s(task.checkpoint_bytes),
+            seal_s=store_s,
+            load_s=store_s,
             downtime_s=costs.downtime_s,
             may_migrate=True,
-            submitted_at=self._world.at(task.submitted_s),
+            submitted_at=self._submitted_at[task.job_id],
             resident_since=self._world.at(course.since_s) if running else None,
             min_residence_s=0.0,
             declared_work_s=task.work_s if self._declared else None,
