@@ -163,21 +163,23 @@ class Desk:
 
     async def migrate_job(self, *, request_id: str, job_id: str, site_id: str, force: bool) -> Move | Refusal:
         """Move a job past the policy; `force` past feasibility too, never past leases, epochs or slots."""
-        judged = self.judge(job_id, site_id)
-        if isinstance(judged, Refusal):
-            return judged
-        view = self._outlook.view()
-        source = view.jobs[job_id].site_id or ""
-        link = view.links.get((source, site_id))
         migration_id = uuid.uuid4().hex
+        judgements: list[Alternative] = []
 
         def decide(state: FleetState) -> Decided:
+            # Judged in here: a request that was answered before is not judged anew.
+            judged = self.judge(job_id, site_id)
+            if isinstance(judged, Refusal):
+                return judged
+            judgements.append(judged)
             obstacle = obstacle_to_move(state, self._live.sites, job_id, site_id)
             if obstacle:
                 return _refusal(RefusalKind.PRECONDITION, obstacle, f"job/{job_id}")
             if not judged.feasible and not force:
                 text = f"moving job {job_id} to {site_id} is not feasible now"
                 return _refusal(RefusalKind.INFEASIBLE, text, f"job/{job_id}", judged.rejections)
+            view = self._outlook.view()
+            link = view.links.get((view.jobs[job_id].site_id or "", site_id))
             planned = ev.MigrationPlanned(
                 at=self._clock.now(),
                 migration_id=migration_id,
@@ -194,7 +196,7 @@ class Desk:
             f"migrate {job_id} {site_id} {force}",
             Move,
             decide,
-            lambda state: Move(judgement=judged, migration=state.migrations[migration_id]),
+            lambda state: Move(judgement=judgements[-1], migration=state.migrations[migration_id]),
         )
 
     async def drain_site(self, *, request_id: str, site_id: str) -> Site | Refusal:

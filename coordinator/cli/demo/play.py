@@ -43,6 +43,7 @@ class Outcome:
 
     roll: MeterRoll
     snapshot: api.WatchFleetResponse
+    migrations: tuple[fleet_pb2.Migration, ...]
     began_at: datetime
     ended_at: datetime
     breaches: int
@@ -130,7 +131,15 @@ async def _follow(
         settled = all(migration.HasField("ended_at") for migration in snapshot.migrations)
         if len(ended) == len(fleet.world.jobs) and settled:
             breaches = sum(site.grid_status.breaches for site in snapshot.sites)
-            return Outcome(roll=roll, snapshot=snapshot, began_at=began_at, ended_at=now, breaches=breaches)
+            listed = await stub.ListMigrations(api.ListMigrationsRequest(), timeout=client.CALL_TIMEOUT_S)
+            return Outcome(
+                roll=roll,
+                snapshot=snapshot,
+                migrations=tuple(listed.migrations),
+                began_at=began_at,
+                ended_at=now,
+                breaches=breaches,
+            )
         if now > deadline_at:
             stuck = [f"{job.spec.name} ({job.message})" for job in snapshot.jobs if job.state not in ENDED]
             raise PermanentError(f"these jobs did not end in time: {', '.join(stuck) or 'none'}")
@@ -145,13 +154,12 @@ def judge(fleet: Fleet, outcome: Outcome) -> DemoSummary:
     energy = metered(rolls)
     static = replayed(rolls, world, start_at=outcome.began_at, policy="static")
     journal = [json.loads(line) for line in fleet.journal.read_text().splitlines()]
-    done = [m for m in snapshot.migrations if m.state == fleet_pb2.MIGRATION_STATE_DONE]
-    aborted = [m for m in snapshot.migrations if m.state == fleet_pb2.MIGRATION_STATE_ABORTED]
+    done = [m for m in outcome.migrations if m.state == fleet_pb2.MIGRATION_STATE_DONE and not m.failure]
     return DemoSummary(
         jobs=len(world.jobs),
         jobs_completed=sum(job.state == fleet_pb2.JOB_STATE_COMPLETED for job in snapshot.jobs),
         migrations_completed=len(done),
-        migrations_failed=len(aborted),
+        migrations_failed=len(outcome.migrations) - len(done),
         steps_lost=sum(one["steps_lost"] for one in evidence.values()),
         double_runs=sum(one["double_runs"] for one in evidence.values()),
         weights_identical=weights_identical(
@@ -160,7 +168,7 @@ def judge(fleet: Fleet, outcome: Outcome) -> DemoSummary:
         renewable_share=energy.renewable_frac or 0.0,
         renewable_share_static=static.renewable_frac or 0.0,
         energy_wh=energy.total_wh,
-        bytes_moved=sum(m.transferred_bytes for m in snapshot.migrations),
+        bytes_moved=sum(m.transferred_bytes for m in outcome.migrations),
         downtime_s=tuple(seconds for one in evidence.values() for seconds in one["downtime_s"]),
         limit_events=sum(row["event"] == "limit" for row in journal),
         limit_breaches=outcome.breaches,
