@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from coordinator.forecast import scores, simple
 from coordinator.forecast.learnt import SOURCE, Learner, Part
@@ -150,7 +151,7 @@ def _ours(series: Series, start: int, stop: int, plan: Plan) -> Iterator[tuple[i
         yield last, memory.paths
 
 
-def _lit(past: Series, steps: np.typing.NDArray[np.intp]) -> Array:
+def _lit(past: Series, steps: NDArray[np.intp]) -> Array:
     if past.kind is not Kind.SUN:
         return np.ones(len(steps), dtype=bool)
     newest = len(past.values) - 1 + steps - same_hour(steps, past.per_day)
