@@ -1,0 +1,163 @@
+"""Which way of sending a stretch of a checkpoint is the cheapest, and whether coding pays at all.
+
+Every stretch goes one of four ways: by reference to equal bytes that the destination has, as the difference
+to an earlier version of itself, split into byte planes, or as it is. The first is known by hash; between
+the others a small sample decides, plane by plane. What it refuses to know: files, compressors, numpy.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from sterna.units import bytes_to_bits
+
+WIDTHS_BYTES = (1, 2, 4, 8)
+GAIN_FRAC = 0.02
+"""What a way must save of a stretch, or of one of its planes, to be worth its CPU seconds."""
+
+
+class Codec(Enum):
+    """How a stretch is sent."""
+
+    REFERENCE = "reference"
+    DELTA = "delta"
+    PLANES = "planes"
+    RAW = "raw"
+
+
+OCTET_BYTES = 1
+"""Width of what is not known to be anything else."""
+
+_WIDTHS_BYTES = {
+    **dict.fromkeys(("F64", "C128", "I64", "U64"), 8),
+    **dict.fromkeys(("F32", "C64", "I32", "U32"), 4),
+    **dict.fromkeys(("F16", "BF16", "I16", "U16"), 2),
+}
+
+
+def width_of(dtype: str, size_bytes: int) -> int:
+    """Find the width of the elements in `size_bytes` of a data type (safetensors' words), in bytes.
+
+    Whether they are floats or integers makes no difference: the difference of a float's bits is small where
+    the value moved little, and where its sign changed nothing can be gained. Unknown types are octets.
+    """
+    width_bytes = _WIDTHS_BYTES.get(dtype, OCTET_BYTES)
+    return width_bytes if size_bytes % width_bytes == 0 else OCTET_BYTES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """A codec, and how it reads the elements."""
+
+    codec: Codec
+    width_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """What a sample gave: of each byte plane, lowest first, compressed size over size."""
+
+    way: Way
+    plane_fracs: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """How a stretch is sent: `packed` says for each plane whether it is compressed or stored."""
+
+    way: Way
+    packed: tuple[bool, ...]
+    expected_frac: float
+    """Bytes to send over bytes, as the sample has it."""
+
+
+RAW = Choice(way=Way(codec=Codec.RAW, width_bytes=OCTET_BYTES), packed=(), expected_frac=1.0)
+REFERENCE = Choice(way=Way(codec=Codec.REFERENCE, width_bytes=OCTET_BYTES), packed=(), expected_frac=0.0)
+
+
+def ways(width_bytes: int, size_bytes: int, *, has_base: bool) -> tuple[Way, ...]:
+    """List what is worth a trial, the faster to decode first.
+
+    Parameters
+    ----------
+    width_bytes : int
+        Of an element, as far as known. Octets are tried as wider elements too: most of what is large in a
+        checkpoint is made of floats.
+    size_bytes : int
+        Of the stretch; widths that do not divide it are left out.
+    has_base : bool
+        The destination has an earlier version of the same length.
+    """
+    widths = (1, 2, 4) if width_bytes == OCTET_BYTES else (width_bytes,)
+    fitting = [width for width in widths if size_bytes % width == 0]
+    codecs = (Codec.PLANES, Codec.DELTA) if has_base else (Codec.PLANES,)
+    return tuple(Way(codec=codec, width_bytes=width) for codec in codecs for width in fitting)
+
+
+def choose(trials: Iterable[Trial]) -> Choice:
+    """Take the cheapest way; the earlier one where they are equal, raw where none saves `GAIN_FRAC`."""
+    best = RAW
+    for trial in trials:
+        packed = tuple(frac < 1.0 - GAIN_FRAC for frac in trial.plane_fracs)
+        fracs = [frac if pack else 1.0 for frac, pack in zip(trial.plane_fracs, packed, strict=True)]
+        expected_frac = sum(fracs) / len(fracs)
+        bar = 1.0 - GAIN_FRAC if best is RAW else best.expected_frac
+        if expected_frac < bar:
+            best = Choice(way=trial.way, packed=packed, expected_frac=expected_frac)
+    return best
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """What a checkpoint costs between the stop and its arrival, sent one way."""
+
+    sent_bytes: int
+    encode_s: float
+    transfer_s: float
+    decode_s: float
+
+    @property
+    def total_s(self) -> float:
+        """Seconds from the sealed checkpoint to the files at the destination."""
+        return self.encode_s + self.transfer_s + self.decode_s
+
+
+def as_it_is(size_bytes: int, goodput_bps: float) -> Stop:
+    """Cost of sending everything, unchanged. `goodput_bps` is in bits per second, above 0."""
+    return Stop(
+        sent_bytes=size_bytes,
+        encode_s=0.0,
+        transfer_s=bytes_to_bits(size_bytes) / goodput_bps,
+        decode_s=0.0,
+    )
+
+
+def coded(
+    size_bytes: int, sent_bytes: int, goodput_bps: float, *, encode_bytes_s: float, decode_bytes_s: float
+) -> Stop:
+    """Cost of encoding, sending and decoding, one after the other.
+
+    Parameters
+    ----------
+    size_bytes, sent_bytes : int
+        Of the checkpoint, and of what crosses the link.
+    goodput_bps : float
+        Bits per second, above 0.
+    encode_bytes_s, decode_bytes_s : float
+        Bytes of checkpoint per second, above 0, as measured on the machines that will do it.
+    """
+    return Stop(
+        sent_bytes=sent_bytes,
+        encode_s=size_bytes / encode_bytes_s,
+        transfer_s=bytes_to_bits(sent_bytes) / goodput_bps,
+        decode_s=size_bytes / decode_bytes_s,
+    )
+
+
+def pays_below_bps(
+    size_bytes: int, sent_bytes: int, *, encode_bytes_s: float, decode_bytes_s: float
+) -> float:
+    """Goodput in bits per second below which coding brings the checkpoint there sooner; 0 where never."""
+    coding_s = size_bytes / encode_bytes_s + size_bytes / decode_bytes_s
+    saved_bits = bytes_to_bits(size_bytes - sent_bytes)
+    return max(0.0, saved_bits) / coding_s if coding_s > 0.0 else 0.0

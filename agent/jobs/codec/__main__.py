@@ -1,0 +1,114 @@
+"""``python -m agent.jobs.codec encode|decode|estimate …``: one piece of work, then the process ends.
+
+It writes JSON lines: ``{"done_bytes": …}`` as it goes, then ``{"result": {…}}`` or ``{"error": {…}}`` with
+the kind of the error and its message. It ends at once when its standard input closes, as it does when the
+agent that started it dies.
+"""
+
+import argparse
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from sterna.errors import CorruptError, SternaError
+
+_REPORTS_PER_S = 4.0
+_ORPHANED_EXIT_CODE = 3
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do it; return 0, or 1 after an error was written."""
+    options = _parser().parse_args(argv)
+    if options.orphan_ends:
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.nice(options.nice)
+    try:
+        result = _work(options)
+    except CorruptError as error:
+        return _failed("corrupt", error)
+    except SternaError as error:
+        return _failed("refused", error)
+    except ImportError as error:
+        return _failed("missing", error)
+    except OSError as error:
+        return _failed("disk", error)
+    _say({"result": result})
+    return 0
+
+
+def _work(options: argparse.Namespace) -> Mapping[str, object]:
+    # Here, so that a missing library is an answer and not a traceback.
+    from agent.jobs.codec import decode, encode
+
+    progress = _Progress()
+    if options.verb == "decode":
+        size_bytes = decode.decode(
+            options.container, options.target, options.old, max_bytes=options.max_bytes, progress=progress
+        )
+        return {"size_bytes": size_bytes}
+    if options.verb == "encode":
+        summary = encode.encode(options.new, options.container, options.old, progress)
+    else:
+        summary = encode.estimate(options.new, options.old, progress)
+    return {
+        "size_bytes": summary.size_bytes,
+        "sent_bytes": summary.sent_bytes,
+        "codec_bytes": summary.codec_bytes,
+    }
+
+
+class _Progress:
+    """Counts, and says so a few times per second."""
+
+    def __init__(self) -> None:
+        self._done_bytes = 0
+        self._said_s = float("-inf")
+
+    def __call__(self, more_bytes: int) -> None:
+        self._done_bytes += more_bytes
+        now_s = time.monotonic()  # noqa: TID251 - a pace, not a date
+        if now_s - self._said_s >= 1.0 / _REPORTS_PER_S:
+            self._said_s = now_s
+            _say({"done_bytes": self._done_bytes})
+
+
+def _failed(kind: str, error: Exception) -> int:
+    _say({"error": {"kind": kind, "message": str(error)}})
+    return 1
+
+
+def _say(line: Mapping[str, object]) -> None:
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+
+
+def _end_with_parent() -> None:
+    sys.stdin.buffer.read()
+    os._exit(_ORPHANED_EXIT_CODE)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m agent.jobs.codec", description=__doc__)
+    parser.add_argument("--nice", type=int, default=0, help="added to the process's niceness, 0 to 19")
+    parser.add_argument("--orphan-ends", action="store_true", help="end when standard input closes")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    for verb in ("encode", "estimate"):
+        command = verbs.add_parser(verb)
+        command.add_argument("--new", type=Path, required=True, help="checkpoint: a file or a folder")
+        command.add_argument("--old", type=Path, help="earlier one that the destination has")
+        if verb == "encode":
+            command.add_argument("--container", type=Path, required=True, help="file to make")
+    command = verbs.add_parser("decode")
+    command.add_argument("--container", type=Path, required=True)
+    command.add_argument("--target", type=Path, required=True, help="checkpoint to make")
+    command.add_argument("--old", type=Path, help="the earlier one")
+    command.add_argument("--max-bytes", type=int, required=True, help="most that may be written")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
