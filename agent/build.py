@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc.aio
 
@@ -41,10 +42,17 @@ from sterna.errors import ConfigError
 from sterna.identity import Credentials, Identity, Role, load_credentials
 from sterna.supervise import Pulse
 
+if TYPE_CHECKING:
+    from agent.grid.openadr import OpenAdrVen
+    from agent.grid.openadr_ports import Measurements
+
 log = logging.getLogger(__name__)
 
 GRID_SOURCE = "mqtt"
 """Name of the MQTT operator among the sources of limits."""
+OPENADR_SOURCE = "openadr"
+"""Name of the VTN among the sources of limits."""
+OPENADR_DEADLINE_S = 90.0
 # The link beats at each status and at each attempt to connect.
 MQTT_DEADLINE_S = 60.0
 CHECKPOINT_SERVICE = "sterna.v1.CheckpointService"
@@ -105,7 +113,7 @@ class Builder:
         return GridDesk(
             clock=clock,
             store=store,
-            operators=() if grid.operator == "none" else (GRID_SOURCE,),
+            operators=self._operators(),
             settings=FailsafeSettings(
                 failsafe_import_w=grid.failsafe_import_w,
                 heartbeat_timeout_s=grid.heartbeat_timeout_s,
@@ -117,6 +125,12 @@ class Builder:
             standing_limits_w=standing_w,
             tolerance_w=grid.meter_tolerance_w,
         )
+
+    def _operators(self) -> tuple[str, ...]:
+        """Name the sources that owe us heartbeats."""
+        grid = self.config.grid
+        mqtt = () if grid.operator == "none" else (GRID_SOURCE,)
+        return mqtt if grid.openadr is None else (*mqtt, OPENADR_SOURCE)
 
     def ladder(self) -> LadderSettings:
         """Make the settings of the power ladder."""
@@ -291,6 +305,58 @@ class Builder:
             tls_context=_tls_context(table, base_dir),
             telemetry_period_s=config.grid.telemetry_period_s,
             on_beat=pulse.heart("mqtt", MQTT_DEADLINE_S).beat,
+        )
+
+    def openadr(self, desk: GridDesk, measurements: "Measurements", pulse: Pulse) -> "OpenAdrVen | None":
+        """Make the VEN; None: the site has no VTN."""
+        config, table = self.config, self.config.grid.openadr
+        if table is None:
+            return None
+        from agent.core.openadr.plan import LimitSettings  # sites without a VTN do not pay for it
+        from agent.grid.openadr import OpenAdrVen
+        from agent.grid.openadr_feed import PlanFeed
+        from agent.grid.openadr_http import HttpClient
+        from agent.grid.openadr_mqtt import MqttNotifier
+        from agent.grid.openadr_reports import Reporter
+        from agent.grid.openadr_rest import RestVtn
+
+        secret_file = table.client_secret_file
+        trust = None if table.ca is None else ssl.create_default_context(cafile=str(self.base_dir / table.ca))
+        vtn = RestVtn(
+            url=table.url,
+            client_id=table.client_id or None,
+            client_secret=None if secret_file is None else read_secret(self.base_dir / secret_file),
+            http=HttpClient(tls_context=trust),
+            clock=self.clock,
+        )
+        ven_name, resource_name = (
+            table.ven_name or f"sterna-{config.site}",
+            table.resource_name or config.site,
+        )
+        return OpenAdrVen(
+            vtn=vtn,
+            feed=PlanFeed(desk=desk, source=OPENADR_SOURCE, clock=self.clock),
+            clock=self.clock,
+            ven_name=ven_name,
+            resource_name=resource_name,
+            settings=LimitSettings(
+                fallback_w=config.grid.failsafe_import_w,
+                level_limits_w={int(level): limit_w for level, limit_w in table.level_limits_w.items()},
+                subscription_w=table.subscription_w,
+                reference_w=table.reference_w,
+                minimum_w=config.grid.minimum_limit_w,
+            ),
+            programs=table.programs,
+            reporter=Reporter(
+                vtn=vtn,
+                measurements=measurements,
+                clock=self.clock,
+                ven_name=ven_name,
+                resource_name=resource_name,
+            ),
+            notifier=MqttNotifier(vtn=vtn, client_id=f"{ven_name}-openadr") if table.notifier else None,
+            poll_period_s=table.poll_period_s,
+            on_beat=pulse.heart("openadr", OPENADR_DEADLINE_S).beat,
         )
 
 

@@ -92,6 +92,42 @@ class MqttTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             yield "insecure", f"plaintext is for loopback only, not for {self.host}"
 
 
+class OpenAdrTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[grid.openadr]``: the site as a VEN of an OpenADR 3.1 VTN (docs/openadr.md)."""
+
+    url: str
+    """Base URL of the VTN; https, or loopback."""
+    client_id: str = ""
+    client_secret_file: Path | None = None
+    ven_name: str = ""
+    """Default: ``sterna-<site>``."""
+    resource_name: str = ""
+    """Default: the site."""
+    programs: tuple[str, ...] = ()
+    """Names or ids of the programs to follow; empty: all that the VTN shows us."""
+    poll_period_s: float = 30.0
+    notifier: bool = True
+    """Listen to the VTN's MQTT notifications where it has them; polling goes on."""
+    subscription_w: float | None = None
+    """Import that holds when the VTN's schedule has run out."""
+    level_limits_w: dict[str, float] = {}
+    """Import limit per SIMPLE level, e.g. {"1" = 8000.0, "2" = 6000.0, "3" = 4200.0}."""
+    reference_w: float | None = None
+    """What relative set-points count from."""
+    ca: Path | None = None
+    """CA of the VTN's certificate; default: the system's."""
+
+    def faults(self) -> Iterable[tuple[str, str]]:
+        """Yield what is wrong beyond types."""
+        if bool(self.client_id) != (self.client_secret_file is not None):
+            yield "client_secret_file", "client_id and client_secret_file go together"
+        for level in self.level_limits_w:
+            if level not in {"1", "2", "3"}:
+                yield "level_limits_w", f'levels are "1" to "3", got "{level}"'
+        if not 1 <= self.poll_period_s <= 60:
+            yield "poll_period_s", f"polls are heartbeats: expected 1 to 60, got {self.poll_period_s}"
+
+
 class GridTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[grid]``: who may limit the site, and what holds when nobody speaks."""
 
@@ -115,6 +151,7 @@ class GridTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Meter error that is not counted as a breach."""
     telemetry_period_s: float = 1.0
     mqtt: MqttTable | None = None
+    openadr: OpenAdrTable | None = None
 
     def faults(self) -> Iterable[tuple[str, str]]:
         """Yield what is wrong beyond types."""

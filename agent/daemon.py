@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agent.build import Builder
 from agent.config import AgentConfig
@@ -16,18 +18,23 @@ from agent.jobs.checkpoints import CheckpointStore
 from agent.jobs.keeper import Keeper
 from agent.jobs.launch import Launcher
 from agent.jobs.transfer import Transfers
+from agent.model.readings import SitePower
 from agent.store import commands as command_store
 from agent.store import jobs as job_store
 from agent.store import telemetry as telemetry_store
 from agent.store.db import Database
 from agent.tasks.control import Control, run_control
 from agent.tasks.liaison import Liaison, News, TicketKey, run_leases
+from agent.tasks.measurements import SiteMeasurements
 from agent.tasks.sense import Senses, run_senses
 from agent.uplink import link as uplink
 from sterna.clock import Clock, SystemClock
 from sterna.identity import Role
 from sterna.notify import Notifier
 from sterna.supervise import Pulse, RootTasks, supervise
+
+if TYPE_CHECKING:
+    from agent.grid.openadr import OpenAdrVen
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +88,8 @@ class _Agent:
     senses: Senses
     desk: GridDesk
     mqtt: MqttLink | None
+    openadr: "OpenAdrVen | None"
+    on_balance: Callable[[SitePower], None] | None
     keeper: Keeper
     telemetry: telemetry_store.TelemetryStore
     control: Control
@@ -103,6 +112,7 @@ class _Agent:
             desk=self.desk,
             telemetry=self.telemetry,
             publish=self.news.publish,
+            on_balance=self.on_balance,
             period_s=SENSE_PERIOD_S,
             heart=heart("senses", LOOP_DEADLINE_S),
         )
@@ -116,6 +126,8 @@ class _Agent:
         tasks["jobs"] = partial(self.keeper.run, heart("jobs", LOOP_DEADLINE_S).beat)
         if self.mqtt is not None:
             tasks["mqtt"] = self.mqtt.run
+        if self.openadr is not None:
+            tasks["openadr"] = self.openadr.run
         if self.uplink is not None:
             tasks["uplink"] = partial(self.uplink.run, heart("uplink", uplink.BEAT_WITHIN_S))
             tasks["leases"] = partial(
@@ -200,6 +212,8 @@ async def _assemble(pulse: Pulse, build: Builder) -> _Agent:
     mqtt = build.mqtt(desk, news, link, pulse)
     if mqtt is not None:
         control.on_change = mqtt.status_changed
+    measurements = SiteMeasurements(snapshot=news.snapshot, envelope=desk.envelope)
+    openadr = build.openadr(desk, measurements, pulse)
     return _Agent(
         config=config,
         clock=clock,
@@ -207,6 +221,8 @@ async def _assemble(pulse: Pulse, build: Builder) -> _Agent:
         senses=senses,
         desk=desk,
         mqtt=mqtt,
+        openadr=openadr,
+        on_balance=None if openadr is None else measurements.take,
         keeper=keeper,
         telemetry=telemetry,
         control=control,

@@ -2,12 +2,20 @@
 
 import argparse
 import sys
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from sterna.errors import ConfigError
 
 DEFAULT_CONFIG = Path("/etc/sterna/agent.toml")
 EXIT_USAGE = 2
+
+SIMULATORS = {
+    "simulate": ("agent.simulator.cli", "serve a simulated plant with its meters"),
+    "simulate-operator": ("agent.simulator.operator", "play a grid operator over MQTT"),
+    "simulate-vtn": ("agent.simulator.vtn", "play an OpenADR 3.1 VTN"),
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -18,12 +26,10 @@ def main(argv: list[str] | None = None) -> int:
         command = commands.add_parser(name, help=about)
         command.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="default: %(default)s")
     arguments = sys.argv[1:] if argv is None else argv
-    if arguments[:1] == ["simulate"]:
-        return _simulate(commands, parser, arguments)
-    if arguments[:1] == ["simulate-operator"]:
-        return _simulate_operator(commands, parser, arguments)
-    commands.add_parser("simulate", help="serve a simulated plant with its meters", add_help=False)
-    commands.add_parser("simulate-operator", help="play a grid operator", add_help=False)
+    for name, (module, about) in SIMULATORS.items():
+        command = commands.add_parser(name, help=about)
+        if arguments[:1] == [name]:
+            return _simulate(import_module(module), command, parser, arguments)
     args = parser.parse_args(arguments)
     try:
         return _run(args.config) if args.command == "run" else _check(args.config)
@@ -54,26 +60,14 @@ def _check(path: Path) -> int:
 
 
 def _simulate(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    parser: argparse.ArgumentParser,
-    arguments: list[str],
+    simulator: Any, command: argparse.ArgumentParser, parser: argparse.ArgumentParser, arguments: list[str]
 ) -> int:
-    from agent.simulator import cli
     from sterna.log import setup
 
-    cli.add_arguments(commands.add_parser("simulate", help="serve a simulated plant with its meters"))
+    simulator.add_arguments(command)
     setup()
-    return cli.run(parser.parse_args(arguments))
+    return int(simulator.run(parser.parse_args(arguments)))
 
 
-def _simulate_operator(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    parser: argparse.ArgumentParser,
-    arguments: list[str],
-) -> int:
-    from agent.simulator import operator
-    from sterna.log import setup
-
-    operator.add_arguments(commands.add_parser("simulate-operator", help="play a grid operator"))
-    setup()
-    return operator.run(parser.parse_args(arguments))
+if __name__ == "__main__":
+    sys.exit(main())

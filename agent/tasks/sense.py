@@ -81,6 +81,7 @@ async def run_senses(
     desk: GridDesk,
     telemetry: TelemetryStore,
     publish: Callable[[], None],
+    on_balance: Callable[[SitePower], None] | None = None,
     period_s: float,
     heart: Heart,
 ) -> None:
@@ -88,6 +89,8 @@ async def run_senses(
     while True:
         power = await senses.look()
         telemetry.append(power, senses.gpus)
+        if on_balance is not None:
+            on_balance(power)
         try:
             await desk.observe(power)
         except TransientError as error:  # a full disk stops neither metering nor obeying
