@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coordinator.cli import demo, pki, replay
+from coordinator.cli import demo, forecast, pki, replay
 from coordinator.cli.exits import CallError, Exit
 from sterna.errors import SternaError
 
@@ -25,6 +25,7 @@ site_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Drain,
 app.add_typer(job_app, name="job")
 app.add_typer(site_app, name="site")
 app.add_typer(pki.app, name="pki")
+app.add_typer(forecast.app, name="forecast")
 app.command(name="demo")(demo.command)
 app.command(name="replay")(replay.command)
 

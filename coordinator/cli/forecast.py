@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from coordinator.forecast.series import Kind
+from coordinator.forecast.kinds import Kind
 from sterna.errors import PermanentError
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.forecast import scores, simple
+from coordinator.forecast.kinds import Kind
 from coordinator.forecast.learnt import SOURCE, Learner, Part
-from coordinator.forecast.series import Array, Kind, Series, same_hour
+from coordinator.forecast.series import Array, Series, same_hour
 from sterna.errors import PermanentError
 
 _PLAIN = {

@@ -13,14 +13,17 @@ import numpy as np
 from coordinator.core.confidence import QUANTILES
 from coordinator.forecast import calibration, simple
 from coordinator.forecast.calibration import Calibration
+from coordinator.forecast.courses import joint_paths
 from coordinator.forecast.forecaster import SiteSurplus
-from coordinator.forecast.members import joint_paths, members
-from coordinator.forecast.series import Array, Kind, Series
+from coordinator.forecast.kinds import Kind
+from coordinator.forecast.members import members
+from coordinator.forecast.series import Array, Series
 from coordinator.model.forecast import ForecastSlot, SurplusForecast
 from sterna.errors import PermanentError
 
 SOURCE = "learnt"
 _KEEP_DAYS = 240
+_MOST_DAYS = 7  # the features of `level` reach back that far
 _LEAN_DAYS = 45
 _LEAN_MOST = {Kind.SUN: 0.3, Kind.WIND: 0.7, Kind.OTHER: 0.3}
 _LEAN_DAY_FRAC = 1.0  # days of lead until the leaning has grown to 1 - 1/e of its most
@@ -58,7 +61,7 @@ class Learner:
     Parameters
     ----------
     leads : int
-        Slots to look ahead, > 0.
+        Slots to look ahead, > 0; a week at most.
     paths : int
         Courses in the ensemble; 100 resolve p10 and p90 well.
     rate : float
@@ -84,9 +87,11 @@ class Learner:
         Raises
         ------
         PermanentError
-            The parts do not cover the same slots.
+            The parts do not cover the same slots, or more than a week is to be looked ahead.
         """
         first = parts[0].series
+        if self._leads > _MOST_DAYS * first.per_day:
+            raise PermanentError(f"a forecast looks a week ahead at most, not {self._leads} slots")
         for part in parts:
             same = (part.series.slot_s, part.series.end_at) == (first.slot_s, first.end_at)
             if not same or len(part.series.values) != len(first.values):

@@ -5,25 +5,15 @@ Inside the arrays a missing value is NaN, since an array has no None; at the edg
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
 
+from coordinator.forecast.kinds import Kind
+
 Array = NDArray[np.float64]
 
 SECONDS_PER_DAY = 86400.0
-
-
-class Kind(Enum):
-    """What a series measures, as far as forecasting cares; `value` is its name in files."""
-
-    SUN = "sun"
-    """Solar generation: never negative, bounded by a clear sky."""
-    WIND = "wind"
-    """Wind generation: never negative, bounded by the plant."""
-    OTHER = "other"
-    """Anything else with a daily and weekly course: load, mixed generation, price, carbon intensity."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from coordinator.forecast.series import SECONDS_PER_DAY, Kind, Series
+from coordinator.forecast.kinds import Kind
+from coordinator.forecast.series import SECONDS_PER_DAY, Series
 from sterna.errors import PermanentError
 
 Row = Mapping[str, str]

@@ -9,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordinator.forecast import calibration, simple
+from coordinator.forecast.courses import choose
 from coordinator.forecast.forecaster import FirstOf, SiteSurplus
+from coordinator.forecast.kinds import Kind
 from coordinator.forecast.learnt import Learner, LearntForecaster, Part, SiteMemory, surplus_forecast
-from coordinator.forecast.members import choose, members
-from coordinator.forecast.series import Array, Kind, Series, same_hour, trailing_max, trailing_mean
+from coordinator.forecast.members import members
+from coordinator.forecast.series import Array, Series, same_hour, trailing_max, trailing_mean
 from sterna.errors import PermanentError
 
 END = datetime(2022, 6, 1, tzinfo=UTC)

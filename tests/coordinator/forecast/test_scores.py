@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from coordinator.forecast import scores
 from coordinator.forecast.backtest import Plan, Score, run
-from coordinator.forecast.series import Kind, Series
+from coordinator.forecast.kinds import Kind
+from coordinator.forecast.series import Series
 from coordinator.forecast.traces import read_traces
 from sterna.errors import PermanentError
 

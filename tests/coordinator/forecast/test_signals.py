@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from coordinator.forecast import calibration
+from coordinator.forecast.kinds import Kind
 from coordinator.forecast.learnt import Learner, Part, SiteMemory
-from coordinator.forecast.series import Kind, Series
+from coordinator.forecast.series import Series
 from coordinator.forecast.signals import (
     CurtailmentOrder,
     SignalRule,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from coordinator.forecast.series import Kind
+from coordinator.forecast.kinds import Kind
 from coordinator.forecast.traces import read_traces
 from sterna.errors import PermanentError
 
