@@ -71,6 +71,7 @@ class Reception:
 
     def greeted(self, site_id: str, session: int) -> None:
         """Take note of a session; orders may go to it."""
+        self._telemetry.begin(site_id)
         self._live.connect(site_id, session, self._clock.now())
 
     def gone(self, site_id: str, session: int) -> None:

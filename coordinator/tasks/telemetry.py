@@ -34,12 +34,23 @@ class TelemetryDesk:
         self._sender = sender
         self._flush_s = flush_s
         self._waiting: dict[str, list[SiteSample]] = {}
+        self._turned_away: set[str] = set()
+
+    def begin(self, site_id: str) -> None:
+        """Take note of a new session: what was turned away comes again in it."""
+        self._turned_away.discard(site_id)
 
     def take(self, site_id: str, samples: Sequence[SiteSample]) -> None:
-        """Take samples to be stored."""
+        """Take samples to be stored.
+
+        Once there is no room for a site's samples, none is taken until its next session: an ack covers
+        everything before it, and what was turned away must not be covered.
+        """
         waiting = self._waiting.setdefault(site_id, [])
-        if len(waiting) + len(samples) <= WAITING_SAMPLES_MAX:
-            waiting += samples
+        if site_id in self._turned_away or len(waiting) + len(samples) > WAITING_SAMPLES_MAX:
+            self._turned_away.add(site_id)
+            return
+        waiting += samples
 
     async def run(self, heart: Heart) -> None:
         """Flush for ever."""

@@ -210,6 +210,21 @@ async def test_what_cannot_be_stored_waits(desk: Desk) -> None:
     assert desk.outbox.sent == [("ack", "a", 2)]
 
 
+async def test_no_ack_covers_what_was_turned_away(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coordinator.tasks.telemetry.WAITING_SAMPLES_MAX", 2)
+    first, second, third, fourth = (replace(sample(), sequence=number) for number in (1, 2, 3, 4))
+    desk.telemetry.take("a", [first, second])
+    desk.telemetry.take("a", [third])
+    await desk.telemetry.flush()
+    desk.telemetry.take("a", [fourth])
+    await desk.telemetry.flush()
+    assert desk.outbox.sent == [("ack", "a", 2)]
+    desk.telemetry.begin("a")
+    desk.telemetry.take("a", [third, fourth])
+    await desk.telemetry.flush()
+    assert desk.outbox.sent[-1] == ("ack", "a", 4)
+
+
 async def test_loops_beat_and_go_on(desk: Desk) -> None:
     housekeeper = Housekeeper(
         telemetry=desk.samples, decisions=desk.decisions, samples_per_site=1, period_s=0.01
