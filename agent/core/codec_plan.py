@@ -118,8 +118,13 @@ class Stop:
 
     @property
     def total_s(self) -> float:
-        """Seconds from the sealed checkpoint to the files at the destination."""
+        """Seconds from the sealed checkpoint to the files at the destination, one part after the other."""
         return self.encode_s + self.transfer_s + self.decode_s
+
+    @property
+    def streamed_s(self) -> float:
+        """The same where each block is sent once it is encoded and decoded once it is there: the slowest."""
+        return max(self.encode_s, self.transfer_s, self.decode_s)
 
 
 def as_it_is(size_bytes: int, goodput_bps: float) -> Stop:
@@ -135,7 +140,7 @@ def as_it_is(size_bytes: int, goodput_bps: float) -> Stop:
 def coded(
     size_bytes: int, sent_bytes: int, goodput_bps: float, *, encode_bytes_s: float, decode_bytes_s: float
 ) -> Stop:
-    """Cost of encoding, sending and decoding, one after the other.
+    """Cost of encoding, sending and decoding.
 
     Parameters
     ----------
@@ -157,7 +162,7 @@ def coded(
 def pays_below_bps(
     size_bytes: int, sent_bytes: int, *, encode_bytes_s: float, decode_bytes_s: float
 ) -> float:
-    """Goodput in bits per second below which coding brings the checkpoint there sooner; 0 where never."""
+    """Goodput in bits per second below which coding, one part after the other, is sooner; 0 where never."""
     coding_s = size_bytes / encode_bytes_s + size_bytes / decode_bytes_s
     saved_bits = bytes_to_bits(size_bytes - sent_bytes)
     return max(0.0, saved_bits) / coding_s if coding_s > 0.0 else 0.0

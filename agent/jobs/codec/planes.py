@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 Bytes = NDArray[np.uint8]
 _Words = NDArray[Any]
-_TILE = 16 * 1024
+_TILE = 32 * 1024
 
 
 def split(data: Bytes, base: Bytes | None, width_bytes: int, out: Bytes) -> None:

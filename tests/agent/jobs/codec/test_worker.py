@@ -127,7 +127,8 @@ def test_it_ends_when_its_parent_does(tmp_path, big):
 def test_memory_is_bounded_whatever_the_size(tmp_path, big):
     """Half a gigabyte goes through a few blocks of buffers."""
     code = (
-        "import sys; from pathlib import Path; from agent.jobs.codec.__main__ import main; main(sys.argv[1:]);"
+        "import sys; from pathlib import Path; from agent.jobs.codec.__main__ import main;"
+        "main(sys.argv[1:]);"
         "print(Path('/proc/self/status').read_text())"
     )
     command = [sys.executable, "-c", code, "encode", "--new", str(big), "--container", str(tmp_path / "c")]
