@@ -150,8 +150,15 @@ class Keeper:
                 self._minders.clear()
                 self._offers.clear()
 
-    async def handle(self, order: Order) -> OrderAck:
+    async def handle(self, order: Order, *, received_boot_s: float | None = None) -> OrderAck:
         """Judge an order, record it, have it done.
+
+        Parameters
+        ----------
+        order : Order
+            From the coordinator.
+        received_boot_s : float or None
+            CLOCK_BOOTTIME of its receipt, from which a lease counts, however long it waited; None: now.
 
         Returns
         -------
@@ -178,7 +185,7 @@ class Keeper:
                     verdict,
                     newest=listed[0].checkpoint_id if listed else None,
                     run_id=new_run_id(),
-                    now_s=self._clock.boottime_s(),
+                    now_s=self._clock.boottime_s() if received_boot_s is None else received_boot_s,
                     boot_id=self._boot_id,
                 )
                 record = await self._book.put(record, verdict.event)

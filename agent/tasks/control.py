@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -18,6 +19,8 @@ from sterna.errors import SternaError, TransientError
 from sterna.supervise import Heart
 
 log = logging.getLogger(__name__)
+
+ASK_AGAIN_S = 30.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -43,6 +46,7 @@ class Control:
     """What was decided last."""
     _state: LadderState = field(default_factory=LadderState)
     _told: tuple[GridState, float | None] | None = None
+    _asked_s: dict[str, float] = field(default_factory=dict)
     _cap_w: float | None = None
     _cap_failed: bool = False
 
@@ -118,8 +122,17 @@ class Control:
             await self.keeper.resume(job_id)
         for job_id in actions.request_move:
             log.warning("asking for a job to be moved", extra={"job_id": job_id, "because": why})
-            epoch = self.keeper.epoch_of(job_id)
-            self.request_move(MoveRequest(job_id=job_id, epoch=epoch, reason=why))
+        self._ask(self._state.move_requested, why)
+
+    def _ask(self, wanted: frozenset[str], why: str) -> None:
+        """Ask for jobs to be moved, and again while it still applies: a request may be lost on its way."""
+        now_s = self.clock.boottime_s()
+        self._asked_s = {job_id: at_s for job_id, at_s in self._asked_s.items() if job_id in wanted}
+        for job_id in sorted(wanted):
+            if now_s - self._asked_s.get(job_id, -math.inf) >= ASK_AGAIN_S:
+                self._asked_s[job_id] = now_s
+                epoch = self.keeper.epoch_of(job_id)
+                self.request_move(MoveRequest(job_id=job_id, epoch=epoch, reason=why))
 
 
 def _words(envelope: Envelope) -> str:

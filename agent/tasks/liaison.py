@@ -70,7 +70,7 @@ class Liaison:
 
     async def on_order(self, order: Order, *, received_boot_s: float) -> OrderAck:
         """Record an order durably and answer it."""
-        return await self.keeper.handle(order)
+        return await self.keeper.handle(order, received_boot_s=received_boot_s)
 
     async def on_lease(
         self, job_id: str, epoch: int, ttl_s: float | None, counted_from_boot_s: float

@@ -1,0 +1,141 @@
+"""The ladder's hands: what is capped, paused, asked for, and asked for again."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from agent.core.commands import Rules
+from agent.core.failsafe import FailsafeSettings
+from agent.core.ladder import LadderSettings
+from agent.devices.gpu_fake import FakeGpu
+from agent.grid.desk import GridDesk
+from agent.jobs.keeper import Keeper
+from agent.model.jobs import JobPhase, JobSpec
+from agent.model.orders import MoveRequest
+from agent.model.readings import MeterRole, Quality, SitePower
+from agent.store.commands import MIGRATIONS, CommandStore
+from agent.store.db import Database
+from agent.tasks.control import ASK_AGAIN_S, Control
+from agent.tasks.sense import Senses
+from sterna.clock import FakeClock
+
+NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
+BASE_W, IDLE_W, JOB_W = 1000.0, 40.0, 400.0
+
+
+@dataclass
+class TwoJobs:
+    """Stands in for the keeper: two jobs that can be suspended."""
+
+    phases: dict[str, JobPhase] = field(
+        default_factory=lambda: {"a": JobPhase.RUNNING, "b": JobPhase.RUNNING}
+    )
+
+    def live(self) -> dict[str, tuple[JobPhase, JobSpec]]:
+        spec = JobSpec(name="job", argv=("train",), power_w=JOB_W)
+        return {job_id: (phase, spec) for job_id, phase in self.phases.items()}
+
+    def running_power(self) -> dict[str, float]:
+        return {job_id: JOB_W for job_id, phase in self.phases.items() if phase is JobPhase.RUNNING}
+
+    def epoch_of(self, job_id: str) -> int:
+        return 3
+
+    async def pause(self, job_id: str) -> bool:
+        self.phases[job_id] = JobPhase.PAUSED
+        return True
+
+    async def resume(self, job_id: str) -> bool:
+        self.phases[job_id] = JobPhase.RUNNING
+        return True
+
+
+class House:
+    """A site at night with a grid meter, under a standing limit of the site's own."""
+
+    def __init__(self, database: Database, limit_w: float) -> None:
+        self.clock = FakeClock(NOW)
+        self.jobs = TwoJobs()
+        self.gpu = FakeGpu(clock=self.clock, idle_w=IDLE_W, max_w=IDLE_W + 2 * JOB_W)
+        self.senses = Senses(meters={"grid": MeterRole.GRID}, gpu=self.gpu, clock=self.clock)
+        self.asked: list[MoveRequest] = []
+        self.told = 0
+        desk = GridDesk(
+            clock=self.clock,
+            store=CommandStore(database, boot_id="boot"),
+            operators=(),
+            settings=FailsafeSettings(failsafe_import_w=0.0),
+            rules=Rules(site="west"),
+            standing_limits_w={"local": limit_w},
+        )
+        self.control = Control(
+            desk=desk,
+            senses=self.senses,
+            keeper=cast("Keeper", self.jobs),
+            gpu=self.gpu,
+            settings=LadderSettings(idle_w=IDLE_W, move_after_s=10.0),
+            request_move=self.asked.append,
+            clock=self.clock,
+            on_change=self.tell,
+        )
+
+    def tell(self) -> None:
+        self.told += 1
+
+    async def step(self, after_s: float = 1.0) -> float:
+        """Let time pass, read the meter, act; return the import that the acts lead to."""
+        self.clock.advance(after_s)
+        self.senses.power = self.balance()
+        await self.control.step()
+        self.gpu.set_jobs(self.jobs.running_power())
+        return self.balance().grid_w or 0.0
+
+    def balance(self) -> SitePower:
+        compute_w = self.gpu.read()[0].power_w
+        assert compute_w is not None
+        return SitePower(
+            measured_at=self.clock.now(),
+            quality=Quality.OK,
+            grid_w=BASE_W + compute_w,
+            generation_w=0.0,
+            available_w=None,
+            battery_w=None,
+            compute_w=compute_w,
+            site_load_w=BASE_W,
+            surplus_w=0.0,
+        )
+
+
+@pytest.fixture
+async def database(tmp_path: Path):  # type: ignore[no-untyped-def]
+    async with Database(tmp_path / "agent.db", MIGRATIONS) as database:
+        yield database
+
+
+async def test_a_limit_that_a_cap_can_hold_is_held_by_the_cap(database: Database) -> None:
+    house = House(database, limit_w=BASE_W + IDLE_W + 1.2 * JOB_W)
+    assert await house.step() <= BASE_W + IDLE_W + 1.2 * JOB_W
+    assert house.gpu.read()[0].power_cap_w is not None
+    assert set(house.jobs.phases.values()) == {JobPhase.RUNNING}
+    assert house.told == 1, "the grid operator's link is told of the limit at once"
+    await house.step()
+    assert house.told == 1
+
+
+async def test_a_move_is_asked_for_until_it_is_heard(database: Database) -> None:
+    house = House(database, limit_w=BASE_W + IDLE_W)
+    assert await house.step() <= BASE_W + IDLE_W
+    assert set(house.jobs.phases.values()) == {JobPhase.PAUSED}
+    assert house.asked == []
+    await house.step(after_s=11.0)
+    assert [(request.job_id, request.epoch) for request in house.asked] == [("a", 3), ("b", 3)]
+    await house.step(after_s=ASK_AGAIN_S / 2)
+    assert len(house.asked) == 2, "not with every look"
+    await house.step(after_s=ASK_AGAIN_S / 2)
+    assert [request.job_id for request in house.asked[2:]] == ["a", "b"], "again, for it still applies"
+    del house.jobs.phases["a"]
+    await house.step(after_s=ASK_AGAIN_S)
+    assert [request.job_id for request in house.asked[4:]] == ["b"], "not for a job that has left"
