@@ -9,8 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import grpc.aio
-
 from agent.config import AgentConfig, MeterTable, MqttTable
 from agent.core.commands import Rules
 from agent.core.failsafe import ExitWithoutLimit, FailsafeSettings
@@ -25,7 +23,10 @@ from agent.devices.meters_fake import FakeMeter
 from agent.devices.meters_sunspec import SunSpecMeter
 from agent.grid.desk import GridDesk
 from agent.grid.mqtt import MqttLink
+from agent.jobs.book import ReportSink
 from agent.jobs.checkpoints import CheckpointStore
+from agent.jobs.keeper import Keeper
+from agent.jobs.launch import Launcher
 from agent.jobs.transfer import Transfers
 from agent.jobs.transfer_server import CheckpointServicer
 from agent.modbus import ModbusBus
@@ -33,13 +34,15 @@ from agent.model.grid import Refusal
 from agent.model.readings import MeterRole
 from agent.store import commands as command_store
 from agent.store import telemetry as telemetry_store
+from agent.store.jobs import JobRecords
 from agent.tasks.liaison import Liaison, News, TicketKey
 from agent.uplink.link import Uplink
+from agent.uplink.peers import Peers
 from sterna import VERSION, rpc
 from sterna.clock import Clock
 from sterna.config import read_secret
 from sterna.errors import ConfigError
-from sterna.identity import Credentials, Identity, Role, load_credentials
+from sterna.identity import Identity, Role, load_credentials
 from sterna.supervise import Pulse
 
 if TYPE_CHECKING:
@@ -56,34 +59,6 @@ OPENADR_DEADLINE_S = 90.0
 # The link beats at each status and at each attempt to connect.
 MQTT_DEADLINE_S = 60.0
 CHECKPOINT_SERVICE = "sterna.v1.CheckpointService"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Peers:
-    """How this site speaks to others: who it is, and with which certificate."""
-
-    fleet: str
-    site: str
-    credentials: Credentials | None
-    insecure: bool
-
-    def open(self, address: str, role: Role, name: str) -> grpc.aio.Channel:
-        """Open a channel to the party that must be at the address."""
-        mine = Identity(fleet=self.fleet, role=Role.SITE, name=self.site)
-        return rpc.open_channel(
-            address,
-            credentials=self.credentials,
-            expected=Identity(fleet=self.fleet, role=role, name=name),
-            insecure=self.insecure,
-            claim=None if self.credentials else mine,
-        )
-
-    def site_of(self, context: "grpc.aio.ServicerContext[object, object]") -> str | None:
-        """Return the site that calls; None when the caller is no site of our fleet."""
-        caller = rpc.peer_identity(context)
-        if caller is None or caller.fleet != self.fleet or caller.role is not Role.SITE:
-            return None
-        return caller.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +79,47 @@ class Builder:
     base_dir: Path
     clock: Clock
     stack: AsyncExitStack
+
+    @property
+    def state_dir(self) -> Path:
+        """Return the folder of everything that survives a restart; made when missing."""
+        folder = self.base_dir / self.config.state_dir
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def carriage(self, peers: Peers) -> tuple[CheckpointStore, Transfers]:
+        """Make the checkpoint store and what fetches into it."""
+        store = CheckpointStore(self.state_dir / "checkpoints", self.clock)
+        transfers = Transfers(
+            store=store,
+            clock=self.clock,
+            open_channel=lambda address, site: peers.open(address, Role.SITE, site),
+        )
+        return store, transfers
+
+    def keeper(
+        self,
+        records: JobRecords,
+        checkpoints: CheckpointStore,
+        transfers: Transfers,
+        boot_id: str,
+        on_report: ReportSink,
+    ) -> Keeper:
+        """Make the keeper of the site's jobs."""
+        table = self.config.jobs
+        return Keeper(
+            root=self.state_dir / "jobs",
+            records=records,
+            checkpoints=checkpoints,
+            carrier=transfers,
+            clock=self.clock,
+            boot_id=boot_id,
+            launcher=Launcher(site_id=self.config.site),
+            on_report=on_report,
+            slots=table.slots,
+            checkpoint_interval_s=table.checkpoint_interval_s,
+            keep_checkpoints=table.keep_checkpoints,
+        )
 
     def desk(self, store: command_store.CommandStore) -> GridDesk:
         """Make the grid desk over its store."""

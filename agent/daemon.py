@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -14,22 +14,18 @@ from agent.config import AgentConfig
 from agent.devices.meters import Meter, run_meter
 from agent.grid.desk import GridDesk
 from agent.grid.mqtt import MqttLink
-from agent.jobs.checkpoints import CheckpointStore
 from agent.jobs.keeper import Keeper
-from agent.jobs.launch import Launcher
-from agent.jobs.transfer import Transfers
 from agent.model.readings import SitePower
 from agent.store import commands as command_store
 from agent.store import jobs as job_store
 from agent.store import telemetry as telemetry_store
 from agent.store.db import Database
 from agent.tasks.control import Control, run_control
-from agent.tasks.liaison import Liaison, News, TicketKey, run_leases
+from agent.tasks.liaison import LateSink, Liaison, News, TicketKey, run_leases
 from agent.tasks.measurements import SiteMeasurements
 from agent.tasks.sense import Senses, run_senses
 from agent.uplink import link as uplink
 from sterna.clock import Clock, SystemClock
-from sterna.identity import Role
 from sterna.notify import Notifier
 from sterna.supervise import Pulse, RootTasks, supervise
 
@@ -43,6 +39,8 @@ LEASE_PERIOD_S = 1.0
 TELEMETRY_SPILL_SAMPLES = 10
 # A loop that talks to a device or disk may be slow for a while before it counts as hung.
 LOOP_DEADLINE_S = 30.0
+
+Loops = dict[str, Callable[[], Coroutine[object, object, None]]]
 
 
 async def run(config: AgentConfig, base_dir: Path) -> int:
@@ -98,95 +96,83 @@ class _Agent:
 
     def tasks(self, pulse: Pulse) -> RootTasks:
         """Every loop of the daemon, named."""
-        config, heart = self.config, pulse.heart
-        tasks: dict[str, object] = {}
-        for meter, table in zip(self.meters, config.meters, strict=True):
-            name = f"meter:{meter.name}"
-            deadline_s = LOOP_DEADLINE_S + 10 * table.poll_interval_s
-            tasks[name] = partial(
-                run_meter, meter, self.clock, table.poll_interval_s, self.senses.take, heart(name, deadline_s)
-            )
-        tasks["senses"] = partial(
-            run_senses,
-            self.senses,
-            desk=self.desk,
-            telemetry=self.telemetry,
-            publish=self.news.publish,
-            on_balance=self.on_balance,
-            period_s=SENSE_PERIOD_S,
-            heart=heart("senses", LOOP_DEADLINE_S),
-        )
-        tasks["telemetry"] = partial(self.telemetry.run, heart("telemetry", 2 * LOOP_DEADLINE_S))
-        tasks["control"] = partial(
-            run_control,
-            self.control,
-            period_s=config.power.control_period_s,
-            heart=heart("control", LOOP_DEADLINE_S),
-        )
-        tasks["jobs"] = partial(self.keeper.run, heart("jobs", LOOP_DEADLINE_S).beat)
+        return {**self._meter_loops(pulse), **self._site_loops(pulse), **self._link_loops(pulse)}
+
+    def _meter_loops(self, pulse: Pulse) -> Loops:
+        loops: Loops = {}
+        for meter, table in zip(self.meters, self.config.meters, strict=True):
+            name, period_s = f"meter:{meter.name}", table.poll_interval_s
+            heart = pulse.heart(name, LOOP_DEADLINE_S + 10 * period_s)
+            loops[name] = partial(run_meter, meter, self.clock, period_s, self.senses.take, heart)
+        return loops
+
+    def _site_loops(self, pulse: Pulse) -> Loops:
+        heart = pulse.heart
+        return {
+            "senses": partial(
+                run_senses,
+                self.senses,
+                desk=self.desk,
+                telemetry=self.telemetry,
+                publish=self.news.publish,
+                on_balance=self.on_balance,
+                period_s=SENSE_PERIOD_S,
+                heart=heart("senses", LOOP_DEADLINE_S),
+            ),
+            "telemetry": partial(self.telemetry.run, heart("telemetry", 2 * LOOP_DEADLINE_S)),
+            "control": partial(
+                run_control,
+                self.control,
+                period_s=self.config.power.control_period_s,
+                heart=heart("control", LOOP_DEADLINE_S),
+            ),
+            "jobs": partial(self.keeper.run, heart("jobs", LOOP_DEADLINE_S).beat),
+        }
+
+    def _link_loops(self, pulse: Pulse) -> Loops:
+        loops: Loops = {}
         if self.mqtt is not None:
-            tasks["mqtt"] = self.mqtt.run
+            loops["mqtt"] = self.mqtt.run
         if self.openadr is not None:
-            tasks["openadr"] = self.openadr.run
+            loops["openadr"] = self.openadr.run
         if self.uplink is not None:
-            tasks["uplink"] = partial(self.uplink.run, heart("uplink", uplink.BEAT_WITHIN_S))
-            tasks["leases"] = partial(
-                run_leases,
-                self.keeper,
-                self.uplink,
-                period_s=LEASE_PERIOD_S,
-                heart=heart("leases", LOOP_DEADLINE_S),
+            loops["uplink"] = partial(self.uplink.run, pulse.heart("uplink", uplink.BEAT_WITHIN_S))
+            heart = pulse.heart("leases", LOOP_DEADLINE_S)
+            loops["leases"] = partial(
+                run_leases, self.keeper, self.uplink, period_s=LEASE_PERIOD_S, heart=heart
             )
-        return tasks  # type: ignore[return-value]  # partials of coroutine functions
+        return loops
 
 
-async def _assemble(pulse: Pulse, build: Builder) -> _Agent:
-    config, base_dir, clock, stack = build.config, build.base_dir, build.clock, build.stack
-    state_dir = base_dir / config.state_dir
-    state_dir.mkdir(parents=True, exist_ok=True)
-    boot_id = command_store.read_boot_id()
-    database = await stack.enter_async_context(
+async def _open_store(build: Builder) -> tuple[Database, telemetry_store.TelemetryStore]:
+    """Open the one file of the agent, and the samples that wait in it."""
+    database = await build.stack.enter_async_context(
         Database(
-            state_dir / "agent.db",
+            build.state_dir / "agent.db",
             (*command_store.MIGRATIONS, *job_store.MIGRATIONS, *telemetry_store.MIGRATIONS),
         )
     )
     telemetry = telemetry_store.TelemetryStore(
-        database=database, clock=clock, spill_after=TELEMETRY_SPILL_SAMPLES
+        database=database, clock=build.clock, spill_after=TELEMETRY_SPILL_SAMPLES
     )
     await telemetry.open()
-    stack.push_async_callback(telemetry.flush)
+    build.stack.push_async_callback(telemetry.flush)
+    return database, telemetry
+
+
+async def _assemble(pulse: Pulse, build: Builder) -> _Agent:
+    config, clock = build.config, build.clock
+    boot_id = command_store.read_boot_id()
+    database, telemetry = await _open_store(build)
     desk = build.desk(command_store.CommandStore(database, boot_id=boot_id))
     await desk.recover()
-
-    gpu = build.gpu()
-    meters = build.meters()
+    gpu, meters, peers, ticket_key = build.gpu(), build.meters(), build.peers(), TicketKey()
     senses = Senses(meters={meter.name: meter.role for meter in meters}, gpu=gpu, clock=clock)
-    peers = build.peers()
-    ticket_key = TicketKey()
-    checkpoints = CheckpointStore(state_dir / "checkpoints", clock)
-    transfers = Transfers(
-        store=checkpoints,
-        clock=clock,
-        open_channel=lambda address, site: peers.open(address, Role.SITE, site),
-    )
-    address = await stack.enter_async_context(
-        build.checkpoint_server(peers, checkpoints, transfers, ticket_key)
-    )
-    holder: list[uplink.Uplink] = []  # the keeper reports to an uplink that is made after it
-    keeper = Keeper(
-        root=state_dir / "jobs",
-        records=job_store.JobRecords(database),
-        checkpoints=checkpoints,
-        carrier=transfers,
-        clock=clock,
-        boot_id=boot_id,
-        launcher=Launcher(site_id=config.site),
-        on_report=lambda report: holder[0].publish_job(report) if holder else None,
-        slots=config.jobs.slots,
-        checkpoint_interval_s=config.jobs.checkpoint_interval_s,
-        keep_checkpoints=config.jobs.keep_checkpoints,
-    )
+    checkpoints, transfers = build.carriage(peers)
+    server = build.checkpoint_server(peers, checkpoints, transfers, ticket_key)
+    address = await build.stack.enter_async_context(server)
+    reports = LateSink()
+    keeper = build.keeper(job_store.JobRecords(database), checkpoints, transfers, boot_id, reports)
     await keeper.open()
     liaison = Liaison(
         keeper=keeper,
@@ -198,7 +184,7 @@ async def _assemble(pulse: Pulse, build: Builder) -> _Agent:
     )
     link = build.uplink(peers, liaison, telemetry, boot_id)
     if link is not None:
-        holder.append(link)
+        reports.sink = link.publish_job
     control = Control(
         desk=desk,
         senses=senses,

@@ -31,6 +31,18 @@ class TicketKey:
         return self.value
 
 
+@dataclass(slots=True)
+class LateSink:
+    """Where the keeper reports to: an uplink that is made after it. None: the site runs alone."""
+
+    sink: Callable[[JobReport], None] | None = None
+
+    def __call__(self, report: JobReport) -> None:
+        """Pass a report on."""
+        if self.sink is not None:
+            self.sink(report)
+
+
 @dataclass(slots=True, kw_only=True)
 class Liaison:
     """What the uplink wants of the agent (`agent.uplink.ports.UplinkHandler`).
