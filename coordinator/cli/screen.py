@@ -48,8 +48,9 @@ def fleet_screen(
 
 
 def _one_line_each(table: Table) -> Table:
-    for column in table.columns:
-        column.no_wrap, column.overflow = True, "ellipsis"
+    """Give the last column what the others leave, and cut it there."""
+    last = table.columns[-1]
+    table.expand, last.ratio, last.no_wrap, last.overflow = True, 1, True, "ellipsis"
     return table
 
 
