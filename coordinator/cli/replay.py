@@ -30,7 +30,7 @@ def command(
     data: Annotated[Path, typer.Option(help="Folder of the recorded traces.")] = Path("../shared/data"),
     period: Annotated[str, typer.Option(help="Names, comma separated; all: every one.")] = "all",
     offsets: Annotated[str, typer.Option(help="0,1 or 0..3; all: every one.")] = "0",
-    forecast: Annotated[str, typer.Option(help="perfect or persistence.")] = "perfect",
+    forecast: Annotated[str, typer.Option(help="perfect, learnt or persistence.")] = "perfect",
     threshold_w: Annotated[
         float | None, typer.Option(help="Surplus below this counts as none; default: the scenario's.")
     ] = None,
@@ -57,7 +57,8 @@ def command(
     )
     traces = read_traces(chosen, data)
     periods = list(chosen.periods) if period == "all" else period.split(",")
-    text = table({name: _replay(asked, chosen, traces, name) for name in periods})
+    foresight = _foresight(forecast)
+    text = table({name: _replay(asked, chosen, traces, name, foresight) for name in periods})
     if out is not None:
         (out / "table.md").write_text(text + "\n", encoding="utf-8")
     typer.echo(text)
@@ -75,14 +76,16 @@ class _Asked:
     out: Path | None
 
 
-def _replay(asked: _Asked, chosen: "ScenarioFile", traces: "Traces", period: str) -> "list[Outcome]":
+def _replay(
+    asked: _Asked, chosen: "ScenarioFile", traces: "Traces", period: str, foresight: "MakeForesight"
+) -> "list[Outcome]":
     from coordinator.replay.evaluation import outcomes
     from coordinator.replay.scenariofile import world_of
 
     found = []
     for offset in asked.offsets:
         world = world_of(chosen, traces, period, offset)
-        for outcome in outcomes(world, asked.policies, _foresight(asked.forecast)):
+        for outcome in outcomes(world, asked.policies, foresight):
             found.append(outcome)
             if asked.out is not None:
                 about = {
@@ -113,15 +116,18 @@ def _scenario(name: str, threshold_w: float | None) -> "ScenarioFile":
 def _foresight(name: str) -> "MakeForesight":
     from coordinator.forecast.persistence import PersistenceForecaster
     from coordinator.replay.foresight import Forecasted, Perfect
+    from coordinator.replay.learnt import LearntSource
 
     if name == "perfect":
         return Perfect
+    if name == "learnt":
+        return LearntSource()
     if name == "persistence":
         forecaster = PersistenceForecaster(
             horizon_s=86_400.0, slot_s=3600.0, spread_frac_per_s=1.0 / 86_400.0
         )
         return lambda world: Forecasted(world, forecaster)
-    raise ConfigError(f"forecast {name}: expected perfect or persistence")
+    raise ConfigError(f"forecast {name}: expected perfect, learnt or persistence")
 
 
 def _offsets(text: str, scenario: "ScenarioFile") -> Sequence[int]:

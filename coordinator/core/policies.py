@@ -6,12 +6,14 @@ from coordinator.core.energy_only import EnergyOnlyPolicy
 from coordinator.core.feasibility_aware import FeasibilityAwarePolicy
 from coordinator.core.policy import Policy
 from coordinator.core.static import StaticPolicy
+from coordinator.core.sterna_policy import SternaPolicy
 from sterna.errors import ConfigError
 
 _MAKERS: dict[str, Callable[[], Policy]] = {
     "energy-only": EnergyOnlyPolicy,
     "feasibility-aware": FeasibilityAwarePolicy,
     "static": StaticPolicy,
+    "sterna": SternaPolicy,
 }
 
 

@@ -1,0 +1,143 @@
+"""What jobs would get of the sites' surplus over the time ahead: expected renewable energy, and its gain.
+
+A job has what the others at the site leave, whole or in part: min(P, surplus - their draw). Where more jobs
+are than the surplus covers, each of them counts as the last one, since it is the last share that a departure
+saves. Owns the figures; gates, order and words are `moving`'s.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coordinator.core import confidence, windows
+from coordinator.core.bookings import Bookings
+from coordinator.core.confidence import QUANTILES
+from coordinator.core.judgement import Judge, Ratings
+from coordinator.core.policy import PlannerSettings
+from coordinator.core.windows import SurplusCurve
+from coordinator.model.view import FleetView, JobView
+from sterna.units import SECONDS_PER_HOUR
+
+Array = NDArray[np.float64]
+
+_WEIGHTS = (0.3, 0.4, 0.3)
+"""Of `QUANTILES` in a mean: Swanson's rule for 0.10, 0.50 and 0.90."""
+_LEAST_W = 1e-6  # a draw below this is none
+_BLOCK = 1_000_000  # figures held in memory at once
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Outlook:
+    """The surplus of S sites side by side: `edges_s` (S, K + 1) from now, `watts` (3, S, K), >= 0."""
+
+    edges_s: Array
+    watts: Array
+
+
+def outlook(curves: Sequence[SurplusCurve]) -> Outlook:
+    """Put curves side by side, in their order; the shorter end with steps of no length."""
+    longest = max((len(steps.edges_s) for steps in curves), default=1)
+    edges = np.zeros((len(curves), longest))
+    watts = np.zeros((len(QUANTILES), len(curves), longest - 1))
+    for index, steps in enumerate(curves):
+        count = len(steps.edges_s)
+        edges[index, :count] = steps.edges_s
+        edges[index, count:] = steps.edges_s[-1]
+        watts[:, index, : count - 1] = np.maximum(steps.watts, 0.0)
+    return Outlook(edges_s=edges, watts=watts)
+
+
+def expected_j(ahead: Outlook, others_w: Array, power_w: Array, from_s: Array, until_s: float) -> Array:
+    """Return the renewable energy that each job can expect at each site.
+
+    Parameters
+    ----------
+    ahead : Outlook
+        S sites; time beyond their forecasts brings nothing.
+    others_w : array
+        Shape (J, S): what others draw there, in watts.
+    power_w : array
+        Shape (J): what the job draws.
+    from_s : array
+        Shape (J, S): when it would run there, in seconds from now, >= 0; NaN: not known.
+    until_s : float
+        Where counting ends, in seconds from now.
+
+    Returns
+    -------
+    array
+        Shape (J, S), in J, >= 0; NaN where `from_s` is.
+    """
+    expected = np.empty(others_w.shape)
+    begins, ends = ahead.edges_s[:, :-1], np.minimum(ahead.edges_s[:, 1:], until_s)
+    block = max(1, _BLOCK // max(1, ahead.watts.size))
+    for start in range(0, len(power_w), block):
+        some = slice(start, start + block)
+        others, most = others_w[some, :, None], power_w[some, None, None]
+        mean_w = np.zeros((*others.shape[:2], ahead.watts.shape[2]))
+        for weight, watts in zip(_WEIGHTS, ahead.watts, strict=True):
+            mean_w += weight * np.clip(watts - others, 0.0, most)
+        lasts_s = np.maximum(0.0, ends - np.maximum(begins, from_s[some, :, None]))
+        expected[some] = (mean_w * lasts_s).sum(axis=2)
+    return np.where(np.isnan(from_s), np.nan, expected)
+
+
+class HorizonJudge(Judge):
+    """Rates moves by the expected renewable energy that they gain, less what they cost.
+
+    Energy is told as seconds of the job's own draw. `gain_s` is net of the move's energy, `stay_s` is what
+    staying can expect, `lasts_s` how long the surplus covers every job at the site.
+
+    Parameters
+    ----------
+    view, settings, bookings
+        See `Judge`.
+    reach_frac : float
+        Share of `settings.horizon_s` over which energy is counted, above 0, at most 1. What comes later is
+        left to later moves: neither forecasts nor the other jobs hold still for a whole horizon.
+    """
+
+    def __init__(
+        self, view: FleetView, settings: PlannerSettings, bookings: Bookings, *, reach_frac: float
+    ) -> None:
+        super().__init__(view, settings, bookings)
+        self._until_s = reach_frac * settings.horizon_s
+        self._ahead = outlook([self._curves[site.site_id] for site in self.sites])
+
+    def rate(self, jobs: Sequence[JobView]) -> Ratings:
+        """Rate jobs against every site, under the bookings as they are now."""
+        ratings = super().rate(jobs)
+        if not jobs or not self.sites:
+            return ratings
+        power = np.array([job.power_w for job in jobs], dtype=np.float64)
+        draws = np.array([self.bookings.draw_w(site.site_id) for site in self.sites], dtype=np.float64)
+        rows = [row for row, job in enumerate(jobs) if job.site_id in self._columns]
+        own = [self._columns[job.site_id or ""] for job in jobs if job.site_id in self._columns]
+        here = (rows, own)
+        others, begins = np.tile(draws, (len(jobs), 1)), np.array(ratings.terms.migration_s)
+        others[here] -= power[rows]
+        begins[here] = 0.0
+        got = expected_j(self._ahead, others, power, begins, self._until_s)
+        stay, lasts, need = np.zeros(len(jobs)), np.zeros(len(jobs)), np.array(ratings.need_here_w)
+        stay[rows] = got[here]
+        covered = windows.ends_s(self._stack, draws[None, :])[confidence.MEDIAN, 0]
+        lasts[rows], need[rows] = covered[own], draws[own]
+        gain = got - stay[:, None] - SECONDS_PER_HOUR * ratings.terms.energy_wh
+        gain[np.isnan(ratings.terms.migration_s)] = -np.inf
+        return replace(
+            ratings,
+            need_here_w=need,
+            gain_s=_seconds(gain, power),
+            stay_s=np.broadcast_to(_seconds(stay[:, None], power), got.shape),
+            lasts_s=lasts,
+        )
+
+
+def _seconds(joules: Array, power_w: Array) -> Array:
+    """Tell energy as seconds of each job's draw; a job that draws nothing gains nothing."""
+    draw_w = power_w[:, None]
+    told: Array = np.where(np.isinf(joules), joules, 0.0)
+    np.divide(joules, draw_w, out=told, where=draw_w > _LEAST_W)
+    return told

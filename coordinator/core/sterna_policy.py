@@ -1,0 +1,73 @@
+"""The policy `sterna`: look a stretch ahead, weigh expected renewable energy, move what gains the most.
+
+It differs from `feasibility-aware` in what a move is worth and in who may leave (`horizon`), and in how sure
+it wants to be. The paper's tests of time and break-even stay gates. Why, and what was tried:
+docs/planning.md.
+"""
+
+from dataclasses import replace
+from functools import partial
+
+from coordinator.core.bookings import Bookings
+from coordinator.core.horizon import HorizonJudge
+from coordinator.core.moving import Manner, plan
+from coordinator.core.policy import PlannerSettings
+from coordinator.model.decision import Decision
+from coordinator.model.view import FleetView, JobView
+
+_NAME = "sterna"
+
+
+class SternaPolicy:
+    """Follow the energy that can be expected over a rolling horizon.
+
+    Parameters
+    ----------
+    reach_frac : float
+        Share of the planner's `horizon_s` over which energy is counted, above 0, at most 1.
+    epsilon : float
+        Least accepted risk in the time test: the energy is an expectation already, so the gate only keeps
+        out moves that are more likely than this to be too long. The planner's own, where that is higher.
+
+    Raises
+    ------
+    ValueError
+        A figure is out of its range.
+    """
+
+    def __init__(self, *, reach_frac: float = 0.125, epsilon: float = 0.5) -> None:
+        if not 0.0 < reach_frac <= 1.0:
+            raise ValueError(f"reach_frac {reach_frac}: expected above 0, at most 1")
+        if not 0.0 <= epsilon < 1.0:
+            raise ValueError(f"epsilon {epsilon}: expected 0 or more, below 1")
+        self._epsilon = epsilon
+        self._manner = Manner(
+            policy=_NAME,
+            loss="no longer covers every job there, or ends before a move could",
+            need_w=_all_there_w,
+            judge=partial(HorizonJudge, reach_frac=reach_frac),
+        )
+
+    @property
+    def name(self) -> str:
+        """Return ``sterna``."""
+        return _NAME
+
+    def decide(self, view: FleetView, settings: PlannerSettings) -> tuple[Decision, ...]:
+        """Start what waits, relieve sites that are crowded, leave the rest; see `Policy.decide`.
+
+        Of several jobs that could leave, those on draining sites come first, then those on sites that
+        ask to shed, then the one that gains most; ties go by job id.
+        """
+        return plan(view, self._tuned(settings), self._manner, tells=True)
+
+    def act(self, view: FleetView, settings: PlannerSettings) -> tuple[Decision, ...]:
+        """Start and move as `decide` does, and say no more than that; see `BriefPolicy.act`."""
+        return plan(view, self._tuned(settings), self._manner, tells=False)
+
+    def _tuned(self, settings: PlannerSettings) -> PlannerSettings:
+        return replace(settings, epsilon=max(settings.epsilon, self._epsilon))
+
+
+def _all_there_w(bookings: Bookings, job: JobView) -> float:
+    return bookings.draw_w(job.site_id or "")
