@@ -65,6 +65,8 @@ def shown_state(job: Job, picture: FleetPicture) -> "fleet_pb2.JobState.ValueTyp
 def job(job: Job, picture: FleetPicture) -> fleet_pb2.Job:
     """Return a job, with what its site last said of it."""
     report = report_of(picture.live, job.owner_site, job.job_id)
+    if report is not None and report.epoch != job.epoch:
+        report = None  # of an earlier stay at the same site
     return fleet_pb2.Job(
         job_id=job.job_id,
         spec=spec(job.spec),
