@@ -2,7 +2,7 @@
 
 import logging
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -31,7 +31,7 @@ from agent.jobs.transfer import Transfers
 from agent.jobs.transfer_server import CheckpointServicer
 from agent.modbus import ModbusBus
 from agent.model.grid import Refusal
-from agent.model.readings import MeterRole
+from agent.model.readings import MeterRole, SitePower
 from agent.store import commands as command_store
 from agent.store import telemetry as telemetry_store
 from agent.store.jobs import JobRecords
@@ -47,7 +47,6 @@ from sterna.supervise import Pulse
 
 if TYPE_CHECKING:
     from agent.grid.openadr import OpenAdrVen
-    from agent.grid.openadr_ports import Measurements
 
 log = logging.getLogger(__name__)
 
@@ -323,11 +322,13 @@ class Builder:
             on_beat=pulse.heart("mqtt", MQTT_DEADLINE_S).beat,
         )
 
-    def openadr(self, desk: GridDesk, measurements: "Measurements", pulse: Pulse) -> "OpenAdrVen | None":
-        """Make the VEN; None: the site has no VTN."""
+    def openadr(
+        self, desk: GridDesk, news: News, pulse: Pulse
+    ) -> "tuple[OpenAdrVen, Callable[[SitePower], None]] | tuple[None, None]":
+        """Make the VEN, and what it wants told of each balance; None: the site has no VTN."""
         config, table = self.config, self.config.grid.openadr
         if table is None:
-            return None
+            return None, None
         from agent.core.openadr.plan import LimitSettings  # sites without a VTN do not pay for it
         from agent.grid.openadr import OpenAdrVen
         from agent.grid.openadr_feed import PlanFeed
@@ -335,7 +336,9 @@ class Builder:
         from agent.grid.openadr_mqtt import MqttNotifier
         from agent.grid.openadr_reports import Reporter
         from agent.grid.openadr_rest import RestVtn
+        from agent.tasks.measurements import SiteMeasurements
 
+        measurements = SiteMeasurements(snapshot=news.snapshot, envelope=desk.envelope)
         secret_file = table.client_secret_file
         trust = None if table.ca is None else ssl.create_default_context(cafile=str(self.base_dir / table.ca))
         vtn = RestVtn(
@@ -349,7 +352,7 @@ class Builder:
             table.ven_name or f"sterna-{config.site}",
             table.resource_name or config.site,
         )
-        return OpenAdrVen(
+        ven = OpenAdrVen(
             vtn=vtn,
             feed=PlanFeed(desk=desk, source=OPENADR_SOURCE, clock=self.clock),
             clock=self.clock,
@@ -374,6 +377,7 @@ class Builder:
             poll_period_s=table.poll_period_s,
             on_beat=pulse.heart("openadr", OPENADR_DEADLINE_S).beat,
         )
+        return ven, measurements.take
 
 
 def _tls_context(table: MqttTable, base_dir: Path) -> ssl.SSLContext | None:

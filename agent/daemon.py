@@ -22,7 +22,6 @@ from agent.store import telemetry as telemetry_store
 from agent.store.db import Database
 from agent.tasks.control import Control, run_control
 from agent.tasks.liaison import LateSink, Liaison, News, TicketKey, run_leases
-from agent.tasks.measurements import SiteMeasurements
 from agent.tasks.sense import Senses, run_senses
 from agent.uplink import link as uplink
 from sterna.clock import Clock, SystemClock
@@ -198,8 +197,7 @@ async def _assemble(pulse: Pulse, build: Builder) -> _Agent:
     mqtt = build.mqtt(desk, news, link, pulse)
     if mqtt is not None:
         control.on_change = mqtt.status_changed
-    measurements = SiteMeasurements(snapshot=news.snapshot, envelope=desk.envelope)
-    openadr = build.openadr(desk, measurements, pulse)
+    openadr, on_balance = build.openadr(desk, news, pulse)
     return _Agent(
         config=config,
         clock=clock,
@@ -208,7 +206,7 @@ async def _assemble(pulse: Pulse, build: Builder) -> _Agent:
         desk=desk,
         mqtt=mqtt,
         openadr=openadr,
-        on_balance=None if openadr is None else measurements.take,
+        on_balance=on_balance,
         keeper=keeper,
         telemetry=telemetry,
         control=control,

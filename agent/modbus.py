@@ -21,19 +21,8 @@ from pymodbus.pdu import ModbusPDU
 from pymodbus.pdu.register_message import ReadHoldingRegistersResponse
 from pymodbus.transport import CommParams, CommType
 
-from agent.modbus_server import RegisterDevice, RegisterRefusedError, RegisterServer
 from sterna.clock import Clock
 from sterna.errors import PeerProtocolError, PermanentError, TransientError
-
-__all__ = [
-    "ModbusBus",
-    "NotConnectedError",
-    "RegisterDevice",
-    "RegisterRefusedError",
-    "RegisterServer",
-    "SerialLine",
-    "WriteForbiddenError",
-]
 
 log = logging.getLogger(__name__)
 

@@ -26,7 +26,8 @@ from multiprocessing.connection import Connection
 from pymodbus.client import AsyncModbusTcpClient
 
 from agent.devices.bus_shared import SharedBus
-from agent.modbus import ModbusBus, RegisterDevice, RegisterServer
+from agent.modbus import ModbusBus
+from agent.modbus_server import RegisterDevice, RegisterServer
 from sterna.clock import SystemClock
 from sterna.errors import TransientError
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from agent.modbus import RegisterDevice, RegisterServer
+from agent.modbus_server import RegisterDevice, RegisterServer
 from agent.model.sunspec import (
     BASE_ADDRESSES,
     COMMON,

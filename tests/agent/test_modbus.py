@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from agent.modbus import ModbusBus, RegisterDevice, RegisterRefusedError, RegisterServer
+from agent.modbus import ModbusBus
+from agent.modbus_server import RegisterDevice, RegisterRefusedError, RegisterServer
 from sterna.clock import FakeClock, SystemClock
 from sterna.errors import PeerProtocolError, TransientError
 

@@ -10,7 +10,8 @@ import pytest
 
 from agent.devices.bus_setpoints import SetPoint, keep_set
 from agent.devices.bus_shared import SharedBus
-from agent.modbus import ModbusBus, RegisterDevice, RegisterRefusedError, RegisterServer, WriteForbiddenError
+from agent.modbus import ModbusBus, WriteForbiddenError
+from agent.modbus_server import RegisterDevice, RegisterRefusedError, RegisterServer
 from agent.model.sunspec import (
     BATTERY,
     COMMON,

@@ -9,7 +9,8 @@ import pytest
 
 from agent.devices.meters_registers import RegisterMeter
 from agent.devices.meters_tables import shipped_names, shipped_table
-from agent.modbus import ModbusBus, RegisterDevice, RegisterRefusedError, RegisterServer
+from agent.modbus import ModbusBus
+from agent.modbus_server import RegisterDevice, RegisterRefusedError, RegisterServer
 from agent.model.readings import MeterRole, Quality
 from agent.model.registers import Table, encode_value
 from sterna.clock import FakeClock, SystemClock

@@ -7,7 +7,8 @@ import pytest
 import sunspec2.modbus.client as oracle
 
 from agent.devices.meters_sunspec import SunSpecMeter
-from agent.modbus import ModbusBus, RegisterDevice, RegisterRefusedError, RegisterServer
+from agent.modbus import ModbusBus
+from agent.modbus_server import RegisterDevice, RegisterRefusedError, RegisterServer
 from agent.model.readings import MeterReading, MeterRole, Quality
 from agent.model.sunspec import (
     COMMON,
