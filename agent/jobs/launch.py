@@ -7,7 +7,7 @@ moment on the run is either provably alive or provably dead.
 import asyncio
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import agent.shim
@@ -65,7 +65,7 @@ class Launcher:
         TransientError
             The machine cannot start a process now.
         """
-        lock_fd = await asyncio.to_thread(self._prepare, run, record, resume_from)
+        lock_fd = await _to_its_end(self._prepare, run, record, resume_from)
         if lock_fd is None:
             return False
         try:
@@ -94,14 +94,20 @@ class Launcher:
         try:
             run.checkpoint_dir.mkdir(parents=True, exist_ok=True)
             fd = run.try_lock()
-            if fd is None:
-                return None
+        except OSError as error:
+            raise TransientError(f"job {record.job_id}: run directory: {error}") from error
+        if fd is None:
+            return None
+        try:
             files.write_record(
                 str(run.directory), files.RUN, self._run_record(run, record, spec, resume_from)
             )
             run.write_control(epoch=record.epoch, lease=lease, paused=False)
-        except OSError as error:
-            raise TransientError(f"job {record.job_id}: run directory: {error}") from error
+        except BaseException as error:  # a lock that nobody gives back would make the run look alive
+            os.close(fd)
+            if isinstance(error, OSError):
+                raise TransientError(f"job {record.job_id}: run directory: {error}") from error
+            raise
         return fd
 
     def _run_record(
@@ -146,6 +152,22 @@ class Launcher:
             "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(int(spec.stop_grace_s)),
             files.RUN_ID_VARIABLE: run.run_id,
         }
+
+
+async def _to_its_end(prepare: Callable[..., int | None], *arguments: object) -> int | None:
+    """Run `prepare` in a thread; when cancelled, wait for it and give back the lock that it took.
+
+    A thread cannot be stopped: left alone it would take the lock for nobody, and the run would look alive
+    for as long as this process lives.
+    """
+    preparing = asyncio.ensure_future(asyncio.to_thread(prepare, *arguments))
+    try:
+        return await asyncio.shield(preparing)
+    except asyncio.CancelledError:
+        await asyncio.wait([preparing])
+        if not preparing.exception() and (lock_fd := preparing.result()) is not None:
+            os.close(lock_fd)
+        raise
 
 
 def fill(template: Sequence[str], **values: str) -> list[str]:
