@@ -160,7 +160,7 @@ async def _to_its_end(prepare: Callable[..., int | None], *arguments: object) ->
     A thread cannot be stopped: left alone it would take the lock for nobody, and the run would look alive
     for as long as this process lives.
     """
-    preparing = asyncio.ensure_future(asyncio.to_thread(prepare, *arguments))
+    preparing = asyncio.get_running_loop().run_in_executor(None, prepare, *arguments)
     try:
         return await asyncio.shield(preparing)
     except asyncio.CancelledError:
