@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from agent.core.sitepower import site_power
@@ -81,7 +81,7 @@ async def run_senses(
     desk: GridDesk,
     telemetry: TelemetryStore,
     publish: Callable[[], None],
-    on_balance: Callable[[SitePower], None] | None = None,
+    listeners: Sequence[Callable[[SitePower], None]],
     period_s: float,
     heart: Heart,
 ) -> None:
@@ -89,8 +89,8 @@ async def run_senses(
     while True:
         power = await senses.look()
         telemetry.append(power, senses.gpus)
-        if on_balance is not None:
-            on_balance(power)
+        for listener in listeners:
+            listener(power)
         try:
             await desk.observe(power)
         except TransientError as error:  # a full disk stops neither metering nor obeying

@@ -1,0 +1,52 @@
+"""What every builder works with: the checked configuration, the clock, what closes at the end, the loops."""
+
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from agent.config import AgentConfig
+from agent.model.readings import SitePower
+from sterna.clock import Clock
+from sterna.supervise import Pulse
+
+LOOP_DEADLINE_S = 30.0
+"""A loop that talks to a device or disk may be slow for a while before it counts as hung."""
+
+Loops = dict[str, Callable[[], Coroutine[object, object, None]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Build:
+    """The agent while it is being put together.
+
+    Parameters
+    ----------
+    config : AgentConfig
+        Checked.
+    base_dir : Path
+        Folder that relative paths count from.
+    stack : AsyncExitStack
+        Closes what was opened.
+    pulse : Pulse
+        Hands out a heart per loop.
+    loops : dict
+        Every root task of the daemon by name; builders of parts that run add theirs.
+    listeners : list
+        Told of every balance of the site, once a second; they must not block.
+    """
+
+    config: AgentConfig
+    base_dir: Path
+    clock: Clock
+    stack: AsyncExitStack
+    pulse: Pulse
+    loops: Loops = field(default_factory=dict)
+    listeners: list[Callable[[SitePower], None]] = field(default_factory=list)
+
+    @property
+    def state_dir(self) -> Path:
+        """Return the folder of everything that survives a restart; made when missing."""
+        folder = self.base_dir / self.config.state_dir
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder

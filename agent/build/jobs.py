@@ -1,0 +1,87 @@
+"""Jobs, their checkpoints, and the port where other sites fetch them."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from agent.build.base import Build
+from agent.jobs.book import ReportSink
+from agent.jobs.checkpoints import CheckpointStore
+from agent.jobs.keeper import Keeper
+from agent.jobs.launch import Launcher
+from agent.jobs.transfer import Transfers
+from agent.jobs.transfer_server import CheckpointServicer
+from agent.store.jobs import JobRecords
+from agent.tasks.liaison import TicketKey
+from agent.uplink.peers import Peers
+from sterna import rpc
+from sterna.identity import Role
+
+
+CHECKPOINT_SERVICE = "sterna.v1.CheckpointService"
+
+
+def make_carriage(build: Build, peers: Peers) -> tuple[CheckpointStore, Transfers]:
+    """Make the checkpoint store and what fetches into it."""
+    store = CheckpointStore(build.state_dir / "checkpoints", build.clock)
+    transfers = Transfers(
+        store=store,
+        clock=build.clock,
+        open_channel=lambda address, site: peers.open(address, Role.SITE, site),
+    )
+    return store, transfers
+
+
+def make_keeper(
+    build: Build,
+    records: JobRecords,
+    checkpoints: CheckpointStore,
+    transfers: Transfers,
+    boot_id: str,
+    on_report: ReportSink,
+) -> Keeper:
+    """Make the keeper of the site's jobs."""
+    table = build.config.jobs
+    return Keeper(
+        root=build.state_dir / "jobs",
+        records=records,
+        checkpoints=checkpoints,
+        carrier=transfers,
+        clock=build.clock,
+        boot_id=boot_id,
+        launcher=Launcher(site_id=build.config.site),
+        on_report=on_report,
+        slots=table.slots,
+        checkpoint_interval_s=table.checkpoint_interval_s,
+        keep_checkpoints=table.keep_checkpoints,
+    )
+
+
+@asynccontextmanager
+async def serve_checkpoints(
+    build: Build, peers: Peers, store: CheckpointStore, transfers: Transfers, ticket_key: TicketKey
+) -> AsyncIterator[str | None]:
+    """Serve checkpoints; yields the address that others dial, None when the site does not listen."""
+    config = build.config
+    if config.transfer is None:
+        yield None
+        return
+    listen = config.transfer.listen
+    server = rpc.make_server()
+    servicer = CheckpointServicer(
+        site_id=config.site,
+        store=store,
+        arrivals=transfers.arrivals,
+        clock=build.clock,
+        ticket_key=ticket_key,
+        peer=peers.site_of,
+    )
+    servicer.add_to(server)
+    health = rpc.Health([CHECKPOINT_SERVICE])
+    await health.add_to(server)
+    port = rpc.bind(server, listen, credentials=peers.credentials, insecure=config.insecure)
+    await server.start()
+    await health.set_serving(True)
+    try:
+        yield config.transfer.advertise or f"{listen.rpartition(':')[0]}:{port}"
+    finally:
+        await server.stop(grace=1.0)

@@ -1,0 +1,54 @@
+"""Who we are to others, and the session with the coordinator."""
+
+from functools import partial
+
+from agent.build.base import Build
+from agent.store import telemetry as telemetry_store
+from agent.tasks.liaison import Liaison
+from agent.uplink.link import BEAT_WITHIN_S, Uplink
+from agent.uplink.peers import Peers
+from sterna import VERSION
+from sterna.identity import Identity, Role, load_credentials
+
+
+
+def make_peers(build: Build) -> Peers:
+    """Load our certificate and say who we are.
+
+    Raises
+    ------
+    ConfigError
+        A certificate file cannot be used; it is named.
+    """
+    config, base_dir = build.config, build.base_dir
+    credentials = None
+    if config.tls is not None:
+        credentials = load_credentials(
+            ca_file=base_dir / config.tls.ca,
+            cert_file=base_dir / config.tls.cert,
+            key_file=base_dir / config.tls.key,
+            now=build.clock.now(),
+            expected=Identity(fleet=config.fleet, role=Role.SITE, name=config.site),
+        )
+    return Peers(fleet=config.fleet, site=config.site, credentials=credentials, insecure=config.insecure)
+
+
+def open_uplink(
+    build: Build, peers: Peers, liaison: Liaison, telemetry: telemetry_store.TelemetryStore, boot_id: str
+) -> Uplink | None:
+    """Make the session with the coordinator, and have it run; None: the site runs alone."""
+    table = build.config.coordinator
+    if table is None:
+        return None
+    link = Uplink(
+        open_channel=lambda: peers.open(table.address, Role.COORDINATOR, table.id),
+        site_id=build.config.site,
+        agent_version=VERSION,
+        boot_id=boot_id,
+        handler=liaison,
+        telemetry=telemetry,
+        clock=build.clock,
+        backoff_max_s=table.backoff_max_s,
+    )
+    build.loops["uplink"] = partial(link.run, build.pulse.heart("uplink", BEAT_WITHIN_S))
+    return link

@@ -1,0 +1,67 @@
+"""The site as a VEN of an OpenADR 3.1 VTN."""
+
+import ssl
+
+from agent.build.base import Build
+from agent.build.sources import OPENADR
+from agent.config.grid import OpenAdrTable
+from agent.core.openadr.plan import LimitSettings
+from agent.grid.desk import GridDesk
+from agent.grid.openadr import OpenAdrVen
+from agent.grid.openadr_feed import PlanFeed
+from agent.grid.openadr_http import HttpClient
+from agent.grid.openadr_mqtt import MqttNotifier
+from agent.grid.openadr_reports import Reporter
+from agent.grid.openadr_rest import RestVtn
+from agent.tasks.liaison import News
+from agent.tasks.measurements import SiteMeasurements
+from sterna.config import read_secret
+
+
+OPENADR_DEADLINE_S = 90.0
+
+
+def open_openadr(build: Build, desk: GridDesk, news: News, table: OpenAdrTable) -> None:
+    """Make the VEN and have it run."""
+    config = build.config
+    measurements = SiteMeasurements(snapshot=news.snapshot, envelope=desk.envelope)
+    secret_file = table.client_secret_file
+    trust = None if table.ca is None else ssl.create_default_context(cafile=str(build.base_dir / table.ca))
+    vtn = RestVtn(
+        url=table.url,
+        client_id=table.client_id or None,
+        client_secret=None if secret_file is None else read_secret(build.base_dir / secret_file),
+        http=HttpClient(tls_context=trust),
+        clock=build.clock,
+    )
+    ven_name, resource_name = (
+        table.ven_name or f"sterna-{config.site}",
+        table.resource_name or config.site,
+    )
+    ven = OpenAdrVen(
+        vtn=vtn,
+        feed=PlanFeed(desk=desk, source=OPENADR, clock=build.clock),
+        clock=build.clock,
+        ven_name=ven_name,
+        resource_name=resource_name,
+        settings=LimitSettings(
+            fallback_w=config.grid.failsafe_import_w,
+            level_limits_w={int(level): limit_w for level, limit_w in table.level_limits_w.items()},
+            subscription_w=table.subscription_w,
+            reference_w=table.reference_w,
+            minimum_w=config.grid.minimum_limit_w,
+        ),
+        programs=table.programs,
+        reporter=Reporter(
+            vtn=vtn,
+            measurements=measurements,
+            clock=build.clock,
+            ven_name=ven_name,
+            resource_name=resource_name,
+        ),
+        notifier=MqttNotifier(vtn=vtn, client_id=f"{ven_name}-openadr") if table.notifier else None,
+        poll_period_s=table.poll_period_s,
+        on_beat=build.pulse.heart("openadr", OPENADR_DEADLINE_S).beat,
+    )
+    build.loops["openadr"] = ven.run
+    build.listeners.append(measurements.take)

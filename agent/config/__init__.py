@@ -1,0 +1,46 @@
+"""``agent.toml``: everything that a site operator sets, with units, meanings and defaults.
+
+Only `main`, `build` and the command line see these structs; everybody else is handed plain values. Paths are
+taken relative to the file's folder.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from agent.config.coordinator import CoordinatorTable, TransferTable
+from agent.config.grid import GridTable
+from agent.config.meters import MeterTable
+from agent.config.node import GpuTable, JobsTable, PowerTable
+from agent.config.tls import TlsFiles
+
+
+class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole file."""
+
+    fleet: str
+    site: str
+    state_dir: Path
+    tls: TlsFiles | None = None
+    """Our certificate; needed unless `insecure`."""
+    insecure: bool = False
+    """Plaintext gRPC; loopback only."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_style: Literal["auto", "json", "text", "journal"] = "auto"
+    coordinator: CoordinatorTable | None = None
+    grid: GridTable
+    meters: tuple[MeterTable, ...] = ()
+    gpu: GpuTable = GpuTable()
+    jobs: JobsTable = JobsTable()
+    transfer: TransferTable | None = None
+    power: PowerTable = PowerTable()
+
+    def faults(self) -> Iterable[tuple[str, str]]:
+        """Yield what is wrong beyond types."""
+        if self.tls is None and not self.insecure and (self.coordinator or self.transfer):
+            yield "tls", "missing; give [tls] ca, cert and key, or insecure = true on loopback"
+        names = [meter.name for meter in self.meters]
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            yield "meters", f'two meters are named "{name}"'

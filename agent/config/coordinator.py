@@ -1,0 +1,23 @@
+"""The coordinator, and where other sites find us."""
+
+import msgspec
+
+
+class CoordinatorTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[coordinator]``: whom we report to. Without the table the site runs alone."""
+
+    address: str
+    """host:port of its gRPC service."""
+    id: str = "main"
+    """Name in its certificate."""
+    backoff_max_s: float = 30.0
+    """Longest pause between two attempts to reach it."""
+
+
+class TransferTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[transfer]``: where other sites fetch checkpoints. Without the table the site only dials."""
+
+    listen: str
+    """host:port to listen on; port 0 takes a free one."""
+    advertise: str = ""
+    """host:port that others dial; default: where we listen."""

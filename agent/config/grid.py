@@ -1,0 +1,102 @@
+"""The grid operator: who may limit the site, and what holds when nobody speaks."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from agent.config.tls import TlsFiles
+
+
+class MqttTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[grid.mqtt]``: the broker of the grid operator."""
+
+    host: str
+    port: int = 8883
+    client_id: str = ""
+    """Default: ``sterna-<site>``. Two clients with one id throw each other out."""
+    username: str = ""
+    password_file: Path | None = None
+    tls: TlsFiles | None = None
+    insecure: bool = False
+    """Plaintext; loopback only."""
+
+    def faults(self) -> Iterable[tuple[str, str]]:
+        """Yield what is wrong beyond types."""
+        if self.tls is None and not self.insecure:
+            yield "tls", "missing; give [grid.mqtt.tls] ca, cert and key, or insecure = true on loopback"
+        if self.insecure and self.host not in {"127.0.0.1", "::1", "localhost"}:
+            yield "insecure", f"plaintext is for loopback only, not for {self.host}"
+
+
+class OpenAdrTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[grid.openadr]``: the site as a VEN of an OpenADR 3.1 VTN (docs/openadr.md)."""
+
+    url: str
+    """Base URL of the VTN; https, or loopback."""
+    client_id: str = ""
+    client_secret_file: Path | None = None
+    ven_name: str = ""
+    """Default: ``sterna-<site>``."""
+    resource_name: str = ""
+    """Default: the site."""
+    programs: tuple[str, ...] = ()
+    """Names or ids of the programs to follow; empty: all that the VTN shows us."""
+    poll_period_s: float = 30.0
+    notifier: bool = True
+    """Listen to the VTN's MQTT notifications where it has them; polling goes on."""
+    subscription_w: float | None = None
+    """Import that holds when the VTN's schedule has run out."""
+    level_limits_w: dict[str, float] = {}
+    """Import limit per SIMPLE level, e.g. {"1" = 8000.0, "2" = 6000.0, "3" = 4200.0}."""
+    reference_w: float | None = None
+    """What relative set-points count from."""
+    ca: Path | None = None
+    """CA of the VTN's certificate; default: the system's."""
+
+    def faults(self) -> Iterable[tuple[str, str]]:
+        """Yield what is wrong beyond types."""
+        if bool(self.client_id) != (self.client_secret_file is not None):
+            yield "client_secret_file", "client_id and client_secret_file go together"
+        for level in self.level_limits_w:
+            if level not in {"1", "2", "3"}:
+                yield "level_limits_w", f'levels are "1" to "3", got "{level}"'
+        if not 1 <= self.poll_period_s <= 60:
+            yield "poll_period_s", f"polls are heartbeats: expected 1 to 60, got {self.poll_period_s}"
+
+
+class GridTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[grid]``: who may limit the site, and what holds when nobody speaks."""
+
+    operator: str
+    """Id of the grid operator in the topics, or "none" for a site without one."""
+    failsafe_import_w: float = 0.0
+    """Grid import that holds in INIT and FAILSAFE."""
+    failsafe_min_s: float = 7200.0
+    """Shortest stay in FAILSAFE (EEBus LPC: 2 h to 24 h)."""
+    heartbeat_timeout_s: float = 120.0
+    """Silence after which the operator counts as lost."""
+    exit_without_limit: Literal["stay", "after_120_s"] = "stay"
+    """What happens when the heartbeat is back but no limit or release follows."""
+    minimum_limit_w: float = 0.0
+    """Limits below this are refused: the site cannot go lower without harm."""
+    clock_skew_s: float = 30.0
+    """Commands whose issue time is further off are refused."""
+    local_limit_w: float | None = None
+    """The site operator's own limit on grid import."""
+    meter_tolerance_w: float = 50.0
+    """Meter error that is not counted as a breach."""
+    telemetry_period_s: float = 1.0
+    mqtt: MqttTable | None = None
+    openadr: OpenAdrTable | None = None
+
+    def faults(self) -> Iterable[tuple[str, str]]:
+        """Yield what is wrong beyond types."""
+        if self.operator != "none" and self.mqtt is None:
+            yield "mqtt", f'missing for operator "{self.operator}"'
+        for key in ("failsafe_import_w", "minimum_limit_w", "meter_tolerance_w", "clock_skew_s"):
+            if getattr(self, key) < 0:
+                yield key, f"expected zero or more, got {getattr(self, key)}"
+        if self.heartbeat_timeout_s <= 0:
+            yield "heartbeat_timeout_s", f"expected more than zero, got {self.heartbeat_timeout_s}"

@@ -1,0 +1,48 @@
+"""Power meters and inverters."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+
+class MeterTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[[meters]]``: one power meter or inverter."""
+
+    name: str
+    role: Literal["grid", "generation", "load", "battery", "compute"]
+    kind: Literal["sunspec", "registers", "fake"] = "sunspec"
+    """registers: a plain Modbus meter, described by `table` or `table_file` (docs/meters.md)."""
+    host: str = ""
+    port: int = 502
+    unit_id: int = 1
+    rtu_over_tcp: bool = False
+    """Behind a gateway that passes RTU frames through."""
+    table: str = ""
+    """registers: name of a table that ships with Sterna, e.g. "eastron-sdm630"."""
+    table_file: Path | None = None
+    """registers: a table of the site's own."""
+    poll_interval_s: float = 1.0
+    timeout_s: float = 1.0
+    """Longest wait for one answer."""
+    max_power_w: float = 1e6
+    """Plausibility bound: anything beyond it, either way, is BAD and never used."""
+    invert: bool = False
+    """The device counts the other way round."""
+    fake_power_w: float = 0.0
+    """What a fake meter reads."""
+
+    def faults(self) -> Iterable[tuple[str, str]]:
+        """Yield what is wrong beyond types."""
+        if self.kind != "fake" and not self.host:
+            yield "host", f"missing for a {self.kind} meter"
+        if self.kind == "registers" and bool(self.table) == (self.table_file is not None):
+            yield "table", "a registers meter needs one of table and table_file"
+        if not 1 <= self.port <= 65535:
+            yield "port", f"expected 1 to 65535, got {self.port}"
+        if not 0 <= self.unit_id <= 247:
+            yield "unit_id", f"expected 0 to 247, got {self.unit_id}"
+        for key in ("poll_interval_s", "timeout_s", "max_power_w"):
+            if getattr(self, key) <= 0:
+                yield key, f"expected more than zero, got {getattr(self, key)}"
