@@ -18,7 +18,6 @@ def open_provider(
     lag_s: float = 0.0,
     compute_power_path: Path | None = None,
     root: Path = Path("/"),
-    calibration: float = 1.0,
 ) -> GpuProvider:
     """Open the GPUs of this node.
 
@@ -36,8 +35,6 @@ def open_provider(
         File that tells the plant simulator the modelled draw; ``fake``.
     root : pathlib.Path
         Where ``sys`` is found; ``jetson``.
-    calibration : float
-        Watts at the site's meter per watt at the module's rails, > 0; ``jetson`` and ``jtop``.
 
     Raises
     ------
@@ -55,7 +52,7 @@ def open_provider(
     if kind == "jetson":
         from agent.devices.gpu_jetson import JetsonGpu
 
-        return JetsonGpu(clock=clock, root=root, idle_w=idle_w, max_w=max_w, calibration=calibration)
+        return JetsonGpu(clock=clock, root=root, idle_w=idle_w, max_w=max_w)
     if kind == "nvml":
         from agent.devices.gpu_nvml import NvmlGpu
 
@@ -63,5 +60,5 @@ def open_provider(
     if kind == "jtop":
         from agent.devices.gpu_jtop import JtopGpu
 
-        return JtopGpu(clock=clock, calibration=calibration)
+        return JtopGpu(clock=clock)
     raise ConfigError(f"gpu: kind: expected one of {', '.join(KINDS)}, got {kind}")

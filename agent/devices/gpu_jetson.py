@@ -1,33 +1,20 @@
-"""A Jetson module read from sysfs: INA3221 rails, thermal zones, GPU load and clocks. No library, no root.
+"""A Jetson module through sysfs: its power, GPU load, clock and temperature, and a cap by clock. No library.
 
-Boards are data: a new one is a line in `TOTAL_RAILS` or `GPU_PATTERNS`. There is no power cap on these
-boards, only clock caps; `clock_frac` says how watts become clocks. Reading needs no privileges, writing
-``max_freq`` does: a file that is not writable makes `can_cap` False.
+There is no power cap on these boards, only clock caps; `clock_frac` says how watts become clocks. Reading
+needs no privileges, writing ``max_freq`` does: a file that is not writable makes `can_cap` False. Where the
+sensors are is in `gpu_jetson_rails` and `gpu_jetson_sensors`.
 """
 
-import os
-from collections.abc import Iterator, Mapping
-from fnmatch import fnmatch
+from collections.abc import Mapping
 from pathlib import Path
 
+from agent.devices.gpu_jetson_rails import find_module_power
+from agent.devices.gpu_jetson_sensors import board_name, find_gpu_files
 from agent.devices.gpu_ports import GpuCapabilities
+from agent.devices.gpu_sysfs import is_writable, read_int
 from agent.model.readings import GpuReading
 from sterna.clock import Clock
 from sterna.errors import ConfigError, PermanentError, TransientError
-
-# Rails whose sum is the module's input, tried in order. Where none matches, all rails are summed.
-TOTAL_RAILS: tuple[tuple[str, ...], ...] = (
-    ("VDD_IN",),  # Orin NX and Nano, Xavier NX
-    ("POM_5V_IN",),  # Nano
-    ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"),  # AGX Orin; VDDQ_VDD2_1V8AO hangs below VIN_SYS_5V0
-    ("VDD_GPU", "VDD_CPU_SOC_MSS", "VIN_SYS_5V0"),  # Thor
-)
-# devfreq names of the GPU, tried in order.
-GPU_PATTERNS = ("gpu-gpc-*", "*.gpu", "*.ga10b", "*.gv11b", "*.gp10b", "*.gm20b")
-_UNUSED_LABELS = frozenset({"", "NC"})
-_INA3221_CHANNELS = (1, 2, 3)  # in7 is the sum of shunt voltages, no rail
-_MILLI = 1000
-_LOAD_FULL_SCALE = 1000  # the driver states load per mille
 
 
 class JetsonGpu:
@@ -41,13 +28,13 @@ class JetsonGpu:
         Where ``sys`` is found: ``/``, or a captured tree.
     idle_w, max_w : float
         The module's draw in watts with no job and at full clocks; they turn a cap into a clock.
-    calibration : float
-        Watts at the site's meter per watt at the rails, > 0 (1.3 to 2.3 were seen on boards).
 
     Raises
     ------
     ConfigError
-        When there is neither a rail nor a GPU below `root`, or `idle_w` is not below `max_w`.
+        When `idle_w` is not below `max_w`.
+    TransientError
+        When there is neither a rail nor a GPU below `root`; drivers may come late.
     """
 
     def __init__(
@@ -57,20 +44,19 @@ class JetsonGpu:
         root: Path = Path("/"),
         idle_w: float = 5.0,
         max_w: float = 60.0,
-        calibration: float = 1.0,
     ) -> None:
         if not 0 <= idle_w < max_w:
             raise ConfigError(f"gpu: idle_w must be below max_w, got {idle_w:g} and {max_w:g}")
         self._clock = clock
         self._idle_w = idle_w
         self._max_w = max_w
-        self._calibration = calibration
-        self._rails = _total_rails(dict(_rails(root / "sys/bus/i2c/drivers/ina3221")))
-        self._zone = _gpu_zone(root / "sys/class/thermal")
-        self._devfreq = _gpu_devfreq(root / "sys/class/devfreq")
-        if not self._rails and self._devfreq is None:
-            raise ConfigError("gpu: kind jetson finds neither power rails nor a GPU on this machine")
-        self._clocks_hz = _clocks_hz(self._devfreq)
+        self._power = find_module_power(root)
+        self._files = find_gpu_files(root)
+        self._board = board_name(root)
+        self._devfreq = self._files.devfreq
+        if self._power is None and self._devfreq is None:
+            raise TransientError("gpu: kind jetson finds neither power rails nor a GPU on this machine")
+        self._clocks_hz = self._files.clocks_hz()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -80,7 +66,7 @@ class JetsonGpu:
     def capabilities(self) -> GpuCapabilities:
         """Probe what can be read and whether the clock may be written."""
         can_cap = (
-            self._devfreq is not None and bool(self._clocks_hz) and _writable(self._devfreq / "max_freq")
+            self._devfreq is not None and bool(self._clocks_hz) and is_writable(self._devfreq / "max_freq")
         )
         return GpuCapabilities(
             names=self.names,
@@ -88,20 +74,21 @@ class JetsonGpu:
             can_cap=can_cap,
             cap_min_w=self._at_clock_w(self._clocks_hz[0]) if can_cap else None,
             cap_max_w=self._max_w if can_cap else None,
+            scope=None if self._power is None else self._power.scope,
+            source=self._source(),
         )
 
     def read(self) -> list[GpuReading]:
         """Read the sensors; each may vanish by itself, and is None then."""
-        load = None if self._devfreq is None else _integer(self._devfreq / "device/load")
-        temperature = None if self._zone is None else _integer(self._zone / "temp")
         return [
             GpuReading(
                 name="gpu0",
                 measured_at=self._clock.now(),
                 power_w=self._power_w(),
-                utilization_frac=None if load is None else min(load / _LOAD_FULL_SCALE, 1.0),
-                temperature_degc=None if temperature is None else temperature / _MILLI,
+                utilization_frac=self._files.load_frac(),
+                temperature_degc=self._files.temperature_degc(),
                 power_cap_w=self._cap_w(),
+                clock_hz=self._files.clock_hz(),
             )
         ]
 
@@ -125,18 +112,17 @@ class JetsonGpu:
         """Nothing is held open."""
 
     def _power_w(self) -> float | None:
-        """Return the module's input in watts; None when one of its rails cannot be read."""
-        total_w = 0.0
-        for voltage, current in self._rails:
-            voltage_mv, current_ma = _integer(voltage), _integer(current)
-            if voltage_mv is None or current_ma is None:
-                return None
-            total_w += voltage_mv * current_ma / _MILLI**2
-        return total_w * self._calibration if self._rails else None
+        """Return the module's draw in watts; None when one of its rails cannot be read."""
+        return None if self._power is None else self._power.power_w()
+
+    def _source(self) -> str:
+        rails = "no power rails" if self._power is None else " + ".join(self._power.labels)
+        gpu = "no GPU clock" if self._devfreq is None else self._devfreq.name
+        return f"{self._board or 'Jetson'}: {rails}; {gpu}"
 
     def _cap_w(self) -> float | None:
         """Return the cap in watts that the clock in force stands for; None at full clocks."""
-        clock_hz = None if self._devfreq is None else _integer(self._devfreq / "max_freq")
+        clock_hz = None if self._devfreq is None else read_int(self._devfreq / "max_freq")
         if clock_hz is None or not self._clocks_hz or clock_hz >= self._clocks_hz[-1]:
             return None
         return self._at_clock_w(clock_hz)
@@ -152,64 +138,3 @@ def clock_frac(cap_w: float, idle_w: float, max_w: float) -> float:
     so the module stays below the cap, by up to a third of its range: an error on the obedient side.
     """
     return min(max((cap_w - idle_w) / (max_w - idle_w), 0.0), 1.0)
-
-
-def _rails(driver: Path) -> Iterator[tuple[str, tuple[Path, Path]]]:
-    """Yield each labelled rail with its voltage (mV) and current (mA) files."""
-    for hwmon in sorted(driver.glob("*/hwmon/hwmon*")):
-        for channel in _INA3221_CHANNELS:
-            label = _text(hwmon / f"in{channel}_label")
-            if label is not None and label not in _UNUSED_LABELS:
-                yield label, (hwmon / f"in{channel}_input", hwmon / f"curr{channel}_input")
-
-
-def _total_rails(rails: Mapping[str, tuple[Path, Path]]) -> tuple[tuple[Path, Path], ...]:
-    for total in TOTAL_RAILS:
-        if all(label in rails for label in total):
-            return tuple(rails[label] for label in total)
-    return tuple(rails.values())
-
-
-def _gpu_zone(thermal: Path) -> Path | None:
-    for zone in sorted(thermal.glob("thermal_zone*")):
-        if (_text(zone / "type") or "").lower().startswith("gpu"):
-            return zone
-    return None
-
-
-def _gpu_devfreq(devfreq: Path) -> Path | None:
-    present = sorted(devfreq.iterdir()) if devfreq.is_dir() else []
-    for pattern in GPU_PATTERNS:
-        for path in present:
-            if fnmatch(path.name, pattern):
-                return path
-    return None
-
-
-def _clocks_hz(devfreq: Path | None) -> list[int]:
-    """Return the clocks that the GPU offers, ascending."""
-    text = None if devfreq is None else _text(devfreq / "available_frequencies")
-    return sorted(int(word) for word in (text or "").split() if word.isdigit() and int(word) > 0)
-
-
-def _writable(path: Path) -> bool:
-    try:
-        # The mode as well: root is told "yes" for a file without a write bit, and sysfs refuses it.
-        return bool(path.stat().st_mode & 0o222) and os.access(path, os.W_OK)
-    except OSError:
-        return False
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text().strip()
-    except (OSError, UnicodeDecodeError):
-        return None
-
-
-def _integer(path: Path) -> int | None:
-    text = _text(path)
-    try:
-        return None if text is None else int(text)
-    except ValueError:
-        return None

@@ -22,8 +22,6 @@ class JtopGpu:
     ----------
     clock : Clock
         Stamps the readings.
-    calibration : float
-        Watts at the site's meter per watt that jtop states, > 0.
     session : object or None
         Stands in for a ``jtop.jtop()``; None: a real one.
 
@@ -35,9 +33,8 @@ class JtopGpu:
         When jtop's service does not answer.
     """
 
-    def __init__(self, *, clock: Clock, calibration: float = 1.0, session: Any = None) -> None:
+    def __init__(self, *, clock: Clock, session: Any = None) -> None:
         self._clock = clock
-        self._calibration = calibration
         self._session = _start() if session is None else session
 
     @property
@@ -76,7 +73,7 @@ class JtopGpu:
 
     def _power_w(self) -> float | None:
         power_mw = self._session.power.get("tot", {}).get("power")
-        return None if power_mw is None else float(power_mw) / _MW_PER_W * self._calibration
+        return None if power_mw is None else float(power_mw) / _MW_PER_W
 
     def _load_frac(self) -> float | None:
         for gpu in self._session.gpu.values():

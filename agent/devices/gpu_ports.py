@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from agent.model.gpu import Scope
 from agent.model.readings import GpuReading
 
 
@@ -12,7 +13,9 @@ class GpuCapabilities:
     """What was found by probing, not by asking the data sheet.
 
     `cap_min_w` and `cap_max_w` bound the cap over all devices together, in watts; None when `can_cap` is
-    False or the device does not say.
+    False or the device does not say. `scope` is what the power figures cover; None: there are none.
+    `cap_covers_node` tells in which watts a cap is meant: the node's, or those of the devices alone. `source`
+    says in words what is read, for people.
     """
 
     names: tuple[str, ...]
@@ -20,6 +23,9 @@ class GpuCapabilities:
     can_cap: bool
     cap_min_w: float | None = None
     cap_max_w: float | None = None
+    scope: Scope | None = None
+    cap_covers_node: bool = True
+    source: str = ""
 
 
 class GpuProvider(Protocol):

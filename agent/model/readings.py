@@ -55,6 +55,7 @@ class GpuReading:
     utilization_frac: float | None = None
     temperature_degc: float | None = None
     power_cap_w: float | None = None
+    clock_hz: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,8 +33,8 @@ def full() -> Session:
 
 
 def test_reads_total_load_and_temperature() -> None:
-    (reading,) = JtopGpu(clock=FakeClock(NOW), calibration=2.0, session=full()).read()
-    assert reading.power_w == pytest.approx(15.12)
+    (reading,) = JtopGpu(clock=FakeClock(NOW), session=full()).read()
+    assert reading.power_w == pytest.approx(7.56)
     assert reading.utilization_frac == pytest.approx(0.873)
     assert (reading.temperature_degc, reading.power_cap_w) == (51.25, None)
 
