@@ -25,7 +25,8 @@ class LimitRequest:
 
     `value_w` is grid import in watts; None releases. `start_at` None: at once. `duration_s` None: until
     replaced, which is not a duration of zero. `expires_at` is until when the command may be accepted; None:
-    `Rules.max_age_s` after it was issued. `site` None: the command does not name its target.
+    `Rules.max_age_s` after it was issued. `site` None: the command does not name its target. `issued_here`:
+    the instants were told by our own clock, so that a calendar that cannot be trusted harms nothing.
     """
 
     command_id: str
@@ -40,6 +41,7 @@ class LimitRequest:
     expires_at: datetime | None
     site: str | None
     digest: str
+    issued_here: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +159,7 @@ def judge(
     now: datetime,
     clock_synced: bool = True,
     binding_w: float | None = None,
+    forged: Refusal | None = None,
 ) -> Verdict:
     """Say whether a command is to be obeyed.
 
@@ -177,6 +180,8 @@ def judge(
         no watt more in than now is accepted, from now.
     binding_w : float or None
         The most restrictive limit in force now, in watts; None: none.
+    forged : Refusal or None
+        Why its signature is not the operator's; None: it is, or the site asks for none.
 
     Returns
     -------
@@ -186,21 +191,38 @@ def judge(
     refused = Refusal(reason=Reason.MALFORMED, command_id=request.command_id, sequence=request.sequence)
     if request.site is not None and request.site != rules.site:
         return replace(refused, reason=Reason.WRONG_SITE, field="site", detail=request.site)
+    if forged is not None:
+        return replace(forged, command_id=request.command_id, sequence=request.sequence)
     if last is not None and request.sequence <= last.sequence:
         return _seen_before(request, last, refused)
+    refusal = _inopportune(request, rules, refused, now=now, clock_synced=clock_synced, binding_w=binding_w)
+    if refusal is not None:
+        return refusal
+    if not clock_synced:
+        request = replace(request, start_at=now, issued_at=now)
+    return Accepted(command=_command(request, source, now), digest=request.digest)
+
+
+def _inopportune(
+    request: LimitRequest,
+    rules: Rules,
+    refused: Refusal,
+    *,
+    now: datetime,
+    clock_synced: bool,
+    binding_w: float | None,
+) -> Refusal | None:
     value_w = request.value_w
     if value_w is not None and value_w < rules.hard_minimum_w:
         detail = f"{value_w:g} W < {rules.hard_minimum_w:g} W"
         return replace(refused, reason=Reason.BELOW_HARD_MINIMUM, field="valueW", detail=detail)
-    if clock_synced:
+    if clock_synced or request.issued_here:
         untimely = _untimely(request, rules, now)
         if untimely is not None:
             return replace(refused, reason=untimely[0], field=untimely[1])
     elif value_w is None or (binding_w is not None and value_w > binding_w):
         return replace(refused, reason=Reason.CLOCK_UNSYNCHRONISED, detail="only less power is accepted")
-    else:
-        request = replace(request, start_at=now, issued_at=now)
-    return Accepted(command=_command(request, source, now), digest=request.digest)
+    return None
 
 
 def _seen_before(request: LimitRequest, last: LastSeen, refused: Refusal) -> Repeated | Refusal:

@@ -2,13 +2,15 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TypeVar
 
 from agent.model.grid import Reason, Refusal
 
 MAX_PAYLOAD_BYTES = 8192
+MAX_DEPTH = 16
+"""Nesting beyond it is refused: whoever reads the message again may have less stack left than the parser."""
 MAX_SEQUENCE = 2**63 - 1
 MAX_POWER_W = 1e10
 """Ten gigawatts: above every site there is, below every misread word order."""
@@ -41,7 +43,24 @@ def message(payload: bytes, longest: int = MAX_PAYLOAD_BYTES) -> Message:
         raise malformed("message", "not JSON") from error
     if not isinstance(value, dict):
         raise malformed("message", "not an object")
+    if _deeper_than(value, MAX_DEPTH):
+        raise malformed("message", f"nested deeper than {MAX_DEPTH}")
     return value
+
+
+def _deeper_than(value: object, most: int) -> bool:
+    level = [value]
+    for _ in range(most):
+        level = [inner for outer in level for inner in _inside(outer)]
+        if not level:
+            return False
+    return True
+
+
+def _inside(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:

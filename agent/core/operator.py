@@ -66,33 +66,86 @@ def parse_heartbeat(
     return beat
 
 
+def bounded(config: OperatorConfig, bounds: ConfigBounds) -> OperatorConfig | Refusal:
+    """Return the settings, or the refusal of the first that lies out of bounds."""
+    for name, value, least, most in (
+        (
+            "failsafeImportW",
+            config.failsafe_import_w,
+            bounds.failsafe_import_min_w,
+            bounds.failsafe_import_max_w,
+        ),
+        ("failsafeMinS", config.failsafe_min_s, bounds.failsafe_min_least_s, bounds.failsafe_min_most_s),
+        (
+            "heartbeatTimeoutS",
+            config.heartbeat_timeout_s,
+            bounds.heartbeat_timeout_least_s,
+            bounds.heartbeat_timeout_most_s,
+        ),
+    ):
+        if value is not None and not least <= value <= most:
+            return Refusal(
+                reason=Reason.OUT_OF_BOUNDS, field=name, detail=f"not within {least:g} to {most:g}"
+            )
+    return config
+
+
 def parse_config(payload: bytes, bounds: ConfigBounds) -> OperatorConfig | Refusal:
-    """Read the operator's fail-safe settings; one field out of bounds refuses them all."""
+    """Read the operator's fail-safe settings; one field out of bounds refuses them all.
+
+    Parameters
+    ----------
+    payload : bytes
+        ``{"failsafeImportW": 4200, "failsafeMinS": 7200, "heartbeatTimeoutS": 120, "issued": "<instant>"}``,
+        each of them optional.
+    bounds : ConfigBounds
+        Within what they may lie.
+    """
     try:
         message = fields.message(payload)
-        return OperatorConfig(
-            failsafe_import_w=_within(
-                message, "failsafeImportW", bounds.failsafe_import_min_w, bounds.failsafe_import_max_w
-            ),
-            failsafe_min_s=_within(
-                message, "failsafeMinS", bounds.failsafe_min_least_s, bounds.failsafe_min_most_s
-            ),
-            heartbeat_timeout_s=_within(
-                message,
-                "heartbeatTimeoutS",
-                bounds.heartbeat_timeout_least_s,
-                bounds.heartbeat_timeout_most_s,
-            ),
+        config = OperatorConfig(
+            failsafe_import_w=fields.optional(fields.number, message, "failsafeImportW"),
+            failsafe_min_s=fields.optional(fields.number, message, "failsafeMinS"),
+            heartbeat_timeout_s=fields.optional(fields.number, message, "heartbeatTimeoutS"),
+            issued_at=fields.optional(fields.instant, message, "issued"),
         )
     except FieldError as error:
         return error.refusal
+    return bounded(config, bounds)
 
 
-def _within(message: fields.Message, name: str, least: float, most: float) -> float | None:
-    value = fields.optional(fields.number, message, name)
-    if value is None or least <= value <= most:
-        return value
-    raise FieldError(Reason.OUT_OF_BOUNDS, name, f"not within {least:g} to {most:g}")
+def outdated(
+    config: OperatorConfig,
+    held: OperatorConfig | None,
+    *,
+    now: datetime,
+    max_skew_s: float = 60.0,
+    clock_synced: bool = True,
+    must_state: bool = False,
+) -> Refusal | None:
+    """Return why settings are not the operator's latest word; None: they may be.
+
+    Parameters
+    ----------
+    config, held : OperatorConfig
+        What was sent, and what was taken before; None: nothing was.
+    now : datetime
+        Calendar now.
+    max_skew_s : float
+        How far in the future they may be issued.
+    clock_synced : bool
+        Whether our calendar can be trusted; if not, only the order counts.
+    must_state : bool
+        Whether they must say when they were issued: a signature alone does not keep an old message away.
+    """
+    if config.issued_at is None:
+        absent = Refusal(reason=Reason.MALFORMED, field="issued", detail="signed settings state it")
+        return absent if must_state else None
+    if clock_synced and (config.issued_at - now).total_seconds() > max_skew_s:
+        return Refusal(reason=Reason.FUTURE_ISSUE, field="issued")
+    if held is not None and held.issued_at is not None and config.issued_at < held.issued_at:
+        return Refusal(reason=Reason.TOO_OLD, field="issued", detail=f"last was {held.issued_at.isoformat()}")
+    return None
 
 
 def configured(site: FailsafeSettings, config: OperatorConfig | None) -> FailsafeSettings:

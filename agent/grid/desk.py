@@ -6,27 +6,32 @@ transport: MQTT, Modbus and OpenADR hand it bytes or values under a source name,
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 
 from agent.core import failsafe
 from agent.core.breach import BreachTally, fold
 from agent.core.commands import Accepted, LastSeen, LimitRequest, Repeated, Rules, judge, parse_limit
 from agent.core.failsafe import CONTROLLED, Event, FailsafeSettings, Machine
-from agent.core.limits import CommandStatus, HeldCommand, Timeline, envelope, hold
-from agent.core.operator import ConfigBounds, Heartbeat, configured, parse_config, parse_heartbeat
-from agent.grid.ports import GridStore
-from agent.model.grid import Ack, AckStatus, OperatorConfig, Reason, Refusal
+from agent.core.limits import Timeline, envelope, hold
+from agent.core.operator import (
+    ConfigBounds,
+    Heartbeat,
+    configured,
+    outdated,
+    parse_config,
+    parse_heartbeat,
+)
+from agent.grid import answers
+from agent.grid.answers import Answers
+from agent.grid.ports import GridStore, Seal
+from agent.model.grid import Ack, OperatorConfig, Reason, Refusal
 from agent.model.limits import Envelope, GridState
 from agent.model.readings import SitePower
 from sterna.clock import Clock
 from sterna.errors import TransientError
 
 log = logging.getLogger(__name__)
-
-MAX_VOLATILE_ACKS = 64
 
 
 class GridDesk:
@@ -52,6 +57,8 @@ class GridDesk:
         Meter error in watts that is no breach.
     clock_synced : callable
         Whether the calendar can be trusted now.
+    seals : mapping of source to Seal
+        Sources whose JSON messages must be signed; the others' are taken as they come.
     """
 
     def __init__(
@@ -66,6 +73,7 @@ class GridDesk:
         standing_limits_w: Mapping[str, float] | None = None,
         tolerance_w: float = 0.0,
         clock_synced: Callable[[], bool] = lambda: True,
+        seals: Mapping[str, Seal] | None = None,
     ) -> None:
         self._clock = clock
         self._store = store
@@ -75,6 +83,7 @@ class GridDesk:
         self._standing_w = dict(standing_limits_w or {})
         self._tolerance_w = tolerance_w
         self._clock_synced = clock_synced
+        self._seals = dict(seals or {})
         boot_s = clock.boottime_s()
         self._machines: dict[str, Machine] = {s: failsafe.cold_start(boot_s, settings) for s in operators}
         self._timeline = Timeline()
@@ -82,8 +91,7 @@ class GridDesk:
         self._configs: dict[str, OperatorConfig] = {}
         self._heartbeats: dict[str, Heartbeat] = {}
         self._tally = BreachTally()
-        self._rejections: dict[str, deque[Ack]] = {}
-        self._mailboxes: dict[str, asyncio.Event] = {}
+        self._answers = Answers()
         self._lock = asyncio.Lock()
 
     @property
@@ -141,10 +149,22 @@ class GridDesk:
         if isinstance(request, Refusal):
             self._reject(source, request)
         else:
-            await self.request(source, request)
+            await self.request(source, request, forged=self._forged(source, "limit", payload))
 
-    async def request(self, source: str, request: LimitRequest) -> Accepted | Repeated | Refusal:
-        """Take a limit command as a value; the answer lies among the acks too."""
+    async def request(
+        self, source: str, request: LimitRequest, *, forged: Refusal | None = None
+    ) -> Accepted | Repeated | Refusal:
+        """Take a limit command as a value; the answer lies among the acks too.
+
+        Parameters
+        ----------
+        source : str
+            Who wrote it.
+        request : LimitRequest
+            What was written.
+        forged : Refusal or None
+            Why it is not from that source after all; None: it is.
+        """
         async with self._lock:
             now = self._clock.now()
             binding = self.envelope(now).binding
@@ -156,13 +176,14 @@ class GridDesk:
                 now=now,
                 clock_synced=self._clock_synced(),
                 binding_w=None if binding is None else binding.limit_w,
+                forged=forged,
             )
             if isinstance(verdict, Accepted):
                 verdict = await self._accept(verdict)
         if isinstance(verdict, Refusal):
             self._reject(source, verdict)
         elif isinstance(verdict, Repeated):
-            self._answer(source, self._repeat(source, verdict))
+            self._answers.add(answers.repeated(source, verdict, self._timeline, self._clock.now()))
         return verdict
 
     def heartbeat(self, source: str, payload: bytes) -> Refusal | None:
@@ -174,9 +195,10 @@ class GridDesk:
             max_skew_s=self._rules.max_skew_s,
             clock_synced=self._clock_synced(),
         )
-        if isinstance(beat, Refusal):
-            log.warning("a heartbeat was refused", extra={"source": source, "reason": str(beat)})
-            return beat
+        refusal = beat if isinstance(beat, Refusal) else self._forged(source, "heartbeat", payload)
+        if refusal is not None or isinstance(beat, Refusal):
+            log.warning("a heartbeat was refused", extra={"source": source, "reason": str(refusal)})
+            return refusal
         self._heartbeats[source] = beat
         return self.alive(source)
 
@@ -191,9 +213,10 @@ class GridDesk:
     async def config(self, source: str, payload: bytes) -> Refusal | None:
         """Take an operator's fail-safe settings in JSON; stored before they hold."""
         config = parse_config(payload, self._bounds)
-        if isinstance(config, Refusal):
-            log.warning("operator settings were refused", extra={"source": source, "reason": str(config)})
-            return config
+        refusal = config if isinstance(config, Refusal) else self._unwelcome(source, config, payload)
+        if refusal is not None or isinstance(config, Refusal):
+            log.warning("operator settings were refused", extra={"source": source, "reason": str(refusal)})
+            return refusal
         async with self._lock:
             if config != self._configs.get(source):
                 await self._store.keep_config(source, config)
@@ -210,12 +233,12 @@ class GridDesk:
             if not moved and not gone:
                 return
             now = self._clock.now()
-            acks = [_progress(held, now) for held in moved if not _silent(held)]
+            acks = [answers.progress(held, now) for held in moved if answers.is_told(held)]
             await self._store.advance(moved, gone, acks)
             for held in moved:
                 self._timeline = self._timeline.with_command(held)
             self._timeline = self._timeline.pruned(boot_s)
-        self._ring({ack.source for ack in acks})
+        self._answers.ring({ack.source for ack in acks})
 
     async def observe(self, power: SitePower) -> BreachTally:
         """Judge one sample of the site's import against the binding limit, and keep the count."""
@@ -238,8 +261,7 @@ class GridDesk:
     async def pending_acks(self, source: str, most: int = 20) -> list[tuple[int | None, Ack]]:
         """Return acks to deliver, oldest first; number None: not stored, gone once returned."""
         stored = await self._store.pending_acks(source, most)
-        rejections = self._rejections.pop(source, deque())
-        return [*stored, *((None, ack) for ack in rejections)]
+        return [*stored, *((None, ack) for ack in self._answers.take(source))]
 
     async def delivered(self, numbers: Iterable[int]) -> None:
         """Forget stored acks that have reached the operator."""
@@ -247,17 +269,14 @@ class GridDesk:
 
     async def wait_for_acks(self, source: str) -> None:
         """Wait until there may be acks for a source."""
-        mailbox = self._mailbox(source)
-        await mailbox.wait()
-        mailbox.clear()
+        await self._answers.wait(source)
 
     async def _accept(self, verdict: Accepted) -> Accepted | Refusal:
         command = verdict.command
         boot_s = self._clock.boottime_s()
         held = hold(command, self._clock.now(), boot_s)
-        ack = _answer_to(held, AckStatus.ACCEPTED)
         try:
-            await self._store.accept(held, verdict.digest, ack)
+            await self._store.accept(held, verdict.digest, answers.accepted(held))
         except TransientError as error:
             log.error("a grid command could not be stored", extra={"command_id": command.command_id})
             return Refusal(
@@ -277,8 +296,22 @@ class GridDesk:
             "a grid command holds",
             extra={"source": command.source, "command_id": command.command_id, "limit_w": command.value_w},
         )
-        self._ring({command.source})
+        self._answers.ring({command.source})
         return verdict
+
+    def _forged(self, source: str, leaf: str, payload: bytes) -> Refusal | None:
+        seal = self._seals.get(source)
+        return None if seal is None else seal.check(leaf, payload)
+
+    def _unwelcome(self, source: str, config: OperatorConfig, payload: bytes) -> Refusal | None:
+        return self._forged(source, "config", payload) or outdated(
+            config,
+            self._configs.get(source),
+            now=self._clock.now(),
+            max_skew_s=self._rules.max_skew_s,
+            clock_synced=self._clock_synced(),
+            must_state=source in self._seals,
+        )
 
     def _settle(self, boot_s: float) -> None:
         """Let deadlines take effect, and bring each link's state in line with its part of the timeline."""
@@ -306,69 +339,5 @@ class GridDesk:
 
     def _reject(self, source: str, refusal: Refusal) -> None:
         log.warning("a grid command was refused", extra={"source": source, "reason": str(refusal)})
-        if refusal.command_id is None:
-            return  # nobody to answer to
-        self._answer(
-            source,
-            Ack(
-                source=source,
-                command_id=refusal.command_id,
-                sequence=refusal.sequence,
-                status=AckStatus.REJECTED,
-                at=self._clock.now(),
-                reason=str(refusal),
-            ),
-        )
-
-    def _repeat(self, source: str, repeated: Repeated) -> Ack:
-        for held in self._timeline.held:
-            if (held.command.source, held.command.sequence) == (source, repeated.sequence):
-                return replace(_progress(held, self._clock.now()), reason="repeated")
-        return Ack(
-            source=source,
-            command_id=repeated.command_id,
-            sequence=repeated.sequence,
-            status=AckStatus.SUCCEEDED,
-            at=self._clock.now(),
-            reason="repeated",
-        )
-
-    def _answer(self, source: str, ack: Ack) -> None:
-        self._rejections.setdefault(source, deque(maxlen=MAX_VOLATILE_ACKS)).append(ack)
-        self._ring({source})
-
-    def _ring(self, sources: Iterable[str]) -> None:
-        for source in sources:
-            self._mailbox(source).set()
-
-    def _mailbox(self, source: str) -> asyncio.Event:
-        return self._mailboxes.setdefault(source, asyncio.Event())
-
-
-def _answer_to(held: HeldCommand, status: AckStatus) -> Ack:
-    command = held.command
-    return Ack(
-        source=command.source,
-        command_id=command.command_id,
-        sequence=command.sequence,
-        status=status,
-        at=held.accepted_at,
-        applied_w=command.value_w,
-    )
-
-
-def _progress(held: HeldCommand, now: datetime) -> Ack:
-    """Say where a stored command stands; the status words of both are the same."""
-    command = held.command
-    return Ack(
-        source=command.source,
-        command_id=command.command_id,
-        sequence=command.sequence,
-        status=AckStatus(held.status.value),
-        at=now,
-        applied_w=command.value_w,
-    )
-
-
-def _silent(held: HeldCommand) -> bool:
-    return held.status is CommandStatus.ACCEPTED
+        if refusal.command_id is not None:  # else there is nobody to answer to
+            self._answers.add(answers.rejected(source, refusal.command_id, refusal, self._clock.now()))

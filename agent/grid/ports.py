@@ -7,7 +7,15 @@ from typing import Protocol
 from agent.core.breach import BreachTally
 from agent.core.gridmemory import GridMemory
 from agent.core.limits import HeldCommand
-from agent.model.grid import Ack, OperatorConfig
+from agent.model.grid import Ack, OperatorConfig, Refusal
+
+
+class Seal(Protocol):
+    """Tells an operator's messages from others; `agent.grid.signing.OperatorSeal` is one."""
+
+    def check(self, leaf: str, payload: bytes) -> Refusal | None:
+        """Return why a message of a kind (``limit``, ``config``, ``heartbeat``) is not the operator's."""
+        ...
 
 
 class GridStore(Protocol):

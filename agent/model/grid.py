@@ -21,6 +21,8 @@ class Reason(Enum):
     MALFORMED = "MALFORMED"
     WRONG_VERSION = "WRONG_VERSION"
     WRONG_SITE = "WRONG_SITE"
+    NOT_SIGNED = "NOT_SIGNED"
+    BAD_SIGNATURE = "BAD_SIGNATURE"
     UNKNOWN_KIND = "UNKNOWN_KIND"
     STALE_SEQUENCE = "STALE_SEQUENCE"
     REPLAY_OTHER_CONTENT = "REPLAY_OTHER_CONTENT"
@@ -66,8 +68,12 @@ class Ack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorConfig:
-    """What an operator has set for its fail-safe; None: not set, the site's own value holds."""
+    """What an operator has set for its fail-safe; None: not set, the site's own value holds.
+
+    `issued_at` is when it said so; None: it did not say.
+    """
 
     failsafe_import_w: float | None = None
     failsafe_min_s: float | None = None
     heartbeat_timeout_s: float | None = None
+    issued_at: datetime | None = None

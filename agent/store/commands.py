@@ -48,6 +48,7 @@ MIGRATIONS = (
         ) STRICT;
         """,
     ),
+    Migration("grid", 2, "ALTER TABLE grid_config ADD COLUMN issued_at TEXT"),
 )
 
 
@@ -109,10 +110,17 @@ class CommandStore:
 
     async def keep_config(self, source: str, config: OperatorConfig) -> None:
         """Store what an operator has set; its former settings are replaced."""
-        row = (source, config.failsafe_import_w, config.failsafe_min_s, config.heartbeat_timeout_s)
+        issued_at = None if config.issued_at is None else config.issued_at.isoformat()
+        row = (
+            source,
+            config.failsafe_import_w,
+            config.failsafe_min_s,
+            config.heartbeat_timeout_s,
+            issued_at,
+        )
         await self._db.run(
             lambda connection: (
-                connection.execute("INSERT OR REPLACE INTO grid_config VALUES (?, ?, ?, ?)", row).rowcount
+                connection.execute("INSERT OR REPLACE INTO grid_config VALUES (?, ?, ?, ?, ?)", row).rowcount
             )
         )
 
@@ -202,6 +210,7 @@ class CommandStore:
                     failsafe_import_w=row["failsafe_import_w"],
                     failsafe_min_s=row["failsafe_min_s"],
                     heartbeat_timeout_s=row["heartbeat_timeout_s"],
+                    issued_at=None if row["issued_at"] is None else datetime.fromisoformat(row["issued_at"]),
                 )
                 for row in connection.execute("SELECT * FROM grid_config")
             },
