@@ -7,7 +7,7 @@ from pathlib import Path
 
 from agent.build.base import LOOP_DEADLINE_S, Build
 from agent.build.devices import make_meters, open_gpu
-from agent.build.grid import ladder_settings, make_desk, open_mqtt
+from agent.build.grid import ladder_settings, make_desk
 from agent.build.jobs import make_carriage, make_keeper, serve_checkpoints
 from agent.build.links import make_peers, open_uplink
 from agent.config import AgentConfig
@@ -98,9 +98,10 @@ async def _assemble(build: Build) -> None:
         clock=clock,
     )
     news = News(desk=desk, senses=senses, control=control, uplink=link, clock=clock)
-    mqtt = open_mqtt(build, desk, news, link)
-    if mqtt is not None:
-        control.on_change = mqtt.status_changed
+    if config.grid.mqtt is not None:
+        from agent.build.mqtt import open_mqtt  # sites without a broker do not pay for it
+
+        control.on_change = open_mqtt(build, desk, news, link, config.grid.mqtt).status_changed
     if config.grid.openadr is not None:
         from agent.build.openadr import open_openadr  # sites without a VTN do not pay for it
 

@@ -1,37 +1,24 @@
-"""The grid desk, the ladder that keeps its limit, and the link to the operator's broker."""
-
-import logging
-import ssl
-from pathlib import Path
+"""The grid desk, and the ladder that keeps its limit."""
 
 from agent.build.base import Build
 from agent.build.sources import MQTT, operators
-from agent.config.grid import MqttTable
 from agent.core.commands import Rules
 from agent.core.failsafe import ExitWithoutLimit, FailsafeSettings
-from agent.core.forecast_feed import parse_forecast
 from agent.core.ladder import LadderSettings
 from agent.core.operator import ConfigBounds
 from agent.grid.desk import GridDesk
-from agent.grid.mqtt import MqttLink
-from agent.model.grid import Refusal
 from agent.store import commands as command_store
-from agent.tasks.liaison import News
-from agent.uplink.link import Uplink
-from sterna.config import read_secret
-from sterna.errors import ConfigError
-
-
-log = logging.getLogger(__name__)
-
-# The link beats at each status and at each attempt to connect.
-MQTT_DEADLINE_S = 60.0
 
 
 def make_desk(build: Build, store: command_store.CommandStore) -> GridDesk:
     """Make the grid desk over its store."""
     config, clock = build.config, build.clock
     grid = config.grid
+    seal = None
+    if grid.mqtt is not None:
+        from agent.build.mqtt import make_seal  # sites without a broker do not pay for it
+
+        seal = make_seal(build, grid.mqtt)
     standing_w = {} if grid.local_limit_w is None else {"local": grid.local_limit_w}
     return GridDesk(
         clock=clock,
@@ -47,6 +34,7 @@ def make_desk(build: Build, store: command_store.CommandStore) -> GridDesk:
         bounds=ConfigBounds(),
         standing_limits_w=standing_w,
         tolerance_w=grid.meter_tolerance_w,
+        seals={} if seal is None else {MQTT: seal},
     )
 
 
@@ -62,49 +50,3 @@ def ladder_settings(build: Build) -> LadderSettings:
         move_after_s=power.move_after_s,
         meter_grace_s=power.meter_grace_s,
     )
-
-
-def open_mqtt(build: Build, desk: GridDesk, news: News, link: Uplink | None) -> MqttLink | None:
-    """Make the link to the grid operator's broker, and have it run; None: there is none."""
-    config, base_dir, clock = build.config, build.base_dir, build.clock
-    table = config.grid.mqtt
-    if table is None:
-        return None
-
-    async def take_forecast(payload: bytes) -> None:
-        forecast = parse_forecast(payload, now=clock.now())
-        if isinstance(forecast, Refusal):
-            log.warning("the plant's forecast was refused", extra={"reason": str(forecast)})
-        elif link is not None:
-            link.publish_forecast(forecast)
-
-    password_file = table.password_file
-    broker = MqttLink(
-        host=table.host,
-        port=table.port,
-        operator=config.grid.operator,
-        site=config.site,
-        client_id=table.client_id or f"sterna-{config.site}",
-        desk=desk,
-        snapshot=news.snapshot,
-        clock=clock,
-        on_forecast=take_forecast,
-        username=table.username or None,
-        password=None if password_file is None else read_secret(base_dir / password_file),
-        tls_context=_tls_context(table, base_dir),
-        telemetry_period_s=config.grid.telemetry_period_s,
-        on_beat=build.pulse.heart("mqtt", MQTT_DEADLINE_S).beat,
-    )
-    build.loops["mqtt"] = broker.run
-    return broker
-
-
-def _tls_context(table: MqttTable, base_dir: Path) -> ssl.SSLContext | None:
-    if table.tls is None:
-        return None
-    try:
-        context = ssl.create_default_context(cafile=str(base_dir / table.tls.ca))
-        context.load_cert_chain(base_dir / table.tls.cert, base_dir / table.tls.key)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"agent.toml: grid.mqtt.tls: cannot be used: {error}") from error
-    return context

@@ -6,28 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from agent.config.tls import TlsFiles
-
-
-class MqttTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[grid.mqtt]``: the broker of the grid operator."""
-
-    host: str
-    port: int = 8883
-    client_id: str = ""
-    """Default: ``sterna-<site>``. Two clients with one id throw each other out."""
-    username: str = ""
-    password_file: Path | None = None
-    tls: TlsFiles | None = None
-    insecure: bool = False
-    """Plaintext; loopback only."""
-
-    def faults(self) -> Iterable[tuple[str, str]]:
-        """Yield what is wrong beyond types."""
-        if self.tls is None and not self.insecure:
-            yield "tls", "missing; give [grid.mqtt.tls] ca, cert and key, or insecure = true on loopback"
-        if self.insecure and self.host not in {"127.0.0.1", "::1", "localhost"}:
-            yield "insecure", f"plaintext is for loopback only, not for {self.host}"
+from agent.config.mqtt import MqttTable
 
 
 class OpenAdrTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -88,6 +67,7 @@ class GridTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     meter_tolerance_w: float = 50.0
     """Meter error that is not counted as a breach."""
     telemetry_period_s: float = 1.0
+    """How often the operator is told the site's balance."""
     mqtt: MqttTable | None = None
     openadr: OpenAdrTable | None = None
 
@@ -98,5 +78,12 @@ class GridTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         for key in ("failsafe_import_w", "minimum_limit_w", "meter_tolerance_w", "clock_skew_s"):
             if getattr(self, key) < 0:
                 yield key, f"expected zero or more, got {getattr(self, key)}"
+        if not 1 <= self.telemetry_period_s <= 4:
+            yield "telemetry_period_s", f"expected 1 to 4, got {self.telemetry_period_s:g}"
+        if not self.operator or not self.operator.isprintable() or set(self.operator) & set("/+#"):
+            yield (
+                "operator",
+                f'part of a topic: not empty and without "/", "+" and "#", got "{self.operator}"',
+            )
         if self.heartbeat_timeout_s <= 0:
             yield "heartbeat_timeout_s", f"expected more than zero, got {self.heartbeat_timeout_s}"

@@ -13,10 +13,11 @@ from agent.core import failsafe
 from agent.core.breach import BreachTally, fold
 from agent.core.commands import Accepted, LastSeen, LimitRequest, Repeated, Rules, judge, parse_limit
 from agent.core.failsafe import CONTROLLED, Event, FailsafeSettings, Machine
-from agent.core.limits import Timeline, envelope, hold
+from agent.core.limits import HeldCommand, Timeline, envelope, hold
 from agent.core.operator import (
     ConfigBounds,
     Heartbeat,
+    bounded,
     configured,
     outdated,
     parse_config,
@@ -112,6 +113,19 @@ class GridDesk:
         """Return the newest sequence accepted from a source; None: none ever."""
         last = self._last_seen.get(source)
         return None if last is None else last.sequence
+
+    def newest(self, source: str) -> HeldCommand | None:
+        """Return the newest command of a source that is in force or may still come to be; None: none is."""
+        mine = (held for held in self._timeline.held if held.command.source == source)
+        return max(mine, key=lambda held: held.command.sequence, default=None)
+
+    def operator_config(self, source: str) -> OperatorConfig:
+        """Return what an operator has set of its fail-safe."""
+        return self._configs.get(source, OperatorConfig())
+
+    def speaking(self, source: str) -> HeldCommand | None:
+        """Return a source's newest command in force, be it a limit or a release; None: none is."""
+        return self._timeline.speaking(source, self._clock.boottime_s())
 
     async def recover(self) -> None:
         """Read the store; every link starts anew in INIT, with the fail-safe limit beside what was stored."""
@@ -217,11 +231,16 @@ class GridDesk:
         if refusal is not None or isinstance(config, Refusal):
             log.warning("operator settings were refused", extra={"source": source, "reason": str(refusal)})
             return refusal
-        async with self._lock:
-            if config != self._configs.get(source):
-                await self._store.keep_config(source, config)
-                self._configs[source] = config
-                log.info("operator settings hold", extra={"source": source})
+        await self._keep_config(source, config)
+        return None
+
+    async def configure(self, source: str, config: OperatorConfig) -> Refusal | None:
+        """Take an operator's fail-safe settings as values; stored before they hold."""
+        checked = bounded(config, self._bounds)
+        if isinstance(checked, Refusal):
+            log.warning("operator settings were refused", extra={"source": source, "reason": str(checked)})
+            return checked
+        await self._keep_config(source, config)
         return None
 
     async def tick(self) -> None:
@@ -270,6 +289,13 @@ class GridDesk:
     async def wait_for_acks(self, source: str) -> None:
         """Wait until there may be acks for a source."""
         await self._answers.wait(source)
+
+    async def _keep_config(self, source: str, config: OperatorConfig) -> None:
+        async with self._lock:
+            if config != self._configs.get(source):
+                await self._store.keep_config(source, config)
+                self._configs[source] = config
+                log.info("operator settings hold", extra={"source": source})
 
     async def _accept(self, verdict: Accepted) -> Accepted | Refusal:
         command = verdict.command

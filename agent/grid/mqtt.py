@@ -10,6 +10,7 @@ import contextlib
 import logging
 import random
 import ssl
+from collections import deque
 from collections.abc import Awaitable, Callable
 
 import aiomqtt
@@ -27,9 +28,10 @@ log = logging.getLogger(__name__)
 SOURCE = "mqtt"
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 FIRST_BACKOFF_S = 0.5
-LONGEST_BACKOFF_S = 30.0
-SETTLED_S = 30.0
-"""A session that lasted this long starts the back-off anew."""
+LONGEST_BACKOFF_S = 8.0
+"""Short enough to be back within 10 s of the broker's return."""
+MAX_REPORTS = 64
+"""Reports that wait for a broker that is away; beyond it the oldest is forgotten."""
 
 ForecastSink = Callable[[bytes], Awaitable[None]]
 
@@ -65,6 +67,8 @@ class MqttLink:
         For connecting and for every acknowledged publish.
     session_expiry_s : int
         How long the broker keeps what is addressed to us while we are away.
+    backoff_s : tuple of float
+        First and longest pause between two attempts to connect.
     on_beat : callable or None
         Called whenever the supervisor loop comes round, for the watchdog.
     """
@@ -90,6 +94,7 @@ class MqttLink:
         keepalive_s: int = 10,
         timeout_s: float = 5.0,
         session_expiry_s: int = 3600,
+        backoff_s: tuple[float, float] = (FIRST_BACKOFF_S, LONGEST_BACKOFF_S),
         on_beat: Callable[[], None] | None = None,
     ) -> None:
         if tls_context is None and host not in LOOPBACK:
@@ -110,8 +115,12 @@ class MqttLink:
         self._keepalive_s = keepalive_s
         self._timeout_s = timeout_s
         self._session_expiry_s = session_expiry_s
+        self._backoff_s = backoff_s
         self._beat = on_beat or (lambda: None)
         self._changed = asyncio.Event()
+        self._reports: deque[bytes] = deque(maxlen=MAX_REPORTS)
+        self._reported = asyncio.Event()
+        self.attempts = 0
         self.connected = False
 
     async def run(self) -> None:
@@ -120,9 +129,11 @@ class MqttLink:
             await self._supervise(group)
 
     async def _supervise(self, group: asyncio.TaskGroup) -> None:
-        backoff_s = FIRST_BACKOFF_S
+        first_s, longest_s = self._backoff_s
+        backoff_s = first_s
         reported = ""
         while True:
+            self.attempts += 1
             started_s = self._clock.boottime_s()
             # A task of its own per attempt: before Python 3.13 a task whose inner group has failed counts as
             # cancelled ever after, and could not tell that from being asked to stop.
@@ -132,11 +143,12 @@ class MqttLink:
             if was_connected or reason != reported:
                 log.warning("no link to the grid operator's broker", extra={"reason": reason})
                 reported = reason
-            if self._clock.boottime_s() - started_s >= SETTLED_S:
-                backoff_s = FIRST_BACKOFF_S
+            # Of two clients with one id each throws the other out at once: that must not start anew.
+            if was_connected and self._clock.boottime_s() - started_s >= backoff_s:
+                backoff_s = first_s
             self._beat()
             await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))
-            backoff_s = min(LONGEST_BACKOFF_S, 2 * backoff_s)
+            backoff_s = min(longest_s, 2 * backoff_s)
 
     async def _attempt(self) -> str:
         """Hold one session; return why it ended."""
@@ -146,6 +158,11 @@ class MqttLink:
         except* (aiomqtt.MqttError, TransientError, OSError) as failures:
             reason = str(failures.exceptions[0])
         return reason
+
+    def report(self, payload: bytes) -> None:
+        """Have a report published, now or when the broker is back."""
+        self._reports.append(payload)
+        self._reported.set()
 
     def status_changed(self) -> None:
         """Have the status published now rather than at its next turn."""
@@ -162,6 +179,7 @@ class MqttLink:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._read(client), name="mqtt reader")
                     group.create_task(self._send_acks(client), name="mqtt acks")
+                    group.create_task(self._send_reports(client), name="mqtt reports")
                     group.create_task(self._send_status(client), name="mqtt status")
                     group.create_task(self._send_telemetry(client), name="mqtt telemetry")
                     group.create_task(self._send_heartbeats(client), name="mqtt heartbeat")
@@ -206,11 +224,11 @@ class MqttLink:
         async for message in client.messages:
             payload = message.payload if isinstance(message.payload, bytes) else b""
             try:
-                await self._take(str(message.topic), payload, retained=bool(message.retain))
+                await self.take(str(message.topic), payload, retained=bool(message.retain))
             except TransientError as error:
                 log.error("a grid message could not be stored", extra={"reason": str(error)})
 
-    async def _take(self, topic: str, payload: bytes, *, retained: bool) -> None:
+    async def take(self, topic: str, payload: bytes, *, retained: bool) -> None:
         """Hand one message to whom it is for; empty payloads clear a retained topic and say nothing."""
         if not payload:
             return
@@ -234,6 +252,16 @@ class MqttLink:
                     await self._publish(client, "ack", wire.encode_ack(ack), qos=1)
                 await self._desk.delivered(number for number, _ in batch if number is not None)
             await self._desk.wait_for_acks(SOURCE)
+
+    async def _send_reports(self, client: aiomqtt.Client) -> None:
+        while True:
+            while self._reports:
+                report = self._reports[0]
+                await self._publish(client, "report", report, qos=1)
+                if self._reports and self._reports[0] is report:  # else the bound has pushed it out meanwhile
+                    self._reports.popleft()
+            self._reported.clear()
+            await self._reported.wait()
 
     async def _publish(
         self, client: aiomqtt.Client, leaf: str, payload: bytes, *, qos: int, retain: bool = False

@@ -29,9 +29,14 @@ class Topics:
     operator: str
     site: str
 
+    @property
+    def base(self) -> str:
+        """What every topic of the site begins with."""
+        return f"{ROOT}/{self.operator}/{self.site}"
+
     def of(self, leaf: str) -> str:
         """Return ``dr/v1/<operator>/<site>/<leaf>``."""
-        return f"{ROOT}/{self.operator}/{self.site}/{leaf}"
+        return f"{self.base}/{leaf}"
 
     @property
     def forecast(self) -> str:

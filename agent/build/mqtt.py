@@ -1,0 +1,109 @@
+"""The link to the grid operator's broker: its certificates, its operator's keys, its reports."""
+
+import logging
+import ssl
+from functools import partial
+from pathlib import Path
+
+from agent.build.base import LOOP_DEADLINE_S, Build
+from agent.config.mqtt import MqttTable, MqttTlsTable
+from agent.core.forecast_feed import parse_forecast
+from agent.grid.desk import GridDesk
+from agent.grid.mqtt import SOURCE, MqttLink
+from agent.grid.ports import Seal
+from agent.grid.wire import Topics
+from agent.model.grid import Refusal
+from agent.tasks.liaison import News
+from agent.uplink.link import Uplink
+from sterna.config import read_secret
+from sterna.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+# The link beats at each status and at each attempt to connect.
+MQTT_DEADLINE_S = 60.0
+
+
+def make_seal(build: Build, table: MqttTable) -> Seal | None:
+    """Make what tells the operator's messages from others; None: no key is configured."""
+    if not table.operator_keys:
+        return None
+    from agent.grid.signing import OperatorSeal, load_key  # 8 MB, for sites with a key
+
+    topics = Topics(operator=build.config.grid.operator, site=build.config.site)
+    keys = [load_key(build.base_dir / path) for path in table.operator_keys]
+    return OperatorSeal(keys=keys, base_topic=topics.base)
+
+
+def open_mqtt(build: Build, desk: GridDesk, news: News, link: Uplink | None, table: MqttTable) -> MqttLink:
+    """Make the link to the grid operator's broker, and have it run."""
+    config, base_dir, clock = build.config, build.base_dir, build.clock
+
+    async def take_forecast(payload: bytes) -> None:
+        forecast = parse_forecast(payload, now=clock.now())
+        if isinstance(forecast, Refusal):
+            log.warning("the plant's forecast was refused", extra={"reason": str(forecast)})
+        elif link is not None:
+            link.publish_forecast(forecast)
+
+    password_file = table.password_file
+    broker = MqttLink(
+        host=table.host,
+        port=table.port,
+        operator=config.grid.operator,
+        site=config.site,
+        client_id=table.client_id or f"sterna-{config.site}",
+        desk=desk,
+        snapshot=news.snapshot,
+        clock=clock,
+        on_forecast=take_forecast,
+        username=table.username or None,
+        password=None if password_file is None else read_secret(base_dir / password_file),
+        tls_context=None if table.tls is None else tls_context(table.tls, base_dir),
+        telemetry_period_s=config.grid.telemetry_period_s,
+        session_expiry_s=table.session_expiry_s,
+        on_beat=build.pulse.heart("mqtt", MQTT_DEADLINE_S).beat,
+    )
+    build.loops["mqtt"] = broker.run
+    if table.report_interval_s > 0:
+        _report(build, desk, news, broker, table.report_interval_s)
+    return broker
+
+
+def _report(build: Build, desk: GridDesk, news: News, broker: MqttLink, interval_s: float) -> None:
+    from agent.tasks.event_reports import EventReports
+    from agent.tasks.measurements import SiteMeasurements
+
+    measurements = SiteMeasurements(snapshot=news.snapshot, envelope=desk.envelope)
+    reports = EventReports(
+        speaking=partial(desk.speaking, SOURCE),
+        measurements=measurements,
+        publish=broker.report,
+        client_name=build.config.site,
+        interval_s=interval_s,
+        clock=build.clock,
+    )
+    build.listeners.append(measurements.take)
+    build.loops["mqtt-reports"] = partial(reports.run, build.pulse.heart("mqtt-reports", LOOP_DEADLINE_S))
+
+
+def tls_context(table: MqttTlsTable, base_dir: Path) -> ssl.SSLContext:
+    """Load the certificates of ``[grid.mqtt.tls]``.
+
+    Raises
+    ------
+    ConfigError
+        A file cannot be used; it is named.
+    """
+    ca = None if table.ca is None else base_dir / table.ca
+    try:
+        context = ssl.create_default_context(cafile=None if ca is None else str(ca))
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"agent.toml: grid.mqtt.tls.ca: {ca}: cannot be used: {error}") from error
+    if table.cert is not None and table.key is not None:
+        cert, key = base_dir / table.cert, base_dir / table.key
+        try:
+            context.load_cert_chain(cert, key)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(f"agent.toml: grid.mqtt.tls: {cert}, {key}: cannot be used: {error}") from error
+    return context
