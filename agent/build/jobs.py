@@ -1,5 +1,6 @@
 """Jobs, their checkpoints, and the port where other sites fetch them."""
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -8,6 +9,7 @@ from agent.jobs.book import ReportSink
 from agent.jobs.checkpoints import CheckpointStore
 from agent.jobs.keeper import Keeper
 from agent.jobs.launch import Launcher
+from agent.jobs.shims import ForkedShims, ShimStarter, UnitShims, units_are_possible
 from agent.jobs.transfer import Transfers
 from agent.jobs.transfer_server import CheckpointServicer
 from agent.store.jobs import JobRecords
@@ -16,6 +18,8 @@ from agent.uplink.peers import Peers
 from sterna import rpc
 from sterna.identity import Role
 
+
+log = logging.getLogger(__name__)
 
 CHECKPOINT_SERVICE = "sterna.v1.CheckpointService"
 
@@ -48,12 +52,21 @@ def make_keeper(
         carrier=transfers,
         clock=build.clock,
         boot_id=boot_id,
-        launcher=Launcher(site_id=build.config.site),
+        launcher=Launcher(site_id=build.config.site, shims=_make_shims(build)),
         on_report=on_report,
         slots=table.slots,
         checkpoint_interval_s=table.checkpoint_interval_s,
         keep_checkpoints=table.keep_checkpoints,
     )
+
+
+def _make_shims(build: Build) -> ShimStarter:
+    """Choose who starts the shims, and say so."""
+    table = build.config.jobs
+    door = build.base_dir / table.runner_socket
+    by_systemd = table.runner == "systemd" or (table.runner == "auto" and units_are_possible(door))
+    log.info("jobs are started", extra={"by": "systemd" if by_systemd else "the agent", "door": str(door)})
+    return UnitShims(door) if by_systemd else ForkedShims()
 
 
 @asynccontextmanager

@@ -28,6 +28,10 @@ class JobsTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     checkpoint_interval_s: float = 600.0
     """Shortest time between two sealed checkpoints of a running job."""
     keep_checkpoints: int = 2
+    runner: Literal["auto", "systemd", "subprocess"] = "auto"
+    """Who starts a job's shim; auto: systemd where it runs and listens at `runner_socket`."""
+    runner_socket: Path = Path("/run/sterna/job.sock")
+    """Socket of sterna-job.socket."""
 
     def faults(self) -> Iterable[tuple[str, str]]:
         """Yield what is wrong beyond types."""

@@ -6,18 +6,16 @@ moment on the run is either provably alive or provably dead.
 
 import asyncio
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import agent.shim
 from agent.jobs.runner import Run
+from agent.jobs.shims import ForkedShims, ShimStarter
 from agent.model.jobs import JobSpec
 from agent.model.records import JobRecord
 from agent.shim import files
 from sterna.errors import PermanentError, TransientError
 
-SHIM_TIMEOUT_S = 20.0
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_HOME", "VIRTUAL_ENV")
 """What a job gets of the agent's own environment; secrets and systemd's sockets stay out."""
 
@@ -31,17 +29,16 @@ class Launcher:
         Given to the job as STERNA_SITE.
     environ : mapping
         Where inherited variables are looked up.
-    python : str
-        Interpreter that runs the shim.
+    shims : ShimStarter or None
+        How the shim comes to run; by default as a process of ours.
     """
 
     def __init__(
-        self, *, site_id: str, environ: Mapping[str, str] = os.environ, python: str = sys.executable
+        self, *, site_id: str, environ: Mapping[str, str] = os.environ, shims: ShimStarter | None = None
     ) -> None:
         self._site_id = site_id
         self._environ = environ
-        self._python = python
-        self._shim = str(Path(agent.shim.__file__).parent)
+        self._shims = shims or ForkedShims()
 
     async def launch(self, run: Run, record: JobRecord, resume_from: Path | None) -> bool:
         """Start the shim of a run, which starts the job.
@@ -69,21 +66,9 @@ class Launcher:
         if lock_fd is None:
             return False
         try:
-            async with asyncio.timeout(SHIM_TIMEOUT_S):
-                process = await asyncio.create_subprocess_exec(
-                    self._python,
-                    *("-I", "-S", self._shim, str(run.directory), str(lock_fd)),
-                    pass_fds=(lock_fd,),
-                    stdin=asyncio.subprocess.DEVNULL,
-                    start_new_session=True,
-                )
-                status = await process.wait()  # it forks and leaves at once
-        except (OSError, TimeoutError) as error:
-            raise TransientError(f"job {record.job_id}: the shim could not be started: {error}") from error
+            await self._shims.start(run.directory, lock_fd)
         finally:
             os.close(lock_fd)
-        if status != 0:
-            raise TransientError(f"job {record.job_id}: the shim left with {status}")
         return True
 
     def _prepare(self, run: Run, record: JobRecord, resume_from: Path | None) -> int | None:

@@ -1,5 +1,6 @@
 """The shim: the small process that owns one run of a job. ``python -I -S .../agent/shim RUN_DIR LOCK_FD``.
 
+Without arguments systemd started it, and who is connected to its standard input says which run it is.
 It outlives the agent. It starts the program, enforces its lease on CLOCK_BOOTTIME, stops it with grace,
 pauses it, kills it when its epoch is revoked, and leaves a durable exit record. It talks with the agent
 through the run directory alone (`files`); SIGHUP says "look now", SIGTERM says "stop the job".
@@ -11,7 +12,11 @@ import sys
 if __package__ in (None, ""):  # run as a path, isolated: no site-packages, no current directory
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))  # noqa: PTH100, PTH120
 
-from agent.shim.owner import main
-
 if __name__ == "__main__":
+    if len(sys.argv) == 1:
+        from agent.shim import unit
+
+        sys.exit(unit.main())
+    from agent.shim.owner import main
+
     sys.exit(main(sys.argv[1], int(sys.argv[2])))

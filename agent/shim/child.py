@@ -8,6 +8,8 @@ import os
 import signal
 from contextlib import suppress
 
+from agent.shim.cgroup import Group
+
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -17,7 +19,15 @@ def become_subreaper() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def start(argv: list[str], env: dict[str, str], working_dir: str, log: str, death_signal: int) -> int:
+def start(
+    argv: list[str],
+    env: dict[str, str],
+    working_dir: str,
+    log: str,
+    death_signal: int,
+    *,
+    group: Group | None = None,
+) -> int:
     """Fork and execute the program.
 
     Parameters
@@ -28,6 +38,8 @@ def start(argv: list[str], env: dict[str, str], working_dir: str, log: str, deat
         File that stdout and stderr are appended to.
     death_signal : int
         What the kernel sends to the child should this process die.
+    group : Group or None
+        cgroup that the child joins before it becomes the program, so that nothing of it is ever outside.
 
     Returns
     -------
@@ -41,12 +53,15 @@ def start(argv: list[str], env: dict[str, str], working_dir: str, log: str, deat
     """
     prctl = ctypes.CDLL(None, use_errno=True).prctl  # found before the fork: the child only makes calls
     parent = os.getpid()
+    door = None if group is None else group.open_door()
     reader, writer = os.pipe()  # close-on-exec: EOF tells that the program runs, a number that it does not
     pid = os.fork()
     if pid == 0:
         try:
             os.setsid()
             prctl(PR_SET_PDEATHSIG, death_signal, 0, 0, 0)
+            if door is not None:
+                os.write(door, b"0")
             if os.getppid() == parent:  # else it died before the line above
                 _become(argv, env, working_dir, log)
         except OSError as error:
@@ -54,6 +69,8 @@ def start(argv: list[str], env: dict[str, str], working_dir: str, log: str, deat
         finally:
             os._exit(127)
     os.close(writer)
+    if door is not None:
+        os.close(door)
     with os.fdopen(reader, "rb") as pipe:
         failure = pipe.read()
     if failure:
@@ -91,9 +108,11 @@ def signal_group(group: int, signum: int) -> bool:
     return True
 
 
-def end_all(group: int) -> None:
-    """Kill what is left of the child's group and every orphan that was handed to this process."""
-    signal_group(group, signal.SIGKILL)
+def end_all(leader: int, group: Group | None = None) -> None:
+    """Kill what is left of the child's process group and cgroup, and every orphan handed to this process."""
+    signal_group(leader, signal.SIGKILL)
+    if group is not None:
+        group.kill()
     while True:
         for pid in _children():
             with suppress(ProcessLookupError):
@@ -101,7 +120,9 @@ def end_all(group: int) -> None:
         try:
             os.waitpid(-1, 0)
         except ChildProcessError:
-            return
+            break
+    if group is not None:
+        group.remove()
 
 
 def _children() -> list[int]:

@@ -4,9 +4,11 @@ import os
 import select
 import signal
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 from agent.shim import child, files
+from agent.shim.cgroup import Group
 from agent.shim.files import Record
 
 LOOK_PERIOD_S = 0.5
@@ -55,10 +57,18 @@ class Owner:
     ----------
     directory : str
         The run directory.
+    group : Group or None
+        The child's own cgroup, to freeze and kill by; None: signals to its process group do that.
+    stopping : callable or None
+        Told the grace in seconds when the stop begins.
     """
 
-    def __init__(self, directory: str) -> None:
+    def __init__(
+        self, directory: str, *, group: Group | None = None, stopping: Callable[[float], None] | None = None
+    ) -> None:
         self._directory = directory
+        self._group = group
+        self._stopping = stopping
         self._boot_id = files.boot_id()
         run = files.read_record(directory, files.RUN)
         if run is None:
@@ -96,6 +106,7 @@ class Owner:
                 str(self._run["working_dir"]),
                 f"{self._directory}/{files.LOG}",
                 death,
+                group=self._group,
             )
         except OSError as error:
             self._record_end(cause="not_started", error=str(error))
@@ -104,11 +115,11 @@ class Owner:
         try:
             self._record_identity()
         except OSError as error:  # a full disk: nobody could adopt this run, so there must be none
-            child.end_all(self._pid)
+            child.end_all(self._pid, self._group)
             self._record_end(cause="not_started", error=str(error))
             return 1
         status = self._watch()
-        child.end_all(self._pid)
+        child.end_all(self._pid, self._group)
         code = os.waitstatus_to_exitcode(status)
         self._record_end(cause=self._cause, code=code)
         return 0
@@ -166,19 +177,29 @@ class Owner:
         if reason:
             with suppress(OSError):  # the signal is enough for a trainer that hears it
                 files.write_record(self._directory, files.STOP, stop_request(reason, self._grace_s))
+        if self._stopping is not None:
+            self._stopping(self._grace_s)
         child.signal_group(self._pid, self._stop_signal)
-        child.signal_group(self._pid, signal.SIGCONT)  # a suspended child could not act on it
+        self._suspend(False)  # a suspended child could not act on it
 
     def _set_paused(self, paused: bool) -> None:
         """Suspend or resume the child's group and acknowledge it in the identity record."""
-        if child.signal_group(self._pid, signal.SIGSTOP if paused else signal.SIGCONT):
+        if self._suspend(paused):
             self._paused = paused
             self._identity_is_stale = True
+
+    def _suspend(self, paused: bool) -> bool:
+        """Freeze or thaw the child's cgroup, else stop or continue its process group; False: none is left."""
+        if self._group is not None and self._group.set_frozen(paused):
+            return True
+        return child.signal_group(self._pid, signal.SIGSTOP if paused else signal.SIGCONT)
 
     def _kill(self, cause: str) -> None:
         self._cause = cause
         self._killed = True
         child.signal_group(self._pid, signal.SIGKILL)
+        if self._group is not None:
+            self._group.kill()
 
     def _lease_left_s(self) -> float:
         """Return seconds until the lease ends; infinite when it has no end."""

@@ -266,6 +266,7 @@ def test_it_needs_the_standard_library_alone_and_starts_fast(tmp_path: Path) -> 
     assert done.stdout.split() == [
         "agent",
         "agent.shim",
+        "agent.shim.cgroup",
         "agent.shim.child",
         "agent.shim.files",
         "agent.shim.owner",
