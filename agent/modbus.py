@@ -9,7 +9,7 @@ import logging
 import ssl
 import struct
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -21,6 +21,7 @@ from pymodbus.pdu import ModbusPDU
 from pymodbus.pdu.register_message import ReadHoldingRegistersResponse
 from pymodbus.transport import CommParams, CommType
 
+from agent.core.modbus_frames import WRITE_FUNCTION, Writable, may_leave, names_all
 from sterna.clock import Clock
 from sterna.errors import PeerProtocolError, PermanentError, TransientError
 
@@ -29,8 +30,12 @@ log = logging.getLogger(__name__)
 MAX_READ = 125
 MAX_WRITE = 123
 RTU_GAP_S = 0.025
-MBAP_UNIT = 6  # offset of the unit id in a Modbus TCP frame
-READ_FUNCTIONS = frozenset({3, 4})
+READ_HOLDING, READ_INPUT = 3, 4
+METHODS = {
+    READ_HOLDING: "read_holding_registers",
+    READ_INPUT: "read_input_registers",
+    WRITE_FUNCTION: "write_registers",
+}
 # The device will say the same next time: illegal function, address, value.
 PERMANENT_CODES = {1: "illegal function", 2: "illegal data address", 3: "illegal data value"}
 PYMODBUS_LOGGER = "pymodbus.logging"
@@ -70,7 +75,8 @@ class ModbusBus:
 
     It connects on demand. While the peer is away, a request fails at once until the next try is due, so that
     polling a dead device costs nothing. Retries happen inside pymodbus, under one transaction id, so that the
-    late answer of a device that queues requests is still recognised.
+    late answer of a device that queues requests is still recognised. RTU has no such id: there a request is
+    sent once, or the answer to its first try could be taken for that of the next request.
 
     Parameters
     ----------
@@ -81,7 +87,7 @@ class ModbusBus:
     timeout_s : float
         For connecting and for each try of a request.
     retries : int
-        Tries after the first; a request takes at most ``timeout_s * (retries + 1)``.
+        Tries after the first, none over RTU; a request takes at most ``timeout_s * (retries + 1)``.
     reconnect_delay_s, reconnect_delay_max_s : float
         Back-off between attempts to connect, doubling.
     rtu_over_tcp : bool
@@ -93,8 +99,8 @@ class ModbusBus:
     min_gap_s : float or None
         Silence between an answer and the next request. None: 25 ms for RTU, else none.
     writable : mapping of unit to tuple of range, or None
-        Holding registers that may be written; `allow_writes` adds to them. None, the default: the bus is
-        read-only for good.
+        The units that may be written to, with the holding registers that are known so far; `allow_writes`
+        adds to them. None, the default: the bus is read-only for good.
     """
 
     def __init__(
@@ -111,18 +117,18 @@ class ModbusBus:
         tls: ssl.SSLContext | None = None,
         serial: SerialLine | None = None,
         min_gap_s: float | None = None,
-        writable: Mapping[int, tuple[range, ...]] | None = None,
+        writable: Writable | None = None,
     ) -> None:
         self.peer = f"modbus {host}" if serial else f"modbus {host}:{port}"
         self.rtu = rtu_over_tcp or serial is not None
-        self.request_timeout_s = timeout_s * (retries + 1)
+        self._retries = 0 if self.rtu else retries
+        self.request_timeout_s = timeout_s * (self._retries + 1)
         self._host, self._port, self._tls, self._serial = host, port, tls, serial
         self._clock = clock
-        self._timeout_s, self._retries = timeout_s, retries
+        self._timeout_s = timeout_s
         self._delay_min_s, self._delay_max_s = reconnect_delay_s, reconnect_delay_max_s
         self._min_gap_s = (RTU_GAP_S if self.rtu else 0.0) if min_gap_s is None else min_gap_s
-        self._writable = None if writable is None else dict(writable)
-        self._writing = False
+        self._writable = dict(writable or {})
         self._delay_s = reconnect_delay_s
         self._next_try_s = self._idle_since_s = float("-inf")
         self._silent, self._heard_s = 0, 0.0
@@ -177,11 +183,11 @@ class ModbusBus:
         PeerProtocolError
             The device refuses the registers or answers something else than was asked.
         """
-        return await self._read("read_holding_registers", unit, address, count)
+        return await self._read(READ_HOLDING, unit, address, count)
 
     async def read_input(self, unit: int, address: int, count: int) -> tuple[int, ...]:
         """Read input registers (function 4); see `read_holding`."""
-        return await self._read("read_input_registers", unit, address, count)
+        return await self._read(READ_INPUT, unit, address, count)
 
     def allow_writes(self, unit: int, spans: Sequence[range]) -> None:
         """Add holding registers of a unit to the allow-list, once it is known where they are.
@@ -189,11 +195,11 @@ class ModbusBus:
         Raises
         ------
         WriteForbiddenError
-            The bus is read-only.
+            The unit is read-only.
         """
-        if self._writable is None:
-            raise WriteForbiddenError(f"{self.peer} unit {unit}: the bus is read-only")
-        known = self._writable.get(unit, ())
+        if unit not in self._writable:
+            raise WriteForbiddenError(f"{self.peer} unit {unit}: is read-only")
+        known = self._writable[unit]
         self._writable[unit] = (*known, *(span for span in spans if span not in known))
 
     async def write_registers(self, unit: int, address: int, values: Sequence[int]) -> None:
@@ -209,33 +215,32 @@ class ModbusBus:
         if not 1 <= len(values) <= MAX_WRITE:
             raise ValueError(f"count {len(values)} is not within 1..{MAX_WRITE}")
         what = f"{self.peer} unit {unit} registers {address}+{len(values)}"
-        wanted = range(address, address + len(values))
-        spans = () if self._writable is None else self._writable.get(unit, ())
-        if not all(any(place in span for span in spans) for place in wanted):
+        if not names_all(self._writable, unit, range(address, address + len(values))):
             raise WriteForbiddenError(f"{what}: not on the list of registers that may be written")
         async with self._lock:
-            self._writing = True
-            try:
-                response = await self._exchange("write_registers", what, unit, address, list(values))
-            finally:
-                self._writing = False
-        _raise_refusal(response, what)
+            response = await self._exchange(WRITE_FUNCTION, what, unit, address, list(values))
+        _raise_refusal(response, what, WRITE_FUNCTION)
+        if (response.address, response.count) != (address, len(values)):
+            raise PeerProtocolError(f"{what}: answered for registers {response.address}+{response.count}")
 
-    async def _read(self, function: str, unit: int, address: int, count: int) -> tuple[int, ...]:
+    async def _read(self, function: int, unit: int, address: int, count: int) -> tuple[int, ...]:
         if not 1 <= count <= MAX_READ:
             raise ValueError(f"count {count} is not within 1..{MAX_READ}")
         what = f"{self.peer} unit {unit} registers {address}+{count}"
         async with self._lock:
             response = await self._exchange(function, what, unit, address, count)
-        return _checked(response, what, count)
+        _raise_refusal(response, what, function)
+        if len(response.registers) != count:
+            raise PeerProtocolError(f"{what}: answered {len(response.registers)} registers")
+        return tuple(response.registers)
 
     async def _exchange(
-        self, function: str, what: str, unit: int, address: int, payload: int | list[int]
+        self, function: int, what: str, unit: int, address: int, payload: int | list[int]
     ) -> ModbusPDU:
         client = await self._connected()
         if self._min_gap_s:
             await asyncio.sleep(self._idle_since_s + self._min_gap_s - self._clock.boottime_s())
-        request = getattr(client, function)
+        request = getattr(client, METHODS[function])
         named = {"values": payload} if isinstance(payload, list) else {"count": payload}
         try:
             response: ModbusPDU = await request(address, **named, device_id=unit)
@@ -272,6 +277,7 @@ class ModbusBus:
             raise NotConnectedError(f"{self.peer}: cannot connect", retry_after_s=wait_s)
         # We judge silence ourselves: pymodbus would hang up on all units because some are dead.
         client.ctx.count_until_disconnect = client.ctx.max_until_disconnect = sys.maxsize
+        _guard(client)
         self._delay_s = self._delay_min_s
         self._silent, self._heard_s = 0, self._clock.boottime_s()
         self._client = client
@@ -307,7 +313,7 @@ class ModbusBus:
 
     def _gate(self, sending: bool, frame: bytes) -> bytes:
         """Look at every frame that leaves: a write that nobody allowed is not sent, whoever made it."""
-        if sending and not self._writing and frame[1 if self.rtu else MBAP_UNIT + 1] not in READ_FUNCTIONS:
+        if sending and not may_leave(frame, rtu=self.rtu, writable=self._writable):
             log.critical("a write was stopped at the bus", extra={"peer": self.peer})
             return b""
         return frame
@@ -320,8 +326,10 @@ class _HoldingRegisters(ReadHoldingRegistersResponse):
     """
 
     def decode(self, data: bytes) -> None:
-        count = data[0] // 2
-        self.registers = list(struct.unpack(f">{count}H", data[1 : 1 + 2 * count]))
+        size = data[0]
+        if size != len(data) - 1:
+            raise ValueError("the frame is not as long as it says")
+        self.registers = list(struct.unpack(f">{size // 2}H", data[1:]))
 
     def __str__(self) -> str:
         return type(self).__name__
@@ -364,16 +372,28 @@ class _NetworkClient(AsyncModbusTcpClient):
         super().__init__("", framer=framer, retries=retries, trace_packet=trace_packet)
 
 
-def _raise_refusal(response: ModbusPDU, what: str) -> None:
+def _guard(client: AsyncModbusTcpClient | AsyncModbusSerialClient) -> None:
+    """Keep a frame that cannot be understood from ending the connection with a traceback in the log."""
+    link = client.ctx
+    understand = link.callback_data
+
+    def take(data: bytes, addr: tuple[object, ...] | None = None) -> int:
+        try:
+            return int(understand(data, addr))
+        except Exception as error:  # whatever a hostile frame makes the library raise
+            if not link.response_future.done():
+                link.response_future.set_exception(ModbusIOException(f"not a frame: {error}"))
+            return len(data)
+
+    link.callback_data = take  # type: ignore[method-assign]
+
+
+def _raise_refusal(response: ModbusPDU, what: str, function: int) -> None:
+    """Raise what the device says, or that it answers another question than the one asked."""
+    if response.function_code & 0x7F != function:
+        raise PeerProtocolError(f"{what}: answered function {response.function_code & 0x7F}")
     if response.isError():
         code = int(response.exception_code)
         if code in PERMANENT_CODES:
             raise PeerProtocolError(f"{what}: refused, {PERMANENT_CODES[code]}")
         raise TransientError(f"{what}: the device answers exception {code}")
-
-
-def _checked(response: ModbusPDU, what: str, count: int) -> tuple[int, ...]:
-    _raise_refusal(response, what)
-    if len(response.registers) != count:
-        raise PeerProtocolError(f"{what}: answered {len(response.registers)} registers")
-    return tuple(response.registers)

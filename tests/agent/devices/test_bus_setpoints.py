@@ -102,7 +102,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 async def test_a_generation_limit_over_704() -> None:
     device = Device(DER_CONTROLS, ZERO_704)
-    async with serving(device, {}) as bus:
+    async with serving(device, {1: ()}) as bus:
         one = point(bus, reversion_s=90)
         assert one.wish is None
         await one.apply({"WMaxLimPct": 42.5})
@@ -118,7 +118,7 @@ async def test_a_generation_limit_over_704() -> None:
 
 async def test_a_generation_limit_falls_back_to_123() -> None:
     device = Device(CONTROLS, ZERO_123)
-    async with serving(device, {}) as bus:
+    async with serving(device, {1: ()}) as bus:
         await point(bus).apply({"WMaxLimPct": 30})
     values = device.values
     assert (values["WMaxLimPct"], values["WMaxLimPct_RvrtTms"], values["WMaxLim_Ena"]) == (30, 60, 1)
@@ -126,7 +126,7 @@ async def test_a_generation_limit_falls_back_to_123() -> None:
 
 async def test_active_power_in_watts_over_704() -> None:
     device = Device(DER_CONTROLS, ZERO_704)
-    async with serving(device, {}) as bus:
+    async with serving(device, {1: ()}) as bus:
         await point(bus, "active-power").apply({"WSet": -70_000.0})
     values = device.values
     assert (values["WSet"], values["WSetMod"], values["WSetEna"], values["WSetRvrtTms"]) == (
@@ -140,7 +140,7 @@ async def test_active_power_in_watts_over_704() -> None:
 
 async def test_storage_rates_over_124() -> None:
     device = Device(STORAGE, ZERO_124)
-    async with serving(device, {}) as bus:
+    async with serving(device, {1: ()}) as bus:
         await point(bus, "storage-rates").apply({"InWRte": 25.5, "OutWRte": 0.0})
     values = device.values
     assert (values["InWRte"], values["OutWRte"], values["InOutWRte_RvrtTms"]) == (25.5, 0.0, 60)
@@ -149,7 +149,7 @@ async def test_storage_rates_over_124() -> None:
 
 async def test_a_battery_is_disconnected_only_where_lasting_is_allowed() -> None:
     device = Device(BATTERY, {"SetOp": 1})
-    async with serving(device, {}) as bus:
+    async with serving(device, {1: ()}) as bus:
         with pytest.raises(PeerProtocolError, match="no model for battery-connection"):
             await point(bus, "battery-connection").apply({"SetOp": 2})
         assert device.values["SetOp"] == 1
@@ -171,7 +171,7 @@ async def test_read_only_is_read_only() -> None:
 
 async def test_the_gate_opens_for_the_controls_own_registers_alone() -> None:
     device = Device(DER_CONTROLS, ZERO_704)
-    async with serving(device, {}) as bus:
+    async with serving(device, {1: ()}) as bus:
         await point(bus).apply({"WMaxLimPct": 50})
         for name in ("WSet", "WSetEna", "AntiIslEna", "WMaxLimPctRvrt", "WMaxLimPct_SF", "ID"):
             with pytest.raises(WriteForbiddenError):
@@ -190,7 +190,7 @@ async def test_the_gate_opens_for_the_controls_own_registers_alone() -> None:
 )
 async def test_wishes_beyond_the_limits_write_nothing(wish: Mapping[str, float], word: str) -> None:
     device = Device(DER_CONTROLS, ZERO_704)
-    async with serving(device, {}) as bus:
+    async with serving(device, {1: ()}) as bus:
         one = point(bus)
         with pytest.raises(ValueError, match=word):
             await one.apply(wish)
@@ -200,7 +200,7 @@ async def test_wishes_beyond_the_limits_write_nothing(wish: Mapping[str, float],
 
 async def test_a_device_that_would_never_return_by_itself_is_left_alone() -> None:
     device = Device(DER_CONTROLS, {**ZERO_704, "WMaxLimPctRvrtTms": None, "WMaxLimPctEnaRvrt": None})
-    async with serving(device, {}) as bus:
+    async with serving(device, {1: ()}) as bus:
         with pytest.raises(PeerProtocolError, match="would stay in force if we died"):
             await point(bus).apply({"WMaxLimPct": 50})
         assert device.written == []
@@ -211,14 +211,14 @@ async def test_a_device_that_would_never_return_by_itself_is_left_alone() -> Non
 async def test_a_device_that_does_not_take_it_is_told_of() -> None:
     device = Device(DER_CONTROLS, ZERO_704)
     device.deaf.update(device.at("WMaxLimPct"))
-    async with serving(device, {}) as bus:
+    async with serving(device, {1: ()}) as bus:
         with pytest.raises(PeerProtocolError, match=r"wrote \[500"):
             await point(bus).apply({"WMaxLimPct": 50})
 
 
 async def test_a_map_that_moved_is_not_written_to() -> None:
     device = Device(DER_CONTROLS, ZERO_704)
-    async with serving(device, {}) as bus:
+    async with serving(device, {1: ()}) as bus:
         one = point(bus)
         await one.apply({"WMaxLimPct": 50})
         device.written.clear()
@@ -232,7 +232,7 @@ async def test_a_map_that_moved_is_not_written_to() -> None:
 
 async def test_few_registers_at_once() -> None:
     device = Device(DER_CONTROLS, ZERO_704)
-    async with serving(device, {}) as bus:
+    async with serving(device, {1: ()}) as bus:
         await point(bus, max_read=10).apply({"WMaxLimPct": 50})
     assert device.values["WMaxLimPctEna"] == 1
 
@@ -241,7 +241,7 @@ async def test_it_is_renewed_before_the_devices_timer_until_it_is_released() -> 
     clock = FakeClock(START)
     device = Device(DER_CONTROLS, ZERO_704)
     renewals: list[float] = []
-    async with serving(device, {}) as bus:
+    async with serving(device, {1: ()}) as bus:
         one = SetPoint(bus, clock=clock, unit=1, control="generation-limit", reversion_s=60)
         await one.apply({"WMaxLimPct": 50})
         heart = Pulse(clock).heart("set-point", 10.0)
@@ -265,7 +265,7 @@ async def test_it_is_renewed_before_the_devices_timer_until_it_is_released() -> 
 
 async def test_a_renewal_that_fails_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
     device = Device(DER_CONTROLS, ZERO_704)
-    async with serving(device, {}) as bus:
+    async with serving(device, {1: ()}) as bus:
         clock = FakeClock(START)
         one = SetPoint(bus, clock=clock, unit=1, control="generation-limit", reversion_s=60)
         await one.apply({"WMaxLimPct": 50})
