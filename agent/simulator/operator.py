@@ -7,16 +7,19 @@ count. Only for demonstrations and tests.
 
 import argparse
 import asyncio
+import base64
 import json
 import logging
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from agent.core.signed import signed_bytes
 from sterna.clock import Clock, SystemClock
+from sterna.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +46,9 @@ class GridOperator:
     shed_frac : float
         Share of what the site can shed that the limit asks for.
     journal : Path
-        Where acks, statuses and the limit are written.
+        Where acks, statuses, reports and the limit are written.
+    sign : callable or None
+        Signs bytes with the operator's Ed25519 key; None: messages are not signed.
     """
 
     name: str
@@ -53,6 +58,7 @@ class GridOperator:
     limit_s: float
     shed_frac: float
     journal: Path
+    sign: Callable[[bytes], bytes] | None = None
     clock: Clock = field(default_factory=SystemClock)
     _status: dict[str, dict[str, Any]] = field(default_factory=dict)
     _standing: dict[str, float] = field(default_factory=dict)
@@ -68,12 +74,12 @@ class GridOperator:
         async with aiomqtt.Client(
             host, port, identifier=f"operator-{self.name}", protocol=aiomqtt.ProtocolVersion.V5
         ) as client:
-            for leaf in ("ack", "status"):
+            for leaf in ("ack", "status", "report"):
                 await client.subscribe(f"dr/v1/{self.name}/+/{leaf}", qos=1)
 
             async def send(site: str, leaf: str, message: dict[str, Any], *, retain: bool) -> None:
                 topic = f"dr/v1/{self.name}/{site}/{leaf}"
-                await client.publish(topic, json.dumps(message), qos=1, retain=retain)
+                await client.publish(topic, json.dumps(self._sealed(topic, message)), qos=1, retain=retain)
 
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._heartbeats(send))
@@ -81,6 +87,13 @@ class GridOperator:
                 group.create_task(self._limit(send))
                 async for message in client.messages:
                     self._on_message(str(message.topic), bytes(message.payload or b""))
+
+    def _sealed(self, topic: str, message: dict[str, Any]) -> dict[str, Any]:
+        """Add the signature, where there is a key."""
+        if self.sign is None:
+            return message
+        signature = base64.b64encode(self.sign(signed_bytes(topic, message))).decode()
+        return {**message, "sig": signature}
 
     async def _heartbeats(self, send: Any) -> None:
         while True:
@@ -182,6 +195,27 @@ def choose_site(
     return site, limit_w
 
 
+def load_signer(path: Path) -> Callable[[bytes], bytes]:
+    """Read an Ed25519 private key and return what signs with it.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be read, or holds no such key; it is named.
+    """
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        key = load_pem_private_key(path.read_bytes(), password=None)
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise ConfigError(f"{path}: no private key to read: {error}") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ConfigError(f"{path}: expected an Ed25519 private key")
+    return key.sign
+
+
 def _stamp(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
@@ -196,11 +230,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit-before-s", type=float, required=True)
     parser.add_argument("--limit-s", type=float, required=True)
     parser.add_argument("--shed-frac", type=float, default=0.6)
+    parser.add_argument(
+        "--signing-key", type=Path, metavar="PEM", help="Ed25519 private key; absent: nothing is signed"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the stand-in until it is ended."""
     host, _, port = args.broker.rpartition(":")
+    try:
+        sign = None if args.signing_key is None else load_signer(args.signing_key)
+    except ConfigError as error:
+        log.error("the operator cannot start", extra={"fault": str(error)})
+        return 2
     operator = GridOperator(
         name=args.operator,
         sites=args.site,
@@ -209,6 +251,7 @@ def run(args: argparse.Namespace) -> int:
         limit_s=args.limit_s,
         shed_frac=args.shed_frac,
         journal=args.journal,
+        sign=sign,
     )
     asyncio.run(operator.run(host, int(port)))
     return 0
