@@ -213,14 +213,17 @@ class GridDesk:
         if refusal is not None or isinstance(beat, Refusal):
             log.warning("a heartbeat was refused", extra={"source": source, "reason": str(refusal)})
             return refusal
-        self._heartbeats[source] = beat
-        return self.alive(source)
+        refusal = self.alive(source)
+        if refusal is None:
+            self._heartbeats[source] = beat
+        return refusal
 
     def alive(self, source: str) -> Refusal | None:
         """Take a sign of life that was judged elsewhere, e.g. a changed Modbus counter."""
         if source not in self._machines:
-            log.warning("a heartbeat came from a source that owes none", extra={"source": source})
-            return Refusal(reason=Reason.UNKNOWN_SOURCE, field="source", detail=source)
+            refusal = Refusal(reason=Reason.UNKNOWN_SOURCE, field="source", detail=source)
+            log.warning("a heartbeat was refused", extra={"source": source, "reason": str(refusal)})
+            return refusal
         self._step(source, Event.HEARTBEAT, self._clock.boottime_s())
         return None
 

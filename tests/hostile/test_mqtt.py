@@ -1,0 +1,35 @@
+"""Hostile MQTT payloads change nothing, crash nothing, and every reason to refuse one is reached."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.hostile.barrage import Tally, barrage
+from tests.hostile.mqtt import mqtt_target
+
+FEW, MANY = 4_000, 1_000_000
+LEAST_PER_REASON = 1_000
+GROWTH_KIB = 5 * 1024
+
+
+async def run(folder: Path, count: int) -> Tally:
+    async with mqtt_target(folder) as target:
+        return await barrage(target, count=count, seed=20261122)
+
+
+async def test_thousands(tmp_path: Path) -> None:
+    tally = await run(tmp_path, FEW)
+    assert (tally.crashes, tally.state_changes) == (0, 0), tally.first_faults
+    assert tally.unreached == []
+    assert sum(tally.reasons.values()) == FEW
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+async def test_a_million(tmp_path: Path) -> None:
+    tally = await run(tmp_path, MANY)
+    print(tally.line())
+    assert (tally.crashes, tally.state_changes) == (0, 0), tally.first_faults
+    assert tally.unreached == []
+    assert min(tally.reasons[reason] for reason in tally.reasons) >= LEAST_PER_REASON
+    assert tally.grown_kib <= GROWTH_KIB
