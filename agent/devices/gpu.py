@@ -1,12 +1,14 @@
 """Opens a node's GPUs by kind; imports no hardware library whose kind is not asked for."""
 
+from functools import partial
 from pathlib import Path
 
 from agent.devices.gpu_ports import GpuProvider
 from sterna.clock import Clock
 from sterna.errors import ConfigError
 
-KINDS = ("fake", "jetson", "nvml", "jtop")
+KINDS = ("auto", "fake", "jetson", "nvml", "jtop", "tegrastats")
+_AUTO_KINDS = ("jetson", "nvml", "jtop", "tegrastats")
 
 
 def open_provider(
@@ -17,6 +19,7 @@ def open_provider(
     max_w: float = 60.0,
     lag_s: float = 0.0,
     compute_power_path: Path | None = None,
+    rail_frac: float = 1.0,
     root: Path = Path("/"),
 ) -> GpuProvider:
     """Open the GPUs of this node.
@@ -24,7 +27,7 @@ def open_provider(
     Parameters
     ----------
     kind : str
-        ``fake``, ``jetson``, ``nvml`` or ``jtop``.
+        One of `KINDS`; ``auto`` tries those of real hardware.
     clock : Clock
         Stamps the readings.
     idle_w, max_w : float
@@ -33,6 +36,8 @@ def open_provider(
         Time constant of the modelled draw in seconds, 0 for none; ``fake``.
     compute_power_path : pathlib.Path or None
         File that tells the plant simulator the modelled draw; ``fake``.
+    rail_frac : float
+        Part of the modelled draw that the readings state, > 0; ``fake``.
     root : pathlib.Path
         Where ``sys`` is found; ``jetson``.
 
@@ -47,7 +52,12 @@ def open_provider(
         from agent.devices.gpu_fake import FakeGpu
 
         return FakeGpu(
-            clock=clock, idle_w=idle_w, max_w=max_w, lag_s=lag_s, compute_power_path=compute_power_path
+            clock=clock,
+            idle_w=idle_w,
+            max_w=max_w,
+            lag_s=lag_s,
+            compute_power_path=compute_power_path,
+            rail_frac=rail_frac,
         )
     if kind == "jetson":
         from agent.devices.gpu_jetson import JetsonGpu
@@ -61,4 +71,17 @@ def open_provider(
         from agent.devices.gpu_jtop import JtopGpu
 
         return JtopGpu(clock=clock)
+    if kind == "tegrastats":
+        from agent.devices.gpu_tegrastats import TegrastatsGpu
+
+        return TegrastatsGpu(clock=clock)
+    if kind == "auto":
+        from agent.devices.gpu_auto import open_best
+
+        return open_best(
+            {
+                each: partial(open_provider, each, clock=clock, idle_w=idle_w, max_w=max_w, root=root)
+                for each in _AUTO_KINDS
+            }
+        )
     raise ConfigError(f"gpu: kind: expected one of {', '.join(KINDS)}, got {kind}")

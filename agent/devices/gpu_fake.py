@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from agent.devices.gpu_ports import GpuCapabilities
+from agent.model.gpu import Scope
 from agent.model.readings import GpuReading
 from sterna.clock import Clock
 from sterna.errors import TransientError
@@ -30,6 +31,8 @@ class FakeGpu:
         Time constant in seconds with which the draw follows its target; 0: at once.
     compute_power_path : pathlib.Path or None
         File that holds the present draw as plain text watts, replaced atomically whenever it changes.
+    rail_frac : float
+        Part of the draw that the readings state, > 0: sensors that under-read, as a real module's do.
     name : str
         Name of the device.
     """
@@ -42,6 +45,7 @@ class FakeGpu:
         max_w: float | None = None,
         lag_s: float = 0.0,
         compute_power_path: Path | None = None,
+        rail_frac: float = 1.0,
         name: str = "gpu0",
     ) -> None:
         self._clock = clock
@@ -49,6 +53,7 @@ class FakeGpu:
         self._max_w = max_w
         self._lag_s = lag_s
         self._path = compute_power_path
+        self._rail_frac = rail_frac
         self._name = name
         self._lock = threading.Lock()
         self._jobs_w: dict[str, float] = {}
@@ -65,7 +70,13 @@ class FakeGpu:
     def capabilities(self) -> GpuCapabilities:
         """Power can be read and capped down to idle."""
         return GpuCapabilities(
-            names=self.names, can_read_power=True, can_cap=True, cap_min_w=self._idle_w, cap_max_w=self._max_w
+            names=self.names,
+            can_read_power=True,
+            can_cap=True,
+            cap_min_w=self._idle_w,
+            cap_max_w=self._max_w,
+            scope=Scope.MODEL,
+            source="a modelled GPU",
         )
 
     def read(self) -> list[GpuReading]:
@@ -77,7 +88,7 @@ class FakeGpu:
                 GpuReading(
                     name=self._name,
                     measured_at=self._clock.now(),
-                    power_w=self._power_w,
+                    power_w=self._power_w * self._rail_frac,
                     utilization_frac=1.0 if self._jobs_w else 0.0,
                     power_cap_w=self._cap_w,
                 )

@@ -7,12 +7,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from agent.devices.gpu_ports import GpuCapabilities
+from agent.model.gpu import Scope
 from agent.model.readings import GpuReading
 from sterna.clock import Clock
 from sterna.errors import ConfigError, PermanentError, TransientError
 
 _OFFLINE_DEGC = -256
 _MW_PER_W = 1000
+_HZ_PER_KHZ = 1000
+# ok() waits for the next publication: shorter than our own second, so that a reading seldom waits.
+_INTERVAL_S = 0.5
 
 
 class JtopGpu:
@@ -44,11 +48,28 @@ class JtopGpu:
 
     def capabilities(self) -> GpuCapabilities:
         """Read only: jtop's setters give no answer, so nothing may rest on them."""
-        return GpuCapabilities(names=self.names, can_read_power=self._power_w() is not None, can_cap=False)
+        power = self._session.power.get("tot", {})
+        return GpuCapabilities(
+            names=self.names,
+            can_read_power=self._power_w() is not None,
+            can_cap=False,
+            scope=Scope.PARTS,
+            source=f"jtop: {power.get('name', 'total')}",
+        )
 
     def read(self) -> list[GpuReading]:
-        """Return what the service last published."""
-        if not self._session.ok():
+        """Return what the service last published.
+
+        Raises
+        ------
+        TransientError
+            When the service has ended, or has published nothing for a few of its intervals.
+        """
+        try:
+            alive = self._session.ok()
+        except Exception as error:  # it raises whatever its thread had, of any type
+            raise TransientError(f"jtop: {error}") from error
+        if not alive:
             raise TransientError("jtop: the service went away")
         return [
             GpuReading(
@@ -57,6 +78,7 @@ class JtopGpu:
                 power_w=self._power_w(),
                 utilization_frac=self._load_frac(),
                 temperature_degc=self._temperature_degc(),
+                clock_hz=self._clock_hz(),
             )
         ]
 
@@ -82,6 +104,13 @@ class JtopGpu:
                 return float(load) / 100
         return None
 
+    def _clock_hz(self) -> float | None:
+        for gpu in self._session.gpu.values():
+            clock_khz = gpu.get("freq", {}).get("cur")
+            if clock_khz is not None:
+                return float(clock_khz) * _HZ_PER_KHZ
+        return None
+
     def _temperature_degc(self) -> float | None:
         for name, zone in self._session.temperature.items():
             degc = zone.get("temp")
@@ -95,7 +124,7 @@ def _start() -> Any:
         from jtop import JtopException, jtop
     except ImportError as error:
         raise ConfigError("gpu: kind jtop needs the extra: pip install sterna[jetson]") from error
-    session = jtop()
+    session = jtop(interval=_INTERVAL_S)
     try:
         session.start()
     except (JtopException, OSError) as error:

@@ -56,11 +56,17 @@ class GpuReading:
     temperature_degc: float | None = None
     power_cap_w: float | None = None
     clock_hz: float | None = None
+    calibration_factor: float | None = None
+    """Watts at the site's meter per watt that the device states; `power_w` has it in it. None: no factor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SitePower:
-    """The power balance of a site at one instant (DESIGN 3). None is unknown, never zero."""
+    """The power balance of a site at one instant (DESIGN 3). None is unknown, never zero.
+
+    `quality` is the worst of everything that entered the balance. `grid_quality` is that of `grid_w` alone;
+    None: as `quality`. `load_metered`: the load has a meter of its own, and is not what the balance leaves.
+    """
 
     measured_at: datetime
     quality: Quality
@@ -71,3 +77,10 @@ class SitePower:
     compute_w: float | None
     site_load_w: float | None
     surplus_w: float | None
+    grid_quality: Quality | None = None
+    load_metered: bool = False
+
+    @property
+    def import_quality(self) -> Quality:
+        """How far `grid_w` can be trusted, whatever else is missing."""
+        return self.quality if self.grid_quality is None else self.grid_quality

@@ -1,4 +1,4 @@
-"""Synthetic sysfs trees of two boards, with the names and units that their kernels use."""
+"""Synthetic sysfs trees of boards, with the names and units that their kernels use; no tree was captured."""
 
 from pathlib import Path
 
@@ -56,4 +56,31 @@ def agx_orin(root: Path) -> Path:
     _write(root, _rail("1-0041", 1, "NC", 0, 0))
     _write(root, _rail("1-0041", 2, "VDDQ_VDD2_1V8AO", 5000, 200))
     _write(root, _gpu("17000000.ga10b"))
+    return root
+
+
+def orin_nx(root: Path) -> Path:
+    """As Orin Nano, with the GPU's name of JetPack 5 and a device tree. 5.0 V x 4.0 A = 20 W."""
+    _write(root, _rail("1-0040", 1, "VDD_IN", 5000, 4000))
+    _write(root, _rail("1-0040", 2, "VDD_CPU_GPU_CV", 5000, 2000))
+    _write(root, _rail("1-0040", 3, "VDD_SOC", 5000, 600))
+    _write(root, _gpu("17000000.ga10b"))
+    _write(root, {"proc/device-tree/model": "NVIDIA Jetson Orin NX Engineering Reference Developer Kit\0"})
+    return root
+
+
+def agx_thor(root: Path, *, carrier: bool = True) -> Path:
+    """Three rails, 12 V x (1 + 1.5) A + 5 V x 2 A = 40 W; the carrier's INA238 states 55.5 W at its input.
+
+    The driver's folder names are those of the mainline kernel; the GPU states no load.
+    """
+    _write(root, _rail("1-0040", 1, "VDD_GPU", 12000, 1000))
+    _write(root, _rail("1-0040", 2, "VDD_CPU_SOC_MSS", 12000, 1500))
+    _write(root, _rail("1-0040", 3, "VIN_SYS_5V0", 5000, 2000))
+    if carrier:
+        _write(root, {"sys/bus/i2c/drivers/ina238/2-0044/hwmon/hwmon3/power1_input": "55500000"})
+    files = _gpu("gpu-gpc-0")
+    del files["sys/class/devfreq/gpu-gpc-0/device/load"]
+    _write(root, files | {"sys/class/devfreq/gpu-nvd-0/max_freq": "900000000"})
+    _write(root, {"proc/device-tree/model": "NVIDIA Jetson AGX Thor Developer Kit\0"})
     return root

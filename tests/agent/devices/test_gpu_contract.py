@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,10 +12,11 @@ from agent.devices.gpu import KINDS, open_provider
 from agent.devices.gpu_jtop import JtopGpu
 from agent.devices.gpu_nvml import NvmlGpu
 from agent.devices.gpu_ports import GpuProvider
+from agent.devices.gpu_tegrastats import TegrastatsGpu
 from sterna.clock import FakeClock
 from sterna.errors import ConfigError, PermanentError
-from tests.agent.devices import test_gpu_jtop, test_gpu_nvml
-from tests.agent.devices.sysfs_trees import agx_orin, orin_nano
+from tests.agent.devices import test_gpu_jtop, test_gpu_nvml, test_gpu_tegrastats
+from tests.agent.devices.sysfs_trees import agx_orin, agx_thor, orin_nano
 
 NOW = datetime(2026, 11, 3, 12, tzinfo=UTC)
 CLOCK = FakeClock(NOW)
@@ -33,22 +34,33 @@ def jetson_agx(tmp_path: Path) -> GpuProvider:
     return open_provider("jetson", clock=CLOCK, root=agx_orin(tmp_path), max_w=60.0)
 
 
+def jetson_thor(tmp_path: Path) -> GpuProvider:
+    return open_provider("jetson", clock=CLOCK, root=agx_thor(tmp_path), max_w=130.0)
+
+
+def tegrastats(_tmp_path: Path) -> GpuProvider:
+    command = (sys.executable, "-u", "-c", f"print({test_gpu_tegrastats.ORIN_NX!r})")
+    return TegrastatsGpu(clock=CLOCK, command=command)
+
+
 def nvml_full(_tmp_path: Path) -> GpuProvider:
-    return NvmlGpu(clock=CLOCK, nvml=test_gpu_nvml.Nvml(test_gpu_nvml.full_card()), privileged=True)
+    return NvmlGpu(clock=CLOCK, nvml=test_gpu_nvml.Nvml(test_gpu_nvml.full_card()))
 
 
 def nvml_mute(_tmp_path: Path) -> GpuProvider:
-    return NvmlGpu(clock=CLOCK, nvml=test_gpu_nvml.Nvml(test_gpu_nvml.Card()), privileged=True)
+    return NvmlGpu(clock=CLOCK, nvml=test_gpu_nvml.Nvml(test_gpu_nvml.Card()))
 
 
 def jtop(_tmp_path: Path) -> GpuProvider:
     return JtopGpu(clock=CLOCK, session=test_gpu_jtop.full())
 
 
-@pytest.fixture(params=[fake, jetson_nano, jetson_agx, nvml_full, nvml_mute, jtop])
-def provider(request: pytest.FixtureRequest, tmp_path: Path) -> GpuProvider:
+@pytest.fixture(params=[fake, jetson_nano, jetson_agx, jetson_thor, tegrastats, nvml_full, nvml_mute, jtop])
+def provider(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[GpuProvider]:
     make: Callable[[Path], GpuProvider] = request.param
-    return make(tmp_path)
+    gpu = make(tmp_path)
+    yield gpu
+    gpu.close()
 
 
 def test_names_are_those_of_readings_and_capabilities(provider: GpuProvider) -> None:
@@ -78,9 +90,9 @@ def test_a_cap_is_stated_or_refused(provider: GpuProvider) -> None:
 
 
 def test_an_unknown_kind_names_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="fake, jetson, nvml, jtop"):
+    with pytest.raises(ConfigError, match="auto, fake, jetson, nvml, jtop, tegrastats"):
         open_provider("cuda", clock=CLOCK)
-    assert KINDS == ("fake", "jetson", "nvml", "jtop")
+    assert KINDS == ("auto", "fake", "jetson", "nvml", "jtop", "tegrastats")
 
 
 def test_no_hardware_library_is_imported_unless_asked_for() -> None:
