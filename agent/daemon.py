@@ -7,9 +7,10 @@ from pathlib import Path
 
 from agent.build.base import LOOP_DEADLINE_S, Build
 from agent.build.devices import make_meters, open_gpu
-from agent.build.grid import ladder_settings, make_desk
+from agent.build.grid import make_desk
 from agent.build.jobs import make_carriage, make_keeper, serve_checkpoints
 from agent.build.links import make_peers, open_uplink
+from agent.build.power import budget_settings
 from agent.config import AgentConfig
 from agent.devices.meters import Meter, run_meter
 from agent.jobs.keeper import Keeper
@@ -93,7 +94,7 @@ async def _assemble(build: Build) -> None:
         senses=senses,
         keeper=keeper,
         gpu=gpu,
-        settings=ladder_settings(build),
+        settings=budget_settings(build),
         request_move=link.request_move if link is not None else lambda _request: None,
         clock=clock,
     )

@@ -1,10 +1,9 @@
-"""The grid desk, and the ladder that keeps its limit."""
+"""The grid desk: every source of limits reports to it."""
 
 from agent.build.base import Build
 from agent.build.sources import MQTT, operators
 from agent.core.commands import Rules
 from agent.core.failsafe import ExitWithoutLimit, FailsafeSettings
-from agent.core.ladder import LadderSettings
 from agent.core.operator import ConfigBounds
 from agent.grid.desk import GridDesk
 from agent.store import commands as command_store
@@ -35,18 +34,4 @@ def make_desk(build: Build, store: command_store.CommandStore) -> GridDesk:
         standing_limits_w=standing_w,
         tolerance_w=grid.meter_tolerance_w,
         seals={} if seal is None else {MQTT: seal},
-    )
-
-
-def ladder_settings(build: Build) -> LadderSettings:
-    """Make the settings of the power ladder."""
-    config, power = build.config, build.config.power
-    return LadderSettings(
-        margin_w=power.margin_w,
-        idle_w=config.gpu.idle_w,
-        cap_rise_w_per_s=power.cap_rise_w_per_s,
-        resume_margin_w=power.resume_margin_w,
-        resume_hold_s=power.resume_hold_s,
-        move_after_s=power.move_after_s,
-        meter_grace_s=power.meter_grace_s,
     )

@@ -13,7 +13,8 @@ import msgspec
 from agent.config.coordinator import CoordinatorTable, TransferTable
 from agent.config.grid import GridTable
 from agent.config.meters import MeterTable
-from agent.config.node import GpuTable, JobsTable, PowerTable
+from agent.config.node import GpuTable, JobsTable
+from agent.config.power import PowerTable
 from agent.config.tls import TlsFiles
 
 

@@ -1,4 +1,4 @@
-"""The node: its GPU, its jobs, and the ladder that keeps a limit."""
+"""The node: its GPU and its jobs."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -39,21 +39,3 @@ class JobsTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             yield "slots", f"expected zero or more, got {self.slots}"
         if self.keep_checkpoints < 2:
             yield "keep_checkpoints", f"at least the last two are kept, got {self.keep_checkpoints}"
-
-
-class PowerTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[power]``: the ladder that keeps a limit."""
-
-    control_period_s: float = 0.5
-    meter_grace_s: float = 10.0
-    """A meter may be silent for so long before the worst is assumed."""
-    move_after_s: float = 300.0
-    """A job paused for so long is offered to other sites."""
-    resume_margin_w: float = 50.0
-    """Room below the limit before one more job resumes."""
-    resume_hold_s: float = 30.0
-    """Shortest time between two jobs that resume."""
-    cap_rise_w_per_s: float = 50.0
-    """How fast a cap is lifted; it comes down at once."""
-    margin_w: float = 0.0
-    """Watts kept free below a limit."""

@@ -104,7 +104,7 @@ def _bound(tally: BreachTally, limit: Limit | None, now: datetime, now_boot_s: f
 def _judge(tally: BreachTally, power: SitePower, tolerance_w: float, measured_boot_s: float) -> Judgement:
     if tally.bound_w is None or tally.due_boot_s is None:
         return Judgement.NO_LIMIT
-    if power.quality is not Quality.OK or power.grid_w is None:
+    if power.import_quality is not Quality.OK or power.grid_w is None:
         return Judgement.UNKNOWN
     if power.grid_w <= tally.bound_w + tolerance_w:
         return Judgement.KEPT

@@ -67,6 +67,10 @@ def site_power(
         compute_w=compute_w,
         site_load_w=site_load_w,
         surplus_w=_surplus(generation_w, available_w, site_load_w, declared_surplus_w),
+        grid_quality=max(
+            (_quality(reading) for reading in by_role[MeterRole.GRID]), key=WORSE.index, default=Quality.BAD
+        ),
+        load_metered=load_metered,
     )
 
 
@@ -74,9 +78,11 @@ def others_w(power: SitePower) -> float | None:
     """Return the import in watts that is not ours, negative where the site would export; None: unknown.
 
     Where the load is known it is taken from there: our own draw is often modelled and never sampled at the
-    instant of the grid meter, and a job that has just started would look like somebody else's saving.
+    instant of the grid meter, and a job that has just started would look like somebody else's saving. Where
+    only the grid meter can be trusted, because another one is silent, its figure and our draw must do.
     """
-    if power.site_load_w is not None and power.generation_w is not None:
+    balanced = power.quality in (Quality.OK, Quality.ESTIMATED) or power.import_quality is power.quality
+    if balanced and power.site_load_w is not None and power.generation_w is not None:
         return power.site_load_w - power.generation_w + (power.battery_w or 0.0)
     if power.grid_w is None or power.compute_w is None:
         return None

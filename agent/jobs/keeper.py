@@ -9,6 +9,7 @@ import logging
 import shutil
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 from agent.core import joborders
@@ -23,7 +24,7 @@ from agent.jobs.minder import Minder, Tools, new_run_id, seen_live
 from agent.jobs.offering import Offers
 from agent.jobs.ports import Carrier, Checkpoints, RecordStore
 from agent.jobs.sealing import Sealer
-from agent.jobs.suspending import suspend, tell_shim
+from agent.jobs.suspending import halt, suspend, tell_shim
 from agent.model.jobs import JobPhase, JobSpec
 from agent.model.orders import Fetch, JobReport, Offer, Order, OrderAck, OrderResult, Release, Start, Stop
 from agent.model.records import JobRecord
@@ -206,6 +207,10 @@ class Keeper:
         """Let a suspended job go on; see `agent.jobs.suspending.suspend`."""
         return await suspend(self._tools, job_id, paused=False)
 
+    async def halt(self, job_id: str, reason: str) -> bool:
+        """Have a job save and stop, unordered; see `agent.jobs.suspending.halt`."""
+        return await halt(self._tools, job_id, reason)
+
     async def extend_lease(
         self, job_id: str, epoch: int, ttl_s: float | None, counted_from_boot_s: float
     ) -> bool:
@@ -277,6 +282,10 @@ class Keeper:
     def epoch_of(self, job_id: str) -> int:
         """Return the epoch under which a job runs or last ran here; 0 when it never did."""
         return self._book.get(job_id).epoch
+
+    def sealed_at(self, job_id: str) -> datetime | None:
+        """Return when a job's newest checkpoint here was sealed; None: it has none."""
+        return max((held.manifest.sealed_at for held in self._book.checkpoints(job_id)), default=None)
 
     @property
     def slots_held(self) -> int:

@@ -1,4 +1,4 @@
-"""Telling a live shim at once what its record says; suspending its child, with its word that it is done."""
+"""Telling a live shim at once what its record says: to suspend its child, to let it go on, to stop it."""
 
 import asyncio
 import logging
@@ -54,6 +54,33 @@ async def suspend(tools: Tools, job_id: str, *, paused: bool) -> bool:
         await tell_shim(tools, record)
         log.error("a shim did not pause or resume its job in time", extra={"job_id": job_id})
     return False
+
+
+async def halt(tools: Tools, job_id: str, reason: str) -> bool:
+    """Have a job save and stop without an order: the site must shed it, and it does not pause.
+
+    Returns
+    -------
+    bool
+        False when it does not run here, or the record cannot be stored (which is logged).
+    """
+    try:
+        record = await tools.book.change(
+            job_id,
+            JobEvent.STOP,
+            only_in={JobPhase.RUNNING, JobPhase.PAUSED},
+            stop_reason=reason,
+            stop_cancel=False,
+            stop_ordered_s=tools.clock.boottime_s(),
+            boot_id=tools.boot_id,
+        )
+    except TransientError as error:
+        log.error("a stop could not be recorded", extra={"job_id": job_id, "error": str(error)})
+        return False
+    if record is None:
+        return False
+    await tell_shim(tools, record)
+    return True
 
 
 def _tell(run: Run, record: JobRecord) -> None:

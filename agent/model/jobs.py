@@ -13,6 +13,18 @@ class OnPartition(Enum):
     STOP = "stop"
 
 
+class Flexibility(Enum):
+    """The tier of a job: how much of its throughput its owner gives up when the grid or the sun asks.
+
+    None, 10, 25 or 50 %, averaged over three hours.
+    """
+
+    FLEX_0 = "flex_0"
+    FLEX_1 = "flex_1"
+    FLEX_2 = "flex_2"
+    FLEX_3 = "flex_3"
+
+
 class JobPhase(Enum):
     """Where a job stands at this site; the words of sterna.v1.JobPhase."""
 
@@ -49,6 +61,7 @@ class JobSpec:
     home_site: str = ""
     load_s: float | None = None
     declared_work_s: float | None = None
+    flexibility: Flexibility = Flexibility.FLEX_3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

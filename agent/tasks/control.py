@@ -1,12 +1,21 @@
-"""Obeying: look at limits, power and jobs, climb the ladder, act. All judgement is in `agent.core.ladder`."""
+"""Obeying: look at limits, power and jobs, decide, act. All judgement is in `agent.core.power_budget`."""
 
 import asyncio
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 
-from agent.core.ladder import CapRange, LadderActions, LadderJob, LadderSettings, LadderState, climb
+from agent.core.power_budget import BudgetInputs, decide
+from agent.core.power_budget_values import (
+    Because,
+    Bound,
+    BudgetActions,
+    BudgetJob,
+    BudgetSettings,
+    BudgetState,
+    CapRange,
+)
 from agent.devices.gpu_ports import GpuProvider
 from agent.grid.desk import GridDesk
 from agent.jobs.keeper import Keeper
@@ -25,7 +34,7 @@ ASK_AGAIN_S = 30.0
 
 @dataclass(slots=True, kw_only=True)
 class Control:
-    """The power ladder with its hands: GPU cap, pause and resume, requests to move.
+    """The power budget with its hands: GPU cap, pause and resume, stops, requests to move.
 
     Parameters
     ----------
@@ -37,15 +46,16 @@ class Control:
     senses: Senses
     keeper: Keeper
     gpu: GpuProvider | None
-    settings: LadderSettings
+    settings: BudgetSettings
     request_move: Callable[[MoveRequest], None]
     clock: Clock
     on_change: Callable[[], None] = lambda: None
     """Told when the grid's state or the binding limit has changed."""
-    actions: LadderActions | None = None
+    actions: BudgetActions | None = None
     """What was decided last."""
-    _state: LadderState = field(default_factory=LadderState)
+    _state: BudgetState = field(default_factory=BudgetState)
     _told: tuple[GridState, float | None] | None = None
+    _because: Because = field(default_factory=Because)
     _asked_s: dict[str, float] = field(default_factory=dict)
     _cap_w: float | None = None
     _cap_failed: bool = False
@@ -59,16 +69,18 @@ class Control:
         if self.gpu is not None:
             self.gpu.set_jobs(self.keeper.running_power())
         envelope = self.desk.envelope()
-        self._state, actions = climb(
-            self._state,
+        inputs = BudgetInputs(
+            now=self.clock.now(),
             now_boot_s=self.clock.boottime_s(),
             envelope=envelope,
             power=self.senses.power,
             jobs=self._jobs(),
             cap=self._cap_range(),
-            settings=self.settings,
+            cap_stuck=self._cap_failed,
         )
+        self._state, actions = decide(self._state, inputs, self.settings)
         self.actions = actions
+        self._explain(actions)
         await self._set_cap(actions.cap_w)
         await self._act(actions, envelope)
         told = (envelope.state, None if envelope.binding is None else envelope.binding.limit_w)
@@ -76,18 +88,24 @@ class Control:
             self._told = told
             self.on_change()
 
-    def _jobs(self) -> tuple[LadderJob, ...]:
+    def _jobs(self) -> tuple[BudgetJob, ...]:
         """Every process that may draw; only one that runs is there to be paused or moved."""
         return tuple(
-            LadderJob(
+            BudgetJob(
                 job_id=job_id,
+                flexibility=spec.flexibility,
                 power_w=spec.power_w or None,
+                unsaved_s=self._unsaved_s(job_id),
                 pausable=phase is JobPhase.RUNNING,
                 paused=phase is JobPhase.PAUSED,
                 movable=spec.may_migrate and phase in (JobPhase.RUNNING, JobPhase.PAUSED),
             )
             for job_id, (phase, spec) in self.keeper.live().items()
         )
+
+    def _unsaved_s(self, job_id: str) -> float | None:
+        sealed_at = self.keeper.sealed_at(job_id)
+        return None if sealed_at is None else max(0.0, (self.clock.now() - sealed_at).total_seconds())
 
     def _cap_range(self) -> CapRange | None:
         if self.gpu is None:
@@ -112,17 +130,44 @@ class Control:
             log.info("GPU cap", extra={"cap_w": cap_w})
         self._cap_w = cap_w
 
-    async def _act(self, actions: LadderActions, envelope: Envelope) -> None:
-        why = _words(envelope)
+    async def _act(self, actions: BudgetActions, envelope: Envelope) -> None:
+        why = _words(envelope, actions.because)
         for job_id in actions.pause:
             log.warning("pausing a job", extra={"job_id": job_id, "because": why})
-            await self.keeper.pause(job_id)
         for job_id in actions.resume:
             log.info("resuming a job", extra={"job_id": job_id})
-            await self.keeper.resume(job_id)
+        for job_id in actions.stop:
+            log.error("stopping a job that does not pause", extra={"job_id": job_id, "because": why})
         for job_id in actions.request_move:
             log.warning("asking for a job to be moved", extra={"job_id": job_id, "because": why})
-        self._ask(self._state.move_requested, why)
+        # One shim that does not answer must not keep the others from pausing; what goes on comes after.
+        await _all(
+            [self.keeper.pause(job_id) for job_id in actions.pause if job_id not in actions.stop]
+            + [self.keeper.halt(job_id, f"it did not pause for {why}") for job_id in actions.stop]
+        )
+        await _all(self.keeper.resume(job_id) for job_id in actions.resume)
+        self._ask(frozenset(actions.wants_move), why)
+
+    def _explain(self, actions: BudgetActions) -> None:
+        """Say what binds the site's draw, once each time that it is something else."""
+        because, before = actions.because, self._because
+        self._because = because
+        if (because.bound, because.source, because.command_id) == (
+            before.bound,
+            before.source,
+            before.command_id,
+        ):
+            return
+        log.info(
+            "what bounds the draw has changed",
+            extra={
+                "bound": because.bound.value,
+                "limit_source": because.source,
+                "command_id": because.command_id,
+                "budget_w": because.budget_w,
+                "cap_w": actions.cap_w,
+            },
+        )
 
     def _ask(self, wanted: frozenset[str], why: str) -> None:
         """Ask for jobs to be moved, and again while it still applies: a request may be lost on its way."""
@@ -135,8 +180,17 @@ class Control:
                 self.request_move(MoveRequest(job_id=job_id, epoch=epoch, reason=why))
 
 
-def _words(envelope: Envelope) -> str:
+async def _all(works: Iterable[Coroutine[object, object, bool]]) -> None:
+    """Do them side by side."""
+    async with asyncio.TaskGroup() as group:
+        for work in works:
+            group.create_task(work)
+
+
+def _words(envelope: Envelope, because: Because) -> str:
     binding = envelope.binding
+    if because.bound is Bound.SURPLUS:
+        return "too little surplus at the site"
     if binding is None:
         return "no limit"
     until = "until replaced" if binding.end_at is None else f"until {binding.end_at:%H:%M:%SZ}"
@@ -144,7 +198,7 @@ def _words(envelope: Envelope) -> str:
 
 
 async def run_control(control: Control, *, period_s: float, heart: Heart) -> None:
-    """Climb the ladder every `period_s` seconds."""
+    """Look and act every `period_s` seconds."""
     while True:
         await control.step()
         heart.beat()

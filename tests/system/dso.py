@@ -123,5 +123,5 @@ def metered(folder: Path, site: str, port: int, broker: Broker, **grid: object) 
             "max_w": 1660.0,
             "power_path": str(folder / f"{site}-compute-w"),
         },
-        "power": {"resume_hold_s": 1.0, "cap_rise_w_per_s": 400.0},
+        "power": {"resume_hold_s": 1.0, "ramp_up_w_per_s": 400.0},
     }

@@ -167,7 +167,7 @@ def _agent(fleet: Fleet, site: w.DemoSite) -> dict[str, Any]:
         },
         "jobs": {"slots": w.SLOTS, "checkpoint_interval_s": 20.0},
         "transfer": {"listen": "127.0.0.1:0"},
-        "power": {"move_after_s": 10.0, "resume_hold_s": 5.0, "cap_rise_w_per_s": 200.0},
+        "power": {"move_after_s": 10.0, "resume_hold_s": 5.0, "ramp_up_w_per_s": 200.0},
     }
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from agent.core.commands import Rules
 from agent.core.failsafe import FailsafeSettings
-from agent.core.ladder import LadderSettings
+from agent.core.power_budget_values import BudgetSettings
 from agent.devices.gpu_fake import FakeGpu
 from agent.grid.desk import GridDesk
 from agent.jobs.keeper import Keeper
@@ -44,6 +44,13 @@ class TwoJobs:
     def epoch_of(self, job_id: str) -> int:
         return 3
 
+    def sealed_at(self, job_id: str) -> datetime | None:
+        return None
+
+    async def halt(self, job_id: str, reason: str) -> bool:
+        self.phases[job_id] = JobPhase.STOPPING
+        return True
+
     async def pause(self, job_id: str) -> bool:
         self.phases[job_id] = JobPhase.PAUSED
         return True
@@ -76,7 +83,7 @@ class House:
             senses=self.senses,
             keeper=cast("Keeper", self.jobs),
             gpu=self.gpu,
-            settings=LadderSettings(idle_w=IDLE_W, move_after_s=10.0),
+            settings=BudgetSettings(idle_w=IDLE_W, move_after_s=10.0),
             request_move=self.asked.append,
             clock=self.clock,
             on_change=self.tell,
