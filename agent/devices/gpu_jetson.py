@@ -1,17 +1,19 @@
 """A Jetson module through sysfs: its power, GPU load, clock and temperature, and a cap by clock. No library.
 
 There is no power cap on these boards, only clock caps; `clock_frac` says how watts become clocks. Reading
-needs no privileges, writing ``max_freq`` does: a file that is not writable makes `can_cap` False. Where the
-sensors are is in `gpu_jetson_rails` and `gpu_jetson_sensors`.
+needs no privileges, writing ``max_freq`` does: `gpu_jetson_cap` has who writes it. Where the sensors are is
+in `gpu_jetson_rails` and `gpu_jetson_sensors`.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 
+from agent.devices.gpu_jetson_cap import ClockHand, FileHand, HelperHand
 from agent.devices.gpu_jetson_rails import find_module_power
 from agent.devices.gpu_jetson_sensors import board_name, find_gpu_files
 from agent.devices.gpu_ports import GpuCapabilities
 from agent.devices.gpu_sysfs import is_writable, read_int
+from agent.devices.power_client import DEFAULT_SOCKET, PowerClient
 from agent.model.readings import GpuReading
 from sterna.clock import Clock
 from sterna.errors import ConfigError, PermanentError, TransientError
@@ -28,6 +30,9 @@ class JetsonGpu:
         Where ``sys`` is found: ``/``, or a captured tree.
     idle_w, max_w : float
         The module's draw in watts with no job and at full clocks; they turn a cap into a clock.
+    power_socket : pathlib.Path or None
+        Of ``sterna-power``, which then caps; None: this process where it may, else the helper at its usual
+        place.
 
     Raises
     ------
@@ -44,6 +49,7 @@ class JetsonGpu:
         root: Path = Path("/"),
         idle_w: float = 5.0,
         max_w: float = 60.0,
+        power_socket: Path | None = None,
     ) -> None:
         if not 0 <= idle_w < max_w:
             raise ConfigError(f"gpu: idle_w must be below max_w, got {idle_w:g} and {max_w:g}")
@@ -57,6 +63,9 @@ class JetsonGpu:
         if self._power is None and self._devfreq is None:
             raise TransientError("gpu: kind jetson finds neither power rails nor a GPU on this machine")
         self._clocks_hz = self._files.clocks_hz()
+        self._hand = self._find_hand(power_socket)
+        if self._hand is not None:
+            self._hand.probe()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -64,10 +73,8 @@ class JetsonGpu:
         return ("gpu0",)
 
     def capabilities(self) -> GpuCapabilities:
-        """Probe what can be read and whether the clock may be written."""
-        can_cap = (
-            self._devfreq is not None and bool(self._clocks_hz) and is_writable(self._devfreq / "max_freq")
-        )
+        """Probe what can be read; whether it can be capped was probed before, and lately."""
+        can_cap = self._hand is not None and self._hand.ready
         return GpuCapabilities(
             names=self.names,
             can_read_power=self._power_w() is not None,
@@ -80,6 +87,8 @@ class JetsonGpu:
 
     def read(self) -> list[GpuReading]:
         """Read the sensors; each may vanish by itself, and is None then."""
+        if self._hand is not None:
+            self._hand.probe()
         return [
             GpuReading(
                 name="gpu0",
@@ -93,23 +102,33 @@ class JetsonGpu:
         ]
 
     def set_power_cap_w(self, cap_w: float | None) -> None:
-        """Write the highest clock that keeps the module below the cap; None: full clocks."""
-        if not self.capabilities().can_cap or self._devfreq is None:
-            raise PermanentError("gpu0: max_freq is not writable: it cannot be capped")
-        target_hz = self._clocks_hz[-1]
-        if cap_w is not None:
-            ceiling_hz = clock_frac(cap_w, self._idle_w, self._max_w) * target_hz
-            target_hz = max([hz for hz in self._clocks_hz if hz <= ceiling_hz], default=self._clocks_hz[0])
-        try:
-            (self._devfreq / "max_freq").write_text(f"{target_hz}\n")
-        except OSError as error:
-            raise TransientError(f"gpu0: max_freq not written: {error}") from error
+        """Set the highest clock that keeps the module below the cap; None: uncapped."""
+        if self._hand is None:
+            raise PermanentError("gpu0: no GPU clock: it cannot be capped")
+        if not self._hand.ready:
+            raise TransientError("gpu0: max_freq is not writable now: it cannot be capped")
+        if cap_w is None:
+            self._hand.set_max_hz(None)
+            return
+        ceiling_hz = clock_frac(cap_w, self._idle_w, self._max_w) * self._clocks_hz[-1]
+        below_hz = [clock_hz for clock_hz in self._clocks_hz if clock_hz <= ceiling_hz]
+        self._hand.set_max_hz(max(below_hz, default=self._clocks_hz[0]))
 
     def set_jobs(self, powers_w: Mapping[str, float]) -> None:
         """Measured, not modelled: nothing to do."""
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Hang up on the helper; a cap stays in force."""
+        if self._hand is not None:
+            self._hand.close()
+
+    def _find_hand(self, power_socket: Path | None) -> ClockHand | None:
+        """Choose who sets the clock; None: there is none to set."""
+        if self._devfreq is None or not self._clocks_hz:
+            return None
+        if power_socket is None and is_writable(self._devfreq / "max_freq"):
+            return FileHand(self._devfreq, self._clocks_hz[-1])
+        return HelperHand(PowerClient(power_socket or DEFAULT_SOCKET), self._devfreq.name, self._clock)
 
     def _power_w(self) -> float | None:
         """Return the module's draw in watts; None when one of its rails cannot be read."""
@@ -121,9 +140,12 @@ class JetsonGpu:
         return f"{self._board or 'Jetson'}: {rails}; {gpu}"
 
     def _cap_w(self) -> float | None:
-        """Return the cap in watts that the clock in force stands for; None at full clocks."""
+        """Return the cap in watts that the clock in force stands for; None when it is uncapped."""
         clock_hz = None if self._devfreq is None else read_int(self._devfreq / "max_freq")
-        if clock_hz is None or not self._clocks_hz or clock_hz >= self._clocks_hz[-1]:
+        if clock_hz is None or not self._clocks_hz:
+            return None
+        ceiling_hz = None if self._hand is None else self._hand.ceiling_hz
+        if clock_hz >= min(ceiling_hz or self._clocks_hz[-1], self._clocks_hz[-1]):
             return None
         return self._at_clock_w(clock_hz)
 
