@@ -6,7 +6,8 @@ from functools import partial
 from pathlib import Path
 
 from agent.build.base import LOOP_DEADLINE_S, Build
-from agent.build.devices import make_meters, open_gpu
+from agent.build.devices import make_meters
+from agent.build.gpu import open_gpu
 from agent.build.grid import make_desk
 from agent.build.jobs import make_carriage, make_keeper, serve_checkpoints
 from agent.build.links import make_peers, open_uplink
@@ -70,7 +71,8 @@ async def _assemble(build: Build) -> None:
     database, telemetry = await _open_store(build)
     desk = make_desk(build, command_store.CommandStore(database, boot_id=boot_id))
     await desk.recover()
-    gpu, meters, peers, ticket_key = open_gpu(build), make_meters(build), make_peers(build), TicketKey()
+    meters, peers, ticket_key = make_meters(build), make_peers(build), TicketKey()
+    gpu = await open_gpu(build, {meter.role for meter in meters}, database)
     senses = Senses(meters={meter.name: meter.role for meter in meters}, gpu=gpu, clock=clock)
     checkpoints, transfers = make_carriage(build, peers)
     server = serve_checkpoints(build, peers, checkpoints, transfers, ticket_key)

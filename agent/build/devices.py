@@ -1,34 +1,15 @@
-"""The node's GPU and the meters."""
+"""The meters."""
 
 from functools import partial
 
 from agent.build.base import Build
 from agent.config.meters import MeterTable
 from agent.devices.bus_shared import SharedBus
-from agent.devices.gpu import open_provider
-from agent.devices.gpu_ports import GpuProvider
 from agent.devices.meters import Meter
 from agent.devices.meters_fake import FakeMeter
 from agent.devices.meters_sunspec import SunSpecMeter
 from agent.modbus import ModbusBus
 from agent.model.readings import MeterRole
-
-
-
-def open_gpu(build: Build) -> GpuProvider | None:
-    """Open the node's GPU; None: the site has none."""
-    table = build.config.gpu
-    if table.kind == "none":
-        return None
-    gpu = open_provider(
-        table.kind,
-        clock=build.clock,
-        idle_w=table.idle_w,
-        max_w=table.max_w,
-        compute_power_path=None if table.power_path is None else build.base_dir / table.power_path,
-    )
-    build.stack.callback(gpu.close)
-    return gpu
 
 
 def make_meters(build: Build) -> tuple[Meter, ...]:

@@ -6,11 +6,14 @@ from typing import Literal
 
 import msgspec
 
+from agent.config.calibration import CalibrationTable
+
 
 class GpuTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[gpu]``: how the node's GPU is read and capped."""
 
-    kind: Literal["fake", "jetson", "nvml", "jtop", "none"] = "none"
+    kind: Literal["auto", "fake", "jetson", "nvml", "jtop", "tegrastats", "none"] = "none"
+    """auto: the first of jetson, nvml, jtop and tegrastats that reads power."""
     idle_w: float = 0.0
     """The node's draw with no job; for kinds that cannot measure it."""
     max_w: float = 1000.0
@@ -19,6 +22,14 @@ class GpuTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Lowest cap that may be set."""
     power_path: Path | None = None
     """fake: file that receives the present draw in watts."""
+    fake_rail_frac: float = 1.0
+    """fake: part of its draw that it states, as sensors that under-read do."""
+    calibration: CalibrationTable = CalibrationTable()
+
+    def faults(self) -> Iterable[tuple[str, str]]:
+        """Yield what is wrong beyond types."""
+        if self.fake_rail_frac <= 0:
+            yield "fake_rail_frac", f"expected more than zero, got {self.fake_rail_frac}"
 
 
 class JobsTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -138,6 +138,8 @@ def _gpu(reading: GpuReading) -> site_pb2.GpuTelemetry:
         utilization_frac=reading.utilization_frac,
         temperature_degc=reading.temperature_degc,
         power_cap_w=reading.power_cap_w,
+        calibration_factor=reading.calibration_factor,
+        clock_hz=reading.clock_hz,
     )
 
 

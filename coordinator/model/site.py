@@ -45,6 +45,8 @@ class GpuSample:
     utilization_frac: float | None = None
     temperature_degc: float | None = None
     power_cap_w: float | None = None
+    calibration_factor: float | None = None
+    clock_hz: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

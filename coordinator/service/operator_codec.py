@@ -204,6 +204,8 @@ def telemetry(sample: SiteSample) -> site_pb2.SiteTelemetry:
                 utilization_frac=gpu.utilization_frac,
                 temperature_degc=gpu.temperature_degc,
                 power_cap_w=gpu.power_cap_w,
+                calibration_factor=gpu.calibration_factor,
+                clock_hz=gpu.clock_hz,
             )
             for gpu in sample.gpus
         ],

@@ -115,6 +115,8 @@ def _gpu(message: site_pb2.GpuTelemetry) -> GpuSample:
         utilization_frac=figure("utilization_frac"),
         temperature_degc=figure("temperature_degc"),
         power_cap_w=figure("power_cap_w"),
+        calibration_factor=figure("calibration_factor"),
+        clock_hz=figure("clock_hz"),
     )
 
 

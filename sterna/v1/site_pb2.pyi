@@ -96,16 +96,24 @@ class GpuTelemetry(_message.Message):
     UTILIZATION_FRAC_FIELD_NUMBER: _builtins.int
     TEMPERATURE_DEGC_FIELD_NUMBER: _builtins.int
     POWER_CAP_W_FIELD_NUMBER: _builtins.int
+    CALIBRATION_FACTOR_FIELD_NUMBER: _builtins.int
+    CLOCK_HZ_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Stable within the node, e.g. "gpu0"."""
     power_w: _builtins.float
-    """Watts drawn by the device; absent when it cannot be read."""
+    """Watts drawn by the device, as the site's meter sees them; absent when it cannot be read."""
     utilization_frac: _builtins.float
     """0 to 1; absent when it cannot be read."""
     temperature_degc: _builtins.float
     """Degrees Celsius; absent when it cannot be read."""
     power_cap_w: _builtins.float
     """The cap in force, in watts; absent when there is none."""
+    calibration_factor: _builtins.float
+    """Watts at the site's meter per watt that the device states, contained in power_w; 1.0 to 3.0.
+    Absent where the node is not calibrated.
+    """
+    clock_hz: _builtins.float
+    """Hertz; absent when it cannot be read."""
     def __init__(
         self,
         *,
@@ -114,11 +122,17 @@ class GpuTelemetry(_message.Message):
         utilization_frac: _builtins.float | None = ...,
         temperature_degc: _builtins.float | None = ...,
         power_cap_w: _builtins.float | None = ...,
+        calibration_factor: _builtins.float | None = ...,
+        clock_hz: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_power_cap_w", b"_power_cap_w", "_power_w", b"_power_w", "_temperature_degc", b"_temperature_degc", "_utilization_frac", b"_utilization_frac", "power_cap_w", b"power_cap_w", "power_w", b"power_w", "temperature_degc", b"temperature_degc", "utilization_frac", b"utilization_frac"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_calibration_factor", b"_calibration_factor", "_clock_hz", b"_clock_hz", "_power_cap_w", b"_power_cap_w", "_power_w", b"_power_w", "_temperature_degc", b"_temperature_degc", "_utilization_frac", b"_utilization_frac", "calibration_factor", b"calibration_factor", "clock_hz", b"clock_hz", "power_cap_w", b"power_cap_w", "power_w", b"power_w", "temperature_degc", b"temperature_degc", "utilization_frac", b"utilization_frac"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_power_cap_w", b"_power_cap_w", "_power_w", b"_power_w", "_temperature_degc", b"_temperature_degc", "_utilization_frac", b"_utilization_frac", "name", b"name", "power_cap_w", b"power_cap_w", "power_w", b"power_w", "temperature_degc", b"temperature_degc", "utilization_frac", b"utilization_frac"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_calibration_factor", b"_calibration_factor", "_clock_hz", b"_clock_hz", "_power_cap_w", b"_power_cap_w", "_power_w", b"_power_w", "_temperature_degc", b"_temperature_degc", "_utilization_frac", b"_utilization_frac", "calibration_factor", b"calibration_factor", "clock_hz", b"clock_hz", "name", b"name", "power_cap_w", b"power_cap_w", "power_w", b"power_w", "temperature_degc", b"temperature_degc", "utilization_frac", b"utilization_frac"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__calibration_factor: _TypeAlias = _typing.Literal["calibration_factor"]  # noqa: Y015
+    _WhichOneofArgType__calibration_factor: _TypeAlias = _typing.Literal["_calibration_factor", b"_calibration_factor"]  # noqa: Y015
+    _WhichOneofReturnType__clock_hz: _TypeAlias = _typing.Literal["clock_hz"]  # noqa: Y015
+    _WhichOneofArgType__clock_hz: _TypeAlias = _typing.Literal["_clock_hz", b"_clock_hz"]  # noqa: Y015
     _WhichOneofReturnType__power_cap_w: _TypeAlias = _typing.Literal["power_cap_w"]  # noqa: Y015
     _WhichOneofArgType__power_cap_w: _TypeAlias = _typing.Literal["_power_cap_w", b"_power_cap_w"]  # noqa: Y015
     _WhichOneofReturnType__power_w: _TypeAlias = _typing.Literal["power_w"]  # noqa: Y015
@@ -127,6 +141,10 @@ class GpuTelemetry(_message.Message):
     _WhichOneofArgType__temperature_degc: _TypeAlias = _typing.Literal["_temperature_degc", b"_temperature_degc"]  # noqa: Y015
     _WhichOneofReturnType__utilization_frac: _TypeAlias = _typing.Literal["utilization_frac"]  # noqa: Y015
     _WhichOneofArgType__utilization_frac: _TypeAlias = _typing.Literal["_utilization_frac", b"_utilization_frac"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__calibration_factor) -> _WhichOneofReturnType__calibration_factor | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__clock_hz) -> _WhichOneofReturnType__clock_hz | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__power_cap_w) -> _WhichOneofReturnType__power_cap_w | None: ...
     @_typing.overload

@@ -64,6 +64,14 @@ def test_gpus_keep_their_gaps() -> None:
     assert (message.name, message.power_w, message.temperature_degc) == ("gpu0", 0.0, 51.5)
     assert message.HasField("power_w")
     assert not message.HasField("utilization_frac") and not message.HasField("power_cap_w")
+    assert not message.HasField("calibration_factor") and not message.HasField("clock_hz")
+
+
+def test_what_a_gpus_watts_are_at_the_meter_is_told() -> None:
+    gpu = GpuReading(name="gpu0", measured_at=NOW, power_w=17.0, clock_hz=612e6, calibration_factor=1.7)
+    with_gpu = TelemetrySample(sequence=7, power=sample().power, gpus=(gpu,))
+    message = encode.telemetry([with_gpu], historical_through=0).telemetry.samples[0].gpus[0]
+    assert (message.power_w, message.calibration_factor, message.clock_hz) == (17.0, 1.7, 612e6)
 
 
 @pytest.mark.parametrize("quality", Quality)

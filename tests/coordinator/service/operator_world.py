@@ -131,7 +131,16 @@ def sample(surplus_w: float | None) -> SiteSample:
         compute_w=500.0,
         site_load_w=200.0,
         surplus_w=surplus_w,
-        gpus=(GpuSample(name="gpu0", power_w=430.0, utilization_frac=0.97, power_cap_w=450.0),),
+        gpus=(
+            GpuSample(
+                name="gpu0",
+                power_w=430.0,
+                utilization_frac=0.97,
+                power_cap_w=450.0,
+                calibration_factor=1.2,
+                clock_hz=1.98e9,
+            ),
+        ),
     )
 
 
