@@ -13,7 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from agent.model.jobs import JobSpec, OnPartition
+from agent.model.jobs import Flexibility, JobSpec, OnPartition
 from agent.model.orders import Action, Fetch, Offer, Order, Prepare, Release, Start, Stop
 from agent.model.telemetry import FlexibilityOffer
 from sterna.errors import PeerProtocolError
@@ -27,6 +27,13 @@ _ON_PARTITION: Mapping[int, OnPartition] = {
     job_pb2.ON_PARTITION_UNSPECIFIED: OnPartition.KEEP_RUNNING,
     job_pb2.ON_PARTITION_KEEP_RUNNING: OnPartition.KEEP_RUNNING,
     job_pb2.ON_PARTITION_STOP: OnPartition.STOP,
+}
+_FLEXIBILITY: Mapping[int, Flexibility] = {
+    job_pb2.FLEXIBILITY_UNSPECIFIED: Flexibility.FLEX_3,
+    job_pb2.FLEXIBILITY_FLEX_0: Flexibility.FLEX_0,
+    job_pb2.FLEXIBILITY_FLEX_1: Flexibility.FLEX_1,
+    job_pb2.FLEXIBILITY_FLEX_2: Flexibility.FLEX_2,
+    job_pb2.FLEXIBILITY_FLEX_3: Flexibility.FLEX_3,
 }
 
 
@@ -141,6 +148,9 @@ def _spec(path: str, parent: site_service_pb2.PrepareJob | site_service_pb2.Star
     on_partition = _ON_PARTITION.get(spec.on_partition)
     if on_partition is None:
         raise PeerProtocolError(f"coordinator: {path}.on_partition: unknown value {spec.on_partition}")
+    flexibility = _FLEXIBILITY.get(spec.flexibility)
+    if flexibility is None:
+        raise PeerProtocolError(f"coordinator: {path}.flexibility: unknown value {spec.flexibility}")
     stop_grace_s = _optional_s(path, spec, "stop_grace")
     return JobSpec(
         name=spec.name,
@@ -159,6 +169,7 @@ def _spec(path: str, parent: site_service_pb2.PrepareJob | site_service_pb2.Star
         home_site=spec.home_site,
         load_s=_optional_s(path, spec, "load_time"),
         declared_work_s=_optional_s(path, spec, "declared_work"),
+        flexibility=flexibility,
     )
 
 

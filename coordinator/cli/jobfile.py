@@ -9,6 +9,12 @@ import msgspec
 from sterna.config import load
 from sterna.v1 import job_pb2
 
+_FLEXIBILITY = {
+    "flex_0": job_pb2.FLEXIBILITY_FLEX_0,
+    "flex_1": job_pb2.FLEXIBILITY_FLEX_1,
+    "flex_2": job_pb2.FLEXIBILITY_FLEX_2,
+    "flex_3": job_pb2.FLEXIBILITY_FLEX_3,
+}
 _ON_PARTITION = {
     "keep_running": job_pb2.ON_PARTITION_KEEP_RUNNING,
     "stop": job_pb2.ON_PARTITION_STOP,
@@ -39,6 +45,7 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     home_site: str = ""
     load_s: float | None = None
     declared_work_s: float | None = None
+    flexibility: Literal["flex_0", "flex_1", "flex_2", "flex_3"] = "flex_3"
 
     def faults(self) -> list[tuple[str, str]]:
         """Return (key, message) of what is wrong beyond types; the coordinator checks the rest."""
@@ -74,6 +81,7 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             on_partition=_ON_PARTITION[self.on_partition],
             may_migrate=self.may_migrate,
             home_site=self.home_site,
+            flexibility=_FLEXIBILITY[self.flexibility],
         )
         spec.stop_grace.FromTimedelta(timedelta(seconds=self.stop_grace_s))
         for field, value in (

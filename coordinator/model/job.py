@@ -6,6 +6,15 @@ from datetime import datetime
 from enum import Enum
 
 
+class Flexibility(Enum):
+    """The tier of a job: how much of its throughput its owner gives up when the grid or the sun asks."""
+
+    FLEX_0 = "FLEX_0"
+    FLEX_1 = "FLEX_1"
+    FLEX_2 = "FLEX_2"
+    FLEX_3 = "FLEX_3"
+
+
 class OnPartition(Enum):
     """What becomes of a job when its site loses the coordinator."""
 
@@ -56,6 +65,7 @@ class JobSpec:
     home_site: str = ""
     load_s: float | None = None
     declared_work_s: float | None = None
+    flexibility: Flexibility = Flexibility.FLEX_3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from coordinator.model.decision import Alternative, Decision, Term
 from coordinator.model.fleet import Job, JobState, Migration, Site
-from coordinator.model.job import Checkpoint, JobSpec, OnPartition
+from coordinator.model.job import Checkpoint, Flexibility, JobSpec, OnPartition
 from coordinator.model.live import LiveSite, is_connected, report_of
 from coordinator.model.site import ActiveLimit, Capabilities, GridStatus, SiteSample
 from coordinator.service.operator_ports import FleetPicture, StoredDecision
@@ -21,6 +21,12 @@ ENDED_MIGRATIONS_SHOWN = 20
 _ON_PARTITION = {
     OnPartition.KEEP_RUNNING: job_pb2.ON_PARTITION_KEEP_RUNNING,
     OnPartition.STOP: job_pb2.ON_PARTITION_STOP,
+}
+_FLEXIBILITY = {
+    Flexibility.FLEX_0: job_pb2.FLEXIBILITY_FLEX_0,
+    Flexibility.FLEX_1: job_pb2.FLEXIBILITY_FLEX_1,
+    Flexibility.FLEX_2: job_pb2.FLEXIBILITY_FLEX_2,
+    Flexibility.FLEX_3: job_pb2.FLEXIBILITY_FLEX_3,
 }
 _JOB_STATE = {
     JobState.QUEUED: fleet_pb2.JOB_STATE_QUEUED,
@@ -103,6 +109,7 @@ def spec(spec: JobSpec) -> job_pb2.JobSpec:
         home_site=spec.home_site,
         load_time=duration(spec.load_s),
         declared_work=duration(spec.declared_work_s),
+        flexibility=_FLEXIBILITY[spec.flexibility],
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 from google.protobuf.duration_pb2 import Duration
 
-from coordinator.model.job import JobSpec, OnPartition
+from coordinator.model.job import Flexibility, JobSpec, OnPartition
 from sterna.v1 import job_pb2
 
 REQUEST_ID_CHARS_MAX = 64
@@ -27,6 +27,13 @@ _ON_PARTITION: Mapping[int, OnPartition] = {
     job_pb2.ON_PARTITION_UNSPECIFIED: OnPartition.KEEP_RUNNING,
     job_pb2.ON_PARTITION_KEEP_RUNNING: OnPartition.KEEP_RUNNING,
     job_pb2.ON_PARTITION_STOP: OnPartition.STOP,
+}
+_FLEXIBILITY: Mapping[int, Flexibility] = {
+    job_pb2.FLEXIBILITY_UNSPECIFIED: Flexibility.FLEX_3,
+    job_pb2.FLEXIBILITY_FLEX_0: Flexibility.FLEX_0,
+    job_pb2.FLEXIBILITY_FLEX_1: Flexibility.FLEX_1,
+    job_pb2.FLEXIBILITY_FLEX_2: Flexibility.FLEX_2,
+    job_pb2.FLEXIBILITY_FLEX_3: Flexibility.FLEX_3,
 }
 
 
@@ -88,6 +95,7 @@ def job_spec(
         home_site=spec.home_site,
         load_s=_optional_s(spec, "load_time"),
         declared_work_s=_optional_s(spec, "declared_work"),
+        flexibility=_FLEXIBILITY[spec.flexibility],
     )
 
 
@@ -150,6 +158,8 @@ def _stop_faults(spec: job_pb2.JobSpec) -> Iterator[FieldFault]:
         yield FieldFault(field="stop_signal", text=f"{name} cannot ask a program for a checkpoint")
     if spec.on_partition not in _ON_PARTITION:
         yield FieldFault(field="on_partition", text=f"{spec.on_partition} is no policy that Sterna knows")
+    if spec.flexibility not in _FLEXIBILITY:
+        yield FieldFault(field="flexibility", text=f"{spec.flexibility} is no tier that Sterna knows")
 
 
 def _figure_faults(spec: job_pb2.JobSpec) -> Iterator[FieldFault]:

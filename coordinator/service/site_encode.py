@@ -7,7 +7,7 @@ from typing import assert_never
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from coordinator.model.job import JobSpec, OnPartition
+from coordinator.model.job import Flexibility, JobSpec, OnPartition
 from coordinator.model.orders import Fetch, Offer, Order, Prepare, Release, Start, Stop
 from sterna.v1 import job_pb2
 from sterna.v1.site_service_pb2 import ConnectResponse, LeaseGrant, TelemetryAck, Welcome
@@ -25,6 +25,12 @@ MintTicket = Callable[[Order], str]
 _ON_PARTITION = {
     OnPartition.KEEP_RUNNING: job_pb2.ON_PARTITION_KEEP_RUNNING,
     OnPartition.STOP: job_pb2.ON_PARTITION_STOP,
+}
+_FLEXIBILITY = {
+    Flexibility.FLEX_0: job_pb2.FLEXIBILITY_FLEX_0,
+    Flexibility.FLEX_1: job_pb2.FLEXIBILITY_FLEX_1,
+    Flexibility.FLEX_2: job_pb2.FLEXIBILITY_FLEX_2,
+    Flexibility.FLEX_3: job_pb2.FLEXIBILITY_FLEX_3,
 }
 
 
@@ -115,6 +121,7 @@ def _spec(spec: JobSpec) -> job_pb2.JobSpec:
         home_site=spec.home_site,
         load_time=_optional(spec.load_s),
         declared_work=_optional(spec.declared_work_s),
+        flexibility=_FLEXIBILITY[spec.flexibility],
     )
 
 

@@ -43,6 +43,40 @@ ON_PARTITION_STOP: OnPartition.ValueType  # 2
 """It stops with a checkpoint when its lease runs out."""
 Global___OnPartition: _TypeAlias = OnPartition  # noqa: Y015
 
+class _Flexibility:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FlexibilityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Flexibility.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FLEXIBILITY_UNSPECIFIED: _Flexibility.ValueType  # 0
+    """As FLEX_3."""
+    FLEXIBILITY_FLEX_0: _Flexibility.ValueType  # 1
+    """None: paused last, never for want of surplus, and asked to be moved as soon as it is."""
+    FLEXIBILITY_FLEX_1: _Flexibility.ValueType  # 2
+    """10 %."""
+    FLEXIBILITY_FLEX_2: _Flexibility.ValueType  # 3
+    """25 %."""
+    FLEXIBILITY_FLEX_3: _Flexibility.ValueType  # 4
+    """50 %."""
+
+class Flexibility(_Flexibility, metaclass=_FlexibilityEnumTypeWrapper):
+    """The tier of a job: the loss of throughput, averaged over three hours, that its owner accepts where a site
+    must obey a limit or follows its sun. A job of a higher tier gives way first.
+    """
+
+FLEXIBILITY_UNSPECIFIED: Flexibility.ValueType  # 0
+"""As FLEX_3."""
+FLEXIBILITY_FLEX_0: Flexibility.ValueType  # 1
+"""None: paused last, never for want of surplus, and asked to be moved as soon as it is."""
+FLEXIBILITY_FLEX_1: Flexibility.ValueType  # 2
+"""10 %."""
+FLEXIBILITY_FLEX_2: Flexibility.ValueType  # 3
+"""25 %."""
+FLEXIBILITY_FLEX_3: Flexibility.ValueType  # 4
+"""50 %."""
+Global___Flexibility: _TypeAlias = Flexibility  # noqa: Y015
+
 class _JobPhase:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -143,6 +177,7 @@ class JobSpec(_message.Message):
     HOME_SITE_FIELD_NUMBER: _builtins.int
     LOAD_TIME_FIELD_NUMBER: _builtins.int
     DECLARED_WORK_FIELD_NUMBER: _builtins.int
+    FLEXIBILITY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """For people; need not be unique."""
     working_dir: _builtins.str
@@ -160,6 +195,7 @@ class JobSpec(_message.Message):
     """False: the job stays where it started."""
     home_site: _builtins.str
     """Site where the job starts if it can; empty: any."""
+    flexibility: Global___Flexibility.ValueType
     @_builtins.property
     def argv(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Program and arguments of a fresh start. {job_id}, {checkpoint_dir} and {resume_from} are replaced."""
@@ -207,10 +243,11 @@ class JobSpec(_message.Message):
         home_site: _builtins.str = ...,
         load_time: _duration_pb2.Duration | None = ...,
         declared_work: _duration_pb2.Duration | None = ...,
+        flexibility: Global___Flexibility.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["declared_work", b"declared_work", "load_time", b"load_time", "min_residence", b"min_residence", "stop_grace", b"stop_grace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["argv", b"argv", "checkpoint_bytes", b"checkpoint_bytes", "checkpoint_glob", b"checkpoint_glob", "declared_work", b"declared_work", "env", b"env", "home_site", b"home_site", "load_time", b"load_time", "may_migrate", b"may_migrate", "min_residence", b"min_residence", "name", b"name", "on_partition", b"on_partition", "power_w", b"power_w", "resume_argv", b"resume_argv", "stop_grace", b"stop_grace", "stop_signal", b"stop_signal", "working_dir", b"working_dir"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["argv", b"argv", "checkpoint_bytes", b"checkpoint_bytes", "checkpoint_glob", b"checkpoint_glob", "declared_work", b"declared_work", "env", b"env", "flexibility", b"flexibility", "home_site", b"home_site", "load_time", b"load_time", "may_migrate", b"may_migrate", "min_residence", b"min_residence", "name", b"name", "on_partition", b"on_partition", "power_w", b"power_w", "resume_argv", b"resume_argv", "stop_grace", b"stop_grace", "stop_signal", b"stop_signal", "working_dir", b"working_dir"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

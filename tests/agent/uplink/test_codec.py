@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.model.forecast import ForecastSlot, PlantForecast
-from agent.model.jobs import Checkpoint, CheckpointFile, JobPhase, JobSpec, Manifest, OnPartition
+from agent.model.jobs import (
+    Checkpoint,
+    CheckpointFile,
+    Flexibility,
+    JobPhase,
+    JobSpec,
+    Manifest,
+    OnPartition,
+)
 from agent.model.limits import Envelope, GridState, Limit
 from agent.model.orders import (
     Fetch,
@@ -261,6 +269,7 @@ def test_a_full_spec() -> None:
         power_w=12.5,
         checkpoint_bytes=10**9,
         on_partition=job_pb2.ON_PARTITION_STOP,
+        flexibility=job_pb2.FLEXIBILITY_FLEX_1,
         may_migrate=True,
         home_site="south",
     )
@@ -287,6 +296,7 @@ def test_a_full_spec() -> None:
         home_site="south",
         load_s=2.0,
         declared_work_s=0.0,
+        flexibility=Flexibility.FLEX_1,
     )
 
 
@@ -309,6 +319,7 @@ def with_duration(message: pb.StartJob, seconds: int) -> pb.StartJob:
         (ordered(start=start(spec=spec(power_w=-1.0))), "order.start.spec.power_w"),
         (ordered(start=start(spec=spec(power_w=float("inf")))), "order.start.spec.power_w"),
         (ordered(start=start(spec=spec(on_partition=9))), "order.start.spec.on_partition"),
+        (ordered(start=start(spec=spec(flexibility=9))), "order.start.spec.flexibility"),
         (ordered(start=with_duration(start(), -5)), "order.start.lease_ttl"),
         (ordered(fetch=fetch(checkpoint_id="")), "order.fetch.checkpoint_id"),
         (ordered(fetch=fetch(holder_site="")), "order.fetch.holder_site"),

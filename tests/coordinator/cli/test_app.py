@@ -107,7 +107,7 @@ def test_a_job_file_with_everything(tmp_path: Path) -> None:
     file.write_text(
         'name = "n"\nargv = ["a"]\nresume_argv = ["b"]\nworking_dir = "/x"\ncheckpoint_glob = "*"\n'
         'stop_signal = "INT"\nstop_grace_s = 1.5\npower_w = 2.5\ncheckpoint_bytes = 3\n'
-        'on_partition = "stop"\n'
+        'on_partition = "stop"\nflexibility = "flex_2"\n'
         'may_migrate = false\nmin_residence_s = 4.0\nhome_site = "h"\nload_s = 5.0\ndeclared_work_s = 6.0\n'
         '[env]\nA = "1"\n'
     )
@@ -122,6 +122,7 @@ def test_a_job_file_with_everything(tmp_path: Path) -> None:
         power_w=2.5,
         checkpoint_bytes=3,
         on_partition=job_pb2.ON_PARTITION_STOP,
+        flexibility=job_pb2.FLEXIBILITY_FLEX_2,
         may_migrate=False,
         home_site="h",
     )

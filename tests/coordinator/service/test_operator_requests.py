@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.model.job import JobSpec, OnPartition
+from coordinator.model.job import Flexibility, JobSpec, OnPartition
 from coordinator.service import operator_codec as codec
 from coordinator.service.operator_requests import (
     ARGUMENT_BYTES_MAX,
@@ -57,6 +57,7 @@ def with_duration(field: str, seconds: int) -> job_pb2.JobSpec:
         (good(power_w=float("inf")), ["spec.power_w"]),
         (good(checkpoint_bytes=2**63), ["spec.checkpoint_bytes"]),
         (good(on_partition=17), ["spec.on_partition"]),
+        (good(flexibility=17), ["spec.flexibility"]),
         (good(home_site="atlantis"), ["spec.home_site"]),
         (with_duration("stop_grace", -1), ["spec.stop_grace"]),
         (with_duration("min_residence", -1), ["spec.min_residence"]),
@@ -80,6 +81,7 @@ def test_what_is_absent_gets_the_protos_defaults() -> None:
         OnPartition.KEEP_RUNNING,
     )
     assert (spec.min_residence_s, spec.load_s, spec.declared_work_s) == (None, None, None)
+    assert spec.flexibility is Flexibility.FLEX_3
 
 
 def test_an_unknown_home_names_the_sites_there_are() -> None:
@@ -111,6 +113,7 @@ seconds = st.none() | st.integers(0, 10**9).map(lambda micros: micros / 1e6)
         home_site=st.sampled_from(["", "kiel"]),
         load_s=seconds,
         declared_work_s=seconds,
+        flexibility=st.sampled_from(Flexibility),
     )
 )
 def test_a_spec_survives_the_wire(spec: JobSpec) -> None:
