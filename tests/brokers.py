@@ -32,12 +32,17 @@ dynamic_filters = true
 
 
 class Broker:
-    """One broker process with its own folder; it can be killed and started again on the same port."""
+    """One broker process with its own folder; it can be killed and started again on the same port.
 
-    def __init__(self, folder: Path) -> None:
+    `options` are further lines of Mosquitto's configuration; the embedded broker knows none of them.
+    """
+
+    def __init__(self, folder: Path, options: str = "") -> None:
+        assert not options or MOSQUITTO is not None
         self.host = "127.0.0.1"
         self.port = _free_port()
         self._folder = folder
+        self._options = options or "allow_anonymous true\n"
         self._process: subprocess.Popen[bytes] | None = None
 
     async def start(self) -> None:
@@ -66,7 +71,7 @@ class Broker:
     def _command(self) -> list[str]:
         if MOSQUITTO is not None:
             config = self._folder / "broker.conf"
-            config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence false\n")
+            config.write_text(f"listener {self.port} 127.0.0.1\npersistence false\n{self._options}")
             return [MOSQUITTO, "-c", str(config)]
         config = self._folder / "broker.toml"
         config.write_text(IOTCORE_CONFIG.format(port=self.port))
