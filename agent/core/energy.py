@@ -72,6 +72,8 @@ class EnergyStep:
         Between them, > 0.
     imported, exported : Amount
         Into and out of the site or device.
+    imported_flow, exported_flow : Amount
+        The same from power alone, whether or not there is a counter; unknown over a gap.
     """
 
     begin_at: datetime
@@ -79,6 +81,8 @@ class EnergyStep:
     duration_s: float
     imported: Amount
     exported: Amount
+    imported_flow: Amount = UNKNOWN
+    exported_flow: Amount = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +162,8 @@ def step(
         duration_s=elapsed_s,
         imported=imported,
         exported=exported,
+        imported_flow=flows[0],
+        exported_flow=flows[1],
     )
     return _with_counters(fresh, track, reading), done
 
