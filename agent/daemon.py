@@ -109,6 +109,14 @@ async def _assemble(build: Build) -> None:
         from agent.build.openadr import open_openadr  # sites without a VTN do not pay for it
 
         open_openadr(build, desk, news, config.grid.openadr)
+    if config.grid.modbus is not None:
+        from agent.build.rtu import open_rtu  # sites without an RTU do not pay for it
+
+        open_rtu(build, desk, news, config.grid.modbus)
+    if config.grid.relay is not None:
+        from agent.build.relay import open_relay  # few sites have contacts
+
+        open_relay(build, desk, config.grid.relay)
     _name_site_loops(build, meters, control, news, telemetry)
     _name_job_loops(build, keeper, link)
 

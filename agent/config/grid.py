@@ -7,6 +7,8 @@ from typing import Literal
 import msgspec
 
 from agent.config.mqtt import MqttTable
+from agent.config.relay import RelayTable
+from agent.config.rtu import RtuTable
 
 
 class OpenAdrTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -70,6 +72,8 @@ class GridTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """How often the operator is told the site's balance."""
     mqtt: MqttTable | None = None
     openadr: OpenAdrTable | None = None
+    modbus: RtuTable | None = None
+    relay: RelayTable | None = None
 
     def faults(self) -> Iterable[tuple[str, str]]:
         """Yield what is wrong beyond types."""
@@ -85,5 +89,8 @@ class GridTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
                 "operator",
                 f'part of a topic: not empty and without "/", "+" and "#", got "{self.operator}"',
             )
+        for contact in () if self.relay is None else self.relay.contacts:
+            if 0 <= contact.limit_w < self.minimum_limit_w:
+                yield "relay.contacts", f'"{contact.name}" asks for less than minimum_limit_w'
         if self.heartbeat_timeout_s <= 0:
             yield "heartbeat_timeout_s", f"expected more than zero, got {self.heartbeat_timeout_s}"

@@ -57,8 +57,6 @@ class RelayWatch:
         How often it is read.
     ramp_s : float
         Seconds that the site may take to come down.
-    on_change : callable
-        Told when another limit holds.
     on_beat : callable
         Called after each look.
     """
@@ -70,7 +68,6 @@ class RelayWatch:
     debounce_s: float = 0.5
     poll_period_s: float = 0.2
     ramp_s: float = 0.0
-    on_change: Callable[[], None] = lambda: None
     on_beat: Callable[[], None] = lambda: None
     _watches: list[Watch] = field(init=False)
     _faults: list[str] = field(init=False)
@@ -127,7 +124,6 @@ class RelayWatch:
             self._again_s = now_s + ASK_AGAIN_S  # the desk has logged it
             return
         self._sent = asked
-        self.on_change()
         await self._drop_acks()
 
     def _request(self, asked: Asked, sequence: int) -> LimitRequest:

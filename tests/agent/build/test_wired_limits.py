@@ -1,0 +1,137 @@
+"""The daemon with an RTU and a relay at it: configured, killed, started again."""
+
+import contextlib
+import json
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.agent.grid.rtu_rig import BLOCK, Rtu, rtu, wide
+from tests.system.daemons import Daemon, Daemons, until
+from tests.system.harness import free_port
+
+pytestmark = pytest.mark.procs
+
+CONFIG = """
+fleet = "f"
+site = "s"
+state_dir = "state"
+
+[grid]
+operator = "none"
+failsafe_import_w = 3000.0
+heartbeat_timeout_s = 2.0
+
+[grid.modbus]
+listen = "127.0.0.1:{port}"
+clients = ["127.0.0.1"]
+writers = ["127.0.0.1"]
+rated_import_w = 11000.0
+
+[grid.relay]
+debounce_s = 0.1
+poll_period_s = 0.05
+
+[[grid.relay.contacts]]
+name = "w4"
+limit_w = 1500.0
+kind = "file"
+path = "w4"
+
+[[meters]]
+name = "grid"
+role = "grid"
+kind = "fake"
+fake_power_w = 2345.0
+
+[gpu]
+kind = "none"
+"""
+INIT, UNLIMITED, LIMITED, FAILSAFE = range(4)
+NOBODY, MODBUS, RELAY, FROM_FAILSAFE = 0, 1, 4, 6
+OPEN, CLOSED = "1\n", "0\n"
+
+
+@pytest.fixture
+def daemons(tmp_path: Path) -> Iterator[Daemons]:
+    daemons = Daemons(tmp_path)
+    try:
+        yield daemons
+    finally:
+        daemons.end_all()
+
+
+@contextlib.asynccontextmanager
+async def connected(port: int) -> AsyncIterator[Rtu]:
+    async def up() -> bool:
+        with contextlib.suppress(OSError):
+            async with rtu(port):
+                return True
+        return False
+
+    await until(up, within_s=20, what="the server's port")
+    async with rtu(port) as peer:
+        yield peer
+
+
+async def state(peer: Rtu) -> tuple[object, ...]:
+    """Return state of the RTU's link, who limits, and whether the RTU's limit is on; alive while it looks."""
+    await peer.beat()
+    block = await peer.block()
+    return block["State"], block["Src"], block["ImpLimW"]
+
+
+async def test_an_rtu_and_a_relay_at_one_site(daemons: Daemons, tmp_path: Path) -> None:
+    port, contact = free_port(), tmp_path / "w4"
+    (tmp_path / "agent.toml").write_text(CONFIG.format(port=port))
+    contact.write_text(OPEN)
+    agent = daemons.add("agent", "sterna-agent", "run", "--config", str(tmp_path / "agent.toml"))
+    agent.start()
+    try:
+        await _obeys(agent, port, contact)
+    except AssertionError as failure:
+        failure.add_note(daemons.tails())
+        raise
+    assert agent.stop() == 0
+
+
+async def _obeys(agent: Daemon, port: int, contact: Path) -> None:
+    async def seen(peer: Rtu, *wanted: object) -> None:
+        async def same() -> bool:
+            return await state(peer) == wanted
+
+        await until(same, within_s=15, what=json.dumps(wanted), poll_s=0.1)
+
+    async with connected(port) as peer:
+        assert await state(peer) == (INIT, FROM_FAILSAFE, None)
+        assert await peer.limit(2000, duration_s=3600, seq=7) is None
+        await seen(peer, LIMITED, MODBUS, 2000)
+        metered = await peer.block()
+        assert (metered["W"], metered["AckSeq"]) == (2345, 7)
+        contact.write_text(CLOSED)
+        await seen(peer, LIMITED, RELAY, 2000)
+        agent.kill()
+    contact.write_text(OPEN)
+    agent.start()
+    async with connected(port) as peer:
+        peer.beats = 100
+        await seen(peer, INIT, MODBUS, 2000)
+        block = await peer.block()
+        assert isinstance(block["ImpLimRvrtRem"], int)
+        assert 3500 < block["ImpLimRvrtRem"] <= 3600
+        assert await peer.limit(None, seq=7) == 3, "the sequence has survived"
+        assert await peer.limit(None, seq=8) is None
+        await seen(peer, UNLIMITED, NOBODY, None)
+        contact.unlink()
+        await seen(peer, UNLIMITED, FROM_FAILSAFE, None)
+        contact.write_text(OPEN)
+        await seen(peer, UNLIMITED, NOBODY, None)
+        assert await peer.write(BLOCK + 20, wide(2500)) is None
+    async with connected(port) as peer:
+
+        async def lost() -> bool:
+            block = await peer.block()
+            return (block["State"], block["Src"], block["FsImpLimW"]) == (FAILSAFE, FROM_FAILSAFE, 2500)
+
+        await until(lost, within_s=15, what="fail-safe after silence")
