@@ -1,3 +1,4 @@
+import os
 import re
 import shutil
 import subprocess
@@ -5,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from agent.config.node import JobsTable
 
 ROOT = Path(__file__).parents[2]
 UNITS = sorted((ROOT / "systemd").glob("*.service"))
@@ -14,20 +17,24 @@ pytestmark = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason=
 
 @pytest.fixture(params=UNITS, ids=lambda unit: unit.stem)
 def unit(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """The unit with a command that exists here: verify looks for it."""
-    shipped: Path = request.param
-    copy = tmp_path / shipped.name
-    text, count = re.subn(
-        r"(?m)^ExecStart=/opt/sterna/bin/\S+", f"ExecStart={sys.executable}", shipped.read_text()
-    )
-    assert count == 1
-    copy.write_text(text)
-    return copy
+    """The unit beside all others, with commands that exist here: verify looks for both."""
+    for shipped in (ROOT / "systemd").glob("sterna-*.*"):
+        text, count = re.subn(
+            r"(?m)^ExecStart=/opt/sterna/bin/\S+", f"ExecStart={sys.executable}", shipped.read_text()
+        )
+        assert count == (shipped.suffix == ".service")
+        (tmp_path / shipped.name).write_text(text)
+    return tmp_path / str(request.param.name)
 
 
 def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["systemd-analyze", *map(str, arguments)], capture_output=True, text=True, check=False, timeout=60
+        ["systemd-analyze", *map(str, arguments)],
+        env=os.environ | {"SYSTEMD_UNIT_PATH": f"{Path(arguments[-1]).parent}:"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
 
 
@@ -53,5 +60,21 @@ def test_the_daemons_are_watched_and_come_back(name: str) -> None:
 def test_jobs_outlive_a_restart_of_the_agent() -> None:
     lines = (ROOT / "systemd" / "sterna-agent.service").read_text().splitlines()
     assert {"KillMode=process", "OOMPolicy=continue"} <= set(lines)
-    # Each would break jobs that go on or hide them from the next agent.
+    # Each would break jobs that the agent started itself or hide them from the next agent.
     assert not {"PrivateTmp=yes", "PrivateUsers=yes", "MemoryDenyWriteExecute=yes"} & set(lines)
+
+
+def test_a_job_is_a_unit_of_its_own() -> None:
+    job = (ROOT / "systemd" / "sterna-job@.service").read_text().splitlines()
+    assert {
+        "KillMode=mixed",
+        "OOMPolicy=continue",
+        "Delegate=yes",
+        "User=sterna",
+        "StandardInput=socket",
+    } <= set(job)
+    # Training needs the first; the agent finds its shims in /proc only without the second.
+    assert not {"MemoryDenyWriteExecute=yes", "PrivateUsers=yes"} & set(job)
+    door = (ROOT / "systemd" / "sterna-job.socket").read_text().splitlines()
+    listen = f"ListenSequentialPacket={JobsTable().runner_socket}"
+    assert {"Accept=yes", "SocketUser=sterna", "SocketMode=0600", listen} <= set(door)
