@@ -100,6 +100,7 @@ async def _assemble(build: Build) -> None:
         request_move=link.request_move if link is not None else lambda _request: None,
         clock=clock,
     )
+    desk.on_limit = control.wake
     news = News(desk=desk, senses=senses, control=control, uplink=link, clock=clock)
     if config.grid.mqtt is not None:
         from agent.build.mqtt import open_mqtt  # sites without a broker do not pay for it

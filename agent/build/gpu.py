@@ -31,6 +31,8 @@ async def open_gpu(build: Build, roles: Iterable[MeterRole], database: Database)
         max_w=table.max_w,
         compute_power_path=None if table.power_path is None else build.base_dir / table.power_path,
         rail_frac=table.fake_rail_frac,
+        root=build.base_dir / table.root,
+        power_socket=None if table.power_socket is None else build.base_dir / table.power_socket,
     )
     gpu: GpuProvider
     if table.kind == "fake":

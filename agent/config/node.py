@@ -24,6 +24,10 @@ class GpuTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """fake: file that receives the present draw in watts."""
     fake_rail_frac: float = 1.0
     """fake: part of its draw that it states, as sensors that under-read do."""
+    power_socket: Path | None = None
+    """jetson: of sterna-power; default: /run/sterna-power.sock where the agent may not cap by itself."""
+    root: Path = Path("/")
+    """jetson: folder that holds ``sys``; a captured tree for a rehearsal."""
     calibration: CalibrationTable = CalibrationTable()
 
     def faults(self) -> Iterable[tuple[str, str]]:
@@ -39,6 +43,8 @@ class JobsTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     checkpoint_interval_s: float = 600.0
     """Shortest time between two sealed checkpoints of a running job."""
     keep_checkpoints: int = 2
+    differences: bool = True
+    """Send and take checkpoints as differences where that is sooner; needs the extra ``delta``."""
     runner: Literal["auto", "systemd", "subprocess"] = "auto"
     """Who starts a job's shim; auto: systemd where it runs and listens at `runner_socket`."""
     runner_socket: Path = Path("/run/sterna/job.sock")

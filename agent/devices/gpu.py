@@ -21,6 +21,7 @@ def open_provider(
     compute_power_path: Path | None = None,
     rail_frac: float = 1.0,
     root: Path = Path("/"),
+    power_socket: Path | None = None,
 ) -> GpuProvider:
     """Open the GPUs of this node.
 
@@ -40,6 +41,9 @@ def open_provider(
         Part of the modelled draw that the readings state, > 0; ``fake``.
     root : pathlib.Path
         Where ``sys`` is found; ``jetson``.
+    power_socket : pathlib.Path or None
+        Of ``sterna-power``, which then caps; None: this process where it may, else the helper at its usual
+        place; ``jetson``.
 
     Raises
     ------
@@ -62,7 +66,7 @@ def open_provider(
     if kind == "jetson":
         from agent.devices.gpu_jetson import JetsonGpu
 
-        return JetsonGpu(clock=clock, root=root, idle_w=idle_w, max_w=max_w)
+        return JetsonGpu(clock=clock, root=root, idle_w=idle_w, max_w=max_w, power_socket=power_socket)
     if kind == "nvml":
         from agent.devices.gpu_nvml import NvmlGpu
 
@@ -78,10 +82,8 @@ def open_provider(
     if kind == "auto":
         from agent.devices.gpu_auto import open_best
 
-        return open_best(
-            {
-                each: partial(open_provider, each, clock=clock, idle_w=idle_w, max_w=max_w, root=root)
-                for each in _AUTO_KINDS
-            }
+        open_it = partial(
+            open_provider, clock=clock, idle_w=idle_w, max_w=max_w, root=root, power_socket=power_socket
         )
+        return open_best({each: partial(open_it, each) for each in _AUTO_KINDS})
     raise ConfigError(f"gpu: kind: expected one of {', '.join(KINDS)}, got {kind}")

@@ -94,6 +94,8 @@ class GridDesk:
         self._tally = BreachTally()
         self._answers = Answers()
         self._lock = asyncio.Lock()
+        self.on_limit: Callable[[], None] = lambda: None
+        """Told when a command has been stored and holds: whoever obeys need not wait for its next look."""
 
     @property
     def tally(self) -> BreachTally:
@@ -321,6 +323,7 @@ class GridDesk:
         if command.source in self._machines:
             event = Event.RELEASE if command.is_release else Event.LIMIT
             self._step(command.source, event, self._clock.boottime_s())
+        self.on_limit()
         log.info(
             "a grid command holds",
             extra={"source": command.source, "command_id": command.command_id, "limit_w": command.value_w},

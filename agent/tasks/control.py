@@ -1,6 +1,7 @@
 """Obeying: look at limits, power and jobs, decide, act. All judgement is in `agent.core.power_budget`."""
 
 import asyncio
+import contextlib
 import logging
 import math
 from collections.abc import Callable, Coroutine, Iterable
@@ -59,13 +60,21 @@ class Control:
     _asked_s: dict[str, float] = field(default_factory=dict)
     _cap_w: float | None = None
     _cap_failed: bool = False
+    _woken: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def wake(self) -> None:
+        """Have the next look now: a limit has come."""
+        self._woken.set()
+
+    async def rest(self, longest_s: float) -> None:
+        """Wait until it is time for the next look, or until somebody wakes us."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(longest_s):
+                await self._woken.wait()
 
     async def step(self) -> None:
-        """Look once and act."""
-        try:
-            await self.desk.tick()
-        except TransientError as error:  # a full disk stops neither metering nor obeying
-            log.error("what became of grid commands could not be recorded", extra={"fault": str(error)})
+        """Look once and act; what became of commands is written down after they are obeyed."""
+        self._woken.clear()  # before the look: what comes during it is seen by the next one
         if self.gpu is not None:
             self.gpu.set_jobs(self.keeper.running_power())
         envelope = self.desk.envelope()
@@ -87,6 +96,10 @@ class Control:
         if told != self._told:
             self._told = told
             self.on_change()
+        try:
+            await self.desk.tick()
+        except TransientError as error:  # a full disk stops neither metering nor obeying
+            log.error("what became of grid commands could not be recorded", extra={"fault": str(error)})
 
     def _jobs(self) -> tuple[BudgetJob, ...]:
         """Every process that may draw; only one that runs is there to be paused or moved."""
@@ -198,8 +211,8 @@ def _words(envelope: Envelope, because: Because) -> str:
 
 
 async def run_control(control: Control, *, period_s: float, heart: Heart) -> None:
-    """Look and act every `period_s` seconds."""
+    """Look and act every `period_s` seconds, and at once when woken."""
     while True:
         await control.step()
         heart.beat()
-        await asyncio.sleep(period_s)
+        await control.rest(period_s)

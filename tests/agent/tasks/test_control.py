@@ -1,5 +1,7 @@
 """The ladder's hands: what is capped, paused, asked for, and asked for again."""
 
+import asyncio
+import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,9 +20,10 @@ from agent.model.orders import MoveRequest
 from agent.model.readings import MeterRole, Quality, SitePower
 from agent.store.commands import MIGRATIONS, CommandStore
 from agent.store.db import Database
-from agent.tasks.control import ASK_AGAIN_S, Control
+from agent.tasks.control import ASK_AGAIN_S, Control, run_control
 from agent.tasks.sense import Senses
 from sterna.clock import FakeClock
+from sterna.supervise import Pulse
 
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
 BASE_W, IDLE_W, JOB_W = 1000.0, 40.0, 400.0
@@ -70,7 +73,7 @@ class House:
         self.senses = Senses(meters={"grid": MeterRole.GRID}, gpu=self.gpu, clock=self.clock)
         self.asked: list[MoveRequest] = []
         self.told = 0
-        desk = GridDesk(
+        self.desk = GridDesk(
             clock=self.clock,
             store=CommandStore(database, boot_id="boot"),
             operators=(),
@@ -79,7 +82,7 @@ class House:
             standing_limits_w={"local": limit_w},
         )
         self.control = Control(
-            desk=desk,
+            desk=self.desk,
             senses=self.senses,
             keeper=cast("Keeper", self.jobs),
             gpu=self.gpu,
@@ -146,3 +149,27 @@ async def test_a_move_is_asked_for_until_it_is_heard(database: Database) -> None
     del house.jobs.phases["a"]
     await house.step(after_s=ASK_AGAIN_S)
     assert [request.job_id for request in house.asked[4:]] == ["b"], "not for a job that has left"
+
+
+async def test_a_new_limit_does_not_wait_for_the_next_look(database: Database) -> None:
+    house = House(database, limit_w=BASE_W + IDLE_W + 3 * JOB_W)
+    house.desk.on_limit = house.control.wake
+    await house.step()
+    assert house.gpu.read()[0].power_cap_w in (None, IDLE_W + 2 * JOB_W)
+    heart = Pulse(house.clock).heart("control", 10.0)
+    limit = {
+        "v": 1,
+        "id": "c1",
+        "seq": 1,
+        "issued": house.clock.now().isoformat().replace("+00:00", "Z"),
+        "kind": "IMPORT_CAPACITY_LIMIT",
+        "active": True,
+        "valueW": BASE_W + IDLE_W + JOB_W,
+    }
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        looking = group.create_task(run_control(house.control, period_s=3600.0, heart=heart))
+        await asyncio.sleep(0)  # it has begun its first look, after which it rests for an hour
+        await house.desk.limit("mqtt", json.dumps(limit).encode())
+        while (house.gpu.read()[0].power_cap_w or 9e9) > IDLE_W + JOB_W:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        looking.cancel()
