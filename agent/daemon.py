@@ -101,6 +101,10 @@ async def _assemble(build: Build) -> None:
         clock=clock,
     )
     desk.on_limit = control.wake
+    if config.settlement.enabled:
+        from agent.build.settlement import open_settlement  # before the links, whose reports tell of it
+
+        await open_settlement(build, database, desk, control, boot_id)
     news = News(desk=desk, senses=senses, control=control, uplink=link, clock=clock)
     if config.grid.mqtt is not None:
         from agent.build.mqtt import open_mqtt  # sites without a broker do not pay for it

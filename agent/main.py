@@ -15,6 +15,7 @@ SIMULATORS = {
     "simulate": ("agent.simulator.cli", "serve a simulated plant with its meters"),
     "simulate-operator": ("agent.simulator.operator", "play a grid operator over MQTT"),
     "simulate-vtn": ("agent.simulator.vtn", "play an OpenADR 3.1 VTN"),
+    "settlement": ("agent.cli.settlement", "export the settlement records"),
 }
 
 

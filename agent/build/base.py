@@ -4,11 +4,15 @@ from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agent.config import AgentConfig
 from agent.model.readings import SitePower
 from sterna.clock import Clock
 from sterna.supervise import Pulse
+
+if TYPE_CHECKING:
+    from agent.grid.openadr_ports import Measurements
 
 LOOP_DEADLINE_S = 30.0
 """A loop that talks to a device or disk may be slow for a while before it counts as hung."""
@@ -34,6 +38,8 @@ class Build:
         Every root task of the daemon by name; builders of parts that run add theirs.
     listeners : list
         Told of every balance of the site, once a second; they must not block.
+    measurements : list
+        Each adds to what the site can tell of itself in reports.
     """
 
     config: AgentConfig
@@ -43,6 +49,13 @@ class Build:
     pulse: Pulse
     loops: Loops = field(default_factory=dict)
     listeners: list[Callable[[SitePower], None]] = field(default_factory=list)
+    measurements: list[Callable[["Measurements"], "Measurements"]] = field(default_factory=list)
+
+    def measured(self, measurements: "Measurements") -> "Measurements":
+        """Return what the site can tell of itself, with what other parts know of its past."""
+        for add in self.measurements:
+            measurements = add(measurements)
+        return measurements
 
     @property
     def state_dir(self) -> Path:

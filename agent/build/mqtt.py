@@ -77,7 +77,7 @@ def _report(build: Build, desk: GridDesk, news: News, broker: MqttLink, interval
     measurements = SiteMeasurements(snapshot=news.snapshot, envelope=desk.envelope)
     reports = EventReports(
         speaking=partial(desk.speaking, SOURCE),
-        measurements=measurements,
+        measurements=build.measured(measurements),
         publish=broker.report,
         client_name=build.config.site,
         interval_s=interval_s,

@@ -54,7 +54,7 @@ def open_openadr(build: Build, desk: GridDesk, news: News, table: OpenAdrTable) 
         programs=table.programs,
         reporter=Reporter(
             vtn=vtn,
-            measurements=measurements,
+            measurements=build.measured(measurements),
             clock=build.clock,
             ven_name=ven_name,
             resource_name=resource_name,

@@ -15,6 +15,7 @@ from agent.config.grid import GridTable
 from agent.config.meters import MeterTable
 from agent.config.node import GpuTable, JobsTable
 from agent.config.power import PowerTable
+from agent.config.settlement import SettlementTable
 from agent.config.tls import TlsFiles
 
 
@@ -37,6 +38,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     jobs: JobsTable = JobsTable()
     transfer: TransferTable | None = None
     power: PowerTable = PowerTable()
+    settlement: SettlementTable = SettlementTable()
 
     def faults(self) -> Iterable[tuple[str, str]]:
         """Yield what is wrong beyond types."""

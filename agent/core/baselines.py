@@ -120,7 +120,7 @@ RULES: Mapping[str, Rule] = {rule.name: rule for rule in (TEN_OF_TEN, HIGH_4_OF_
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Baseline:
-    """Watts of import per interval of the event, >= 0, in order; with the days that it rests on, newest first.
+    """Watts of import per interval of the event, >= 0, in order; `days` are those it rests on, newest first.
 
     `adjustment` says in words how the days were brought to the level of the event's day.
     """

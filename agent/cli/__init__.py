@@ -1,0 +1,1 @@
+"""Commands of `sterna-agent` beside the daemon itself."""
