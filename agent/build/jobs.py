@@ -3,14 +3,17 @@
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.util import find_spec
 
 from agent.build.base import Build
 from agent.jobs.book import ReportSink
 from agent.jobs.checkpoints import CheckpointStore
+from agent.jobs.codec_worker import CodecWorker
 from agent.jobs.keeper import Keeper
 from agent.jobs.launch import Launcher
 from agent.jobs.shims import ForkedShims, ShimStarter, UnitShims, units_are_possible
 from agent.jobs.transfer import Transfers
+from agent.jobs.transfer_difference import DifferenceDesk
 from agent.jobs.transfer_server import CheckpointServicer
 from agent.store.jobs import JobRecords
 from agent.tasks.liaison import TicketKey
@@ -20,6 +23,7 @@ from sterna.identity import Role
 
 log = logging.getLogger(__name__)
 
+CODEC_TIMEOUT_S = 3600.0
 CHECKPOINT_SERVICE = "sterna.v1.CheckpointService"
 
 
@@ -30,8 +34,19 @@ def make_carriage(build: Build, peers: Peers) -> tuple[CheckpointStore, Transfer
         store=store,
         clock=build.clock,
         open_channel=lambda address, site: peers.open(address, Role.SITE, site),
+        worker=_codec_worker(build),
     )
     return store, transfers
+
+
+def _codec_worker(build: Build) -> CodecWorker | None:
+    """Make what starts the codec's processes; None where the extra ``delta`` is missing or unwanted."""
+    if not build.config.jobs.differences:
+        return None
+    if any(find_spec(name) is None for name in ("numpy", "zstandard")):
+        log.info("checkpoints travel as they are: the extra delta is not installed")
+        return None
+    return CodecWorker(timeout_s=CODEC_TIMEOUT_S)
 
 
 def make_keeper(
@@ -77,7 +92,7 @@ async def serve_checkpoints(
     if config.transfer is None:
         yield None
         return
-    listen = config.transfer.listen
+    listen, worker = config.transfer.listen, _codec_worker(build)
     server = rpc.make_server()
     servicer = CheckpointServicer(
         site_id=config.site,
@@ -86,6 +101,7 @@ async def serve_checkpoints(
         clock=build.clock,
         ticket_key=ticket_key,
         peer=peers.site_of,
+        differences=None if worker is None else DifferenceDesk(worker=worker, store=store),
     )
     servicer.add_to(server)
     health = rpc.Health([CHECKPOINT_SERVICE])

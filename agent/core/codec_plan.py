@@ -11,6 +11,13 @@ from enum import Enum
 
 from sterna.units import bytes_to_bits
 
+EXPECTED_FRAC = 0.76
+"""Bytes sent over bytes, of a fp32 training 100 steps after its base: the least that was gained."""
+ENCODE_BYTES_S = 250e6
+DECODE_BYTES_S = 400e6
+WORKER_START_S = 1.5
+"""Two processes that load numpy on a small machine, and the hashing before the first byte."""
+
 WIDTHS_BYTES = (1, 2, 4, 8)
 GAIN_FRAC = 0.02
 """What a way must save of a stretch, or of one of its planes, to be worth its CPU seconds."""
@@ -157,6 +164,28 @@ def coded(
         transfer_s=bytes_to_bits(sent_bytes) / goodput_bps,
         decode_s=size_bytes / decode_bytes_s,
     )
+
+
+def difference_pays(size_bytes: int, link_bps: float) -> bool:
+    """Tell whether a difference, encoded, sent and decoded as a stream, is expected sooner than plain bytes.
+
+    Reckons with the least that trainings in fp32 gained and with one slow core on each side (docs/delta.md).
+
+    Parameters
+    ----------
+    size_bytes : int
+        Of the checkpoint.
+    link_bps : float
+        Goodput in bits per second, above 0.
+    """
+    streamed = coded(
+        size_bytes,
+        round(size_bytes * EXPECTED_FRAC),
+        link_bps,
+        encode_bytes_s=ENCODE_BYTES_S,
+        decode_bytes_s=DECODE_BYTES_S,
+    )
+    return WORKER_START_S + streamed.streamed_s < as_it_is(size_bytes, link_bps).total_s
 
 
 def pays_below_bps(

@@ -1,6 +1,6 @@
 """The sealed checkpoints of a site, on disk.
 
-Below the root: ``sealed/JOB/ID/{manifest.json,files/…}``, ``staging/JOB/…`` for what is being made,
+Below the root: ``sealed/JOB/ID/{manifest.json,files/…,shared}``, ``staging/JOB/…`` for what is being made,
 ``quarantine/JOB/ID`` for what was found corrupt, ``trash`` for what is being removed. A checkpoint appears in
 ``sealed`` by one rename, after its files and then its manifest are durable, and leaves it by one rename:
 nothing half-written is listed, wherever the process dies. Its folder is named by its manifest's BLAKE3.
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 DEFAULT_CHUNK_BYTES = 4 * 1024 * 1024
 SEAL_TRIES = 3
+SHARED = "shared"
+"""Empty file beside a manifest: another site has this checkpoint too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,17 +248,36 @@ class CheckpointStore:
         self._discard(target)
         folder.rename(target)
 
+    async def mark_shared(self, checkpoint_id: str) -> None:
+        """Note that another site has this checkpoint too: the next one may travel as a difference to it."""
+        folder = await self.files_folder(checkpoint_id)
+        if folder is not None:
+            await disk.in_thread(lambda _: (folder.parent / SHARED).touch())
+
     async def keep_newest(self, job_id: str, n: int) -> None:
-        """Remove all but the `n` newest checkpoints of a job; with 0, its quarantine as well."""
+        """Remove all but the `n` newest checkpoints of a job, and the newest that another site has too.
+
+        With 0, nothing is kept, and its quarantine goes as well.
+        """
         known = await self._index()
         async with self._lock:
-            dropped = (await self.checkpoints(job_id))[max(n, 0) :]
+            dropped = list((await self.checkpoints(job_id))[max(n, 0) :])
+            if n > 0:
+                dropped = await disk.in_thread(lambda _: self._without_shared(job_id, dropped, known))
             folders = [self._folder(checkpoint) for checkpoint in dropped]
             if n <= 0 and manifests.is_job_id(job_id):
                 folders.append(self._root / "quarantine" / job_id)
             for checkpoint in dropped:
                 del known[checkpoint.checkpoint_id]
             await disk.in_thread(lambda _: self._discard(*folders))
+
+    def _without_shared(
+        self, job_id: str, dropped: list[Checkpoint], known: dict[str, Checkpoint]
+    ) -> list[Checkpoint]:
+        """Leave out the newest shared checkpoint of a job; nothing when a newer one is shared too."""
+        mine = sorted((c for c in known.values() if c.manifest.job_id == job_id), key=_age, reverse=True)
+        shared = next((c for c in mine if (self._folder(c) / SHARED).exists()), None)
+        return [checkpoint for checkpoint in dropped if checkpoint != shared]
 
     async def drop_staging(self, job_id: str) -> None:
         """Remove what was being fetched or sealed for a job. Nothing may be under way for it."""

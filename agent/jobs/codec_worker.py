@@ -8,7 +8,7 @@ import asyncio
 import json
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,10 @@ from sterna.errors import CorruptError, PermanentError, TransientError
 
 Progress = Callable[[int], None]
 """Told how many bytes were worked on so far, a few times per second."""
+
+PIECE_BYTES = 256 * 1024
+SILENCE_S = 5.0
+"""A stream says that it still works at least so often."""
 
 _MODULE = "agent.jobs.codec"
 
@@ -44,7 +48,8 @@ class CodecWorker:
 
     def __init__(self, *, timeout_s: float, niceness: int = 10, python: str = sys.executable) -> None:
         self._timeout_s = timeout_s
-        self._command = (python, "-m", _MODULE, "--orphan-ends", "--nice", str(niceness))
+        self._command_streaming = (python, "-m", _MODULE, "--nice", str(niceness))
+        self._command = (*self._command_streaming, "--orphan-ends")
 
     async def encode(
         self, new: Path, container: Path, old: Path | None = None, progress: Progress | None = None
@@ -89,6 +94,74 @@ class CodecWorker:
         arguments += ["--max-bytes", str(max_bytes), *_old(old)]
         return int(str((await self._run(arguments, target, progress))["size_bytes"]))
 
+    async def encode_stream(self, new: Path, old: Path) -> AsyncGenerator[bytes, None]:
+        """Encode `new` as a difference to `old`; give the container piece by piece, while it is made.
+
+        An empty piece says that nothing was ready for `SILENCE_S`. The worker ends with the generator: close
+        it (``contextlib.aclosing``).
+
+        Raises
+        ------
+        As `encode` does, behind the last piece: what was given before is then worth nothing by itself.
+        """
+        process = await asyncio.create_subprocess_exec(
+            *self._command,
+            *("encode", "--new", str(new), "--container", "-", *_old(old)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            limit=PIECE_BYTES,
+        )
+        try:
+            if process.stdout is None or process.stderr is None:
+                raise PermanentError("codec: its process has no output")
+            while True:
+                try:
+                    async with asyncio.timeout(SILENCE_S):
+                        piece = await process.stdout.read(PIECE_BYTES)
+                except TimeoutError:
+                    yield b""
+                    continue
+                if not piece:
+                    break
+                yield piece
+            _judged(await process.stderr.read(), await process.wait())
+        finally:
+            await _end(process, None)
+
+    async def decode_stream(
+        self,
+        pieces: AsyncIterator[bytes | memoryview],
+        target: Path,
+        old: Path,
+        *,
+        max_bytes: int,
+        progress: Progress,
+    ) -> int:
+        """Fill the files at `target` from a container that is still arriving; return their bytes.
+
+        What was filled before an error stays. Raises as `decode` does, and what `pieces` raises.
+        """
+        arguments = ("decode", "--container", "-", "--target", str(target))
+        process = await asyncio.create_subprocess_exec(
+            *self._command_streaming,
+            *(*arguments, "--max-bytes", str(max_bytes), *_old(old)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        try:
+            async with asyncio.TaskGroup() as group:
+                answering = group.create_task(_answer(process, progress))
+                await _feed(process, pieces)
+            answer, code = answering.result(), await process.wait()
+        except BaseExceptionGroup as group_error:
+            raise _first(group_error) from group_error
+        finally:
+            await _end(process, None)
+        if answer is None:
+            raise TransientError(f"codec: its process ended with {code} and no answer")
+        return int(str(answer["size_bytes"]))
+
     async def _run(
         self, arguments: Sequence[str], makes: Path | None, progress: Progress | None
     ) -> Mapping[str, object]:
@@ -106,6 +179,35 @@ class CodecWorker:
         if answer is None:
             raise TransientError(f"codec: its process ended with {code} and no answer")
         return answer
+
+
+async def _feed(process: asyncio.subprocess.Process, pieces: AsyncIterator[bytes | memoryview]) -> None:
+    """Pass the pieces on until there are no more, or the worker has seen enough."""
+    if process.stdin is None:
+        raise PermanentError("codec: its process has no input")
+    async for piece in pieces:
+        process.stdin.write(bytes(piece))
+        try:
+            await process.stdin.drain()
+        except (BrokenPipeError, ConnectionResetError):
+            return  # it says why
+    process.stdin.close()
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    found = group.exceptions[0]
+    return _first(found) if isinstance(found, BaseExceptionGroup) else found
+
+
+def _judged(output: bytes, code: int) -> None:
+    """Raise what a streaming encoder said at its end, if that was an error or nothing."""
+    last = output.splitlines()[-1] if output else b""
+    try:
+        said = json.loads(last)
+    except ValueError:
+        raise TransientError(f"codec: its process ended with {code} and no answer") from None
+    if "error" in said:
+        raise _error(said["error"])
 
 
 async def _answer(

@@ -14,7 +14,9 @@ from typing import TypeVar
 
 from agent.core.manifest import Layout
 from agent.jobs.checkpoints import CheckpointStore
+from agent.jobs.codec_worker import CodecWorker
 from agent.jobs.transfer_arrivals import Arrival, Arrivals
+from agent.jobs.transfer_difference import HeadStart
 from agent.jobs.transfer_files import ChunkReader
 from agent.jobs.transfer_intake import OnProgress, Pacer, Tally
 from agent.jobs.transfer_link import LinkError, OpenChannel
@@ -36,7 +38,7 @@ class FetchResult:
 
     `transferred_bytes` counts what this fetch received, repeats included, and not what an earlier one had
     left; `seconds` runs from the first try to durable. `goodput_bps` is bits per second over that time; None
-    when nothing had to be moved.
+    when nothing had to be moved, or a difference was, whose pace is not the link's.
     """
 
     checkpoint: Checkpoint
@@ -68,6 +70,8 @@ class Transfers:
         Seconds without a verified chunk after which a transfer is given up; what came is kept.
     backoff_min_s, backoff_max_s : float
         Seconds between tries; doubled from one to the other, with jitter.
+    worker : CodecWorker or None
+        Decodes differences; None: checkpoints come as they are.
     """
 
     def __init__(
@@ -83,6 +87,7 @@ class Transfers:
         give_up_s: float = 600.0,
         backoff_min_s: float = 0.5,
         backoff_max_s: float = 15.0,
+        worker: CodecWorker | None = None,
     ) -> None:
         self.arrivals = Arrivals()
         self._store = store
@@ -96,6 +101,8 @@ class Transfers:
         self._backoff_min_s = backoff_min_s
         self._backoff_max_s = backoff_max_s
         self._random = random.Random()
+        self._worker = worker
+        self._link_bps: dict[str, float] = {}
 
     async def fetch(self, job_id: str, order: Fetch, on_progress: OnProgress) -> FetchResult:
         """Bring a checkpoint here; idempotent, and cheap when it is here already.
@@ -142,15 +149,42 @@ class Transfers:
                 pacer=pacer,
                 tally=tally,
                 on_progress=on_progress,
+                head_start=self._head_start(order, pacer, tally, on_progress),
             )
             checkpoint = await self._persist(order.holder_site, tally, pull.attempt)
-        seconds = self._clock.boottime_s() - started_s
+        await self._store.mark_shared(checkpoint.checkpoint_id)
+        return self._result(order, checkpoint, tally, self._clock.boottime_s() - started_s)
+
+    def _head_start(
+        self, order: Fetch, pacer: Pacer, tally: Tally, on_progress: OnProgress
+    ) -> HeadStart | None:
+        if self._worker is None:
+            return None
+        known = [bps for bps in (self._link_bps.get(order.holder_site), order.max_bps) if bps is not None]
+        return HeadStart(
+            worker=self._worker,
+            store=self._store,
+            link_bps=min(known, default=None),
+            holder=order.holder_site,
+            clock=self._clock,
+            stall_s=self._stall_s,
+            pacer=pacer,
+            tally=tally,
+            on_progress=on_progress,
+        )
+
+    def _result(self, order: Fetch, checkpoint: Checkpoint, tally: Tally, seconds: float) -> FetchResult:
         moved_bits = bytes_to_bits(tally.transferred_bytes)
+        # The pace of a difference is that of the slowest of link and two processors: it says too little.
+        plain = tally.difference_bytes == 0
+        goodput_bps = moved_bits / seconds if plain and moved_bits and seconds > 0 else None
+        if goodput_bps is not None:
+            self._link_bps[order.holder_site] = goodput_bps
         return FetchResult(
             checkpoint=checkpoint,
             transferred_bytes=tally.transferred_bytes,
             seconds=seconds,
-            goodput_bps=moved_bits / seconds if moved_bits and seconds > 0 else None,
+            goodput_bps=goodput_bps,
         )
 
     async def offer(self, job_id: str, order: Offer) -> int:
@@ -172,6 +206,7 @@ class Transfers:
         folder = await self._store.files_folder(order.checkpoint_id)
         if checkpoint is None or folder is None or checkpoint.manifest.job_id != job_id:
             raise PermanentError(f"no checkpoint {order.checkpoint_id} of job {job_id} here")
+        await self._store.mark_shared(checkpoint.checkpoint_id)
         tally = Tally(moved_at_s=self._clock.boottime_s())
         push = Push(
             order=order,

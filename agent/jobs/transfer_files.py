@@ -7,6 +7,7 @@ disagree, so whoever opens a staging folder hashes what the bitmap claims and be
 
 import os
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 import blake3
@@ -85,9 +86,11 @@ class Staging:
         self.folder = folder
         self.manifest = manifest
         self.layout = Layout.of(manifest)
-        self._files = folder / "files"
+        self.files = folder / "files"
         self._bitmap_path = folder.with_name(folder.name + ".received")
         self._bitmap = Bitmap(self.layout.chunks)
+        # There while something else than `store` writes to the files: then the bitmap says too little.
+        self._distrusted_path = folder.with_name(folder.name + ".difference")
         self._lock = threading.Lock()
         self._bitmap_fd: int | None = None
 
@@ -97,31 +100,45 @@ class Staging:
         manifest_path = self.folder / "manifest.json"
         if manifest_path.exists() and manifest_path.read_bytes() == wanted and self._bitmap_path.exists():
             self._bitmap = Bitmap(self.layout.chunks, self._bitmap_path.read_bytes())
-            self._believe_only_bytes(stop)
+            distrusted = self._distrusted_path.exists()
+            self._look_at(range(self.layout.chunks) if distrusted else tuple(self._bitmap), stop)
         else:
-            disk.remove(self._files)
+            disk.remove(self.files)
             disk.remove(self._bitmap_path)
             for file in self.manifest.files:
-                path = self._files / file.path
+                path = self.files / file.path
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with path.open("wb") as made:
                     made.truncate(file.size_bytes)
             disk.write_durable(manifest_path, wanted)
         disk.write_durable(self._bitmap_path, self._bitmap.to_bytes())
+        disk.remove(self._distrusted_path)
         self._bitmap_fd = os.open(self._bitmap_path, os.O_WRONLY | os.O_CLOEXEC)
 
-    def _believe_only_bytes(self, stop: threading.Event) -> None:
-        reader = ChunkReader(self._files, self.layout)
+    def distrust(self) -> None:
+        """Say, durably, that the files are about to be filled past `store`."""
+        disk.write_durable(self._distrusted_path, b"")
+
+    def believe_bytes(self, stop: threading.Event) -> None:
+        """Look at every chunk, and have those that are as the manifest says."""
+        self._look_at(range(self.layout.chunks), stop)
+        with self._lock:
+            if self._bitmap_fd is None:
+                raise disk.Abandoned
+            os.pwrite(self._bitmap_fd, self._bitmap.to_bytes(), 0)
+        disk.remove(self._distrusted_path)
+
+    def _look_at(self, indices: Iterable[int], stop: threading.Event) -> None:
+        reader = ChunkReader(self.files, self.layout)
         buffer = bytearray(self.manifest.chunk_bytes)
-        for index in tuple(self._bitmap):
+        for index in indices:
             if stop.is_set():
                 raise disk.Abandoned
             try:
                 intact = self._matches(index, reader.read(index, buffer))
             except CorruptError:
                 intact = False
-            if not intact:
-                self._bitmap.discard(index)
+            (self._bitmap.add if intact else self._bitmap.discard)(index)
 
     def close(self) -> None:
         """Let go of the bitmap's descriptor; what was gathered stays."""
@@ -155,7 +172,7 @@ class Staging:
         if not self._matches(index, chunk):
             return False
         for extent in self.layout.extents(index):
-            fd = os.open(self._files / extent.path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            fd = os.open(self.files / extent.path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             try:
                 disk.write_at(fd, chunk[: extent.length_bytes], extent.offset_bytes)
             finally:
@@ -195,6 +212,6 @@ class Staging:
         for file in self.manifest.files:
             if stop.is_set():
                 raise disk.Abandoned
-            with (self._files / file.path).open("rb") as done:
+            with (self.files / file.path).open("rb") as done:
                 os.fsync(done.fileno())
-        disk.sync_folders(self._files)
+        disk.sync_folders(self.files)

@@ -83,6 +83,8 @@ class Tally:
 
     transferred_bytes: int = 0
     """Received, whether or not it was kept."""
+    difference_bytes: int = 0
+    """Of these, what came as a difference."""
     verified_chunks: int = 0
     """Verified and kept: a fetch that gives up does so that long after the last of these."""
     strikes: Counter[int] = field(default_factory=Counter)

@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from functools import partial
 
 import grpc.aio
 
@@ -10,6 +11,7 @@ from agent.core.bitmap import Run
 from agent.jobs import serializer, transfer_codec
 from agent.jobs.checkpoint_files import in_thread
 from agent.jobs.checkpoints import CheckpointStore
+from agent.jobs.transfer_difference import HeadStart
 from agent.jobs.transfer_files import Staging
 from agent.jobs.transfer_intake import Intake, OnProgress, Pacer, Tally, unwrapped
 from agent.jobs.transfer_link import SERVICE, TICKET_METADATA, OpenChannel, standing_channel, statuses
@@ -31,6 +33,8 @@ class Pull:
         See `Transfers`.
     pacer, tally, on_progress
         What the order allows, what has moved, and who wants to know.
+    head_start
+        Differences that may be taken; None: none.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class Pull:
         pacer: Pacer,
         tally: Tally,
         on_progress: OnProgress,
+        head_start: HeadStart | None,
     ) -> None:
         self._job_id = job_id
         self._order = order
@@ -63,6 +68,7 @@ class Pull:
         self._pacer = pacer
         self._tally = tally
         self._on_progress = on_progress
+        self._head_start = head_start
         self._metadata = grpc.aio.Metadata((TICKET_METADATA, order.ticket))
 
     async def attempt(self) -> Checkpoint:
@@ -84,6 +90,8 @@ class Pull:
             stack.callback(staging.close)
             await in_thread(staging.open)
             staging.require_space(self._store.free_bytes())
+            if self._head_start is not None:
+                await self._head_start.take(staging, partial(self._ask_difference, channels[0]))
             runs = deque(staging.missing(self._run_chunks))
             for _ in range(min(self._streams, len(runs)) - 1):
                 channels.append(await stack.enter_async_context(self._channel()))
@@ -119,6 +127,17 @@ class Pull:
         if manifest.job_id != self._job_id:
             raise PeerProtocolError(f"{holder}: the checkpoint is job {manifest.job_id}'s")
         return manifest
+
+    def _ask_difference(
+        self, channel: grpc.aio.Channel, base_id: str
+    ) -> "grpc.aio.UnaryStreamCall[object, memoryview]":
+        method = channel.unary_stream(
+            f"/{SERVICE}/Difference",
+            request_serializer=pb.DifferenceRequest.SerializeToString,
+            response_deserializer=serializer.chunk_from_wire,
+        )
+        request = pb.DifferenceRequest(checkpoint_id=self._order.checkpoint_id, base_checkpoint_id=base_id)
+        return method(request, metadata=self._metadata)
 
     async def _stream(self, channel: grpc.aio.Channel, intake: Intake, runs: deque[Run]) -> None:
         """Ask for one run after the other over one connection, until none is left."""

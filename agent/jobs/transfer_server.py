@@ -6,6 +6,7 @@ keeps no state about callers beyond the rate of each ticket: every call stands f
 
 import logging
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -19,6 +20,7 @@ from agent.jobs import serializer, transfer_codec, transfer_link
 from agent.jobs.checkpoint_files import in_thread
 from agent.jobs.checkpoints import CheckpointStore
 from agent.jobs.transfer_arrivals import Arrival, Arrivals
+from agent.jobs.transfer_difference import DifferenceDesk
 from agent.jobs.transfer_files import ChunkReader, Staging
 from agent.jobs.transfer_intake import Intake, Pacer, unwrapped
 from agent.jobs.transfer_outflow import chunk_pieces
@@ -55,6 +57,8 @@ class CheckpointServicer:
         Seconds of silence after which an offering stream counts as dead.
     run_chunks : int
         Chunks that are asked for at a time.
+    differences : DifferenceDesk or None
+        Makes them; None: this site makes none.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class CheckpointServicer:
         peer: Callable[[Context], str | None],
         stall_s: float = 60.0,
         run_chunks: int = 16,
+        differences: DifferenceDesk | None = None,
     ) -> None:
         self._site_id = site_id
         self._store = store
@@ -77,6 +82,7 @@ class CheckpointServicer:
         self._peer = peer
         self._stall_s = stall_s
         self._run_chunks = run_chunks
+        self._differences = differences
         self._pacers: dict[str, tuple[datetime, Pacer]] = {}
 
     def add_to(self, server: grpc.aio.Server) -> None:
@@ -92,6 +98,11 @@ class CheckpointServicer:
                 request_deserializer=pb.ChunkRequest.FromString,
                 response_serializer=serializer.chunk_to_wire,
             ),
+            "Difference": grpc.unary_stream_rpc_method_handler(
+                self.difference,
+                request_deserializer=pb.DifferenceRequest.FromString,
+                response_serializer=serializer.chunk_to_wire,
+            ),
             "Offer": grpc.stream_stream_rpc_method_handler(
                 self.offer,
                 request_deserializer=serializer.offer_from_wire,
@@ -104,6 +115,7 @@ class CheckpointServicer:
     async def manifest(self, request: pb.ManifestRequest, context: Context) -> pb.ManifestResponse:
         """Give the manifest of a sealed checkpoint."""
         checkpoint, _ = await self._as_holder(request.checkpoint_id, context)
+        await self._store.mark_shared(checkpoint.checkpoint_id)
         return pb.ManifestResponse(manifest=transfer_codec.manifest_to_proto(checkpoint.manifest))
 
     async def chunk(self, request: pb.ChunkRequest, context: Context) -> AsyncIterator[memoryview]:
@@ -156,6 +168,25 @@ class CheckpointServicer:
             await context.abort(
                 grpc.StatusCode.ABORTED, "another stream took over, or nobody waits any longer"
             )
+
+    async def difference(self, request: pb.DifferenceRequest, context: Context) -> AsyncIterator[bytes]:
+        """Give a checkpoint as a difference to an earlier one that the caller says it has."""
+        checkpoint, pacer = await self._as_holder(request.checkpoint_id, context)
+        folders, base_id = None, request.base_checkpoint_id
+        if self._differences is not None and manifests.is_checkpoint_id(base_id):
+            folders = await self._differences.folders(
+                checkpoint.checkpoint_id, base_id, checkpoint.manifest.job_id
+            )
+        if self._differences is None or folders is None:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "no difference to that base here")
+        try:
+            async with aclosing(self._differences.pieces(*folders, pacer)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        except CorruptError as error:
+            await context.abort(grpc.StatusCode.DATA_LOSS, str(error))
+        except TransientError as error:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
 
     async def _take_in(self, arrival: Arrival, pacer: Pacer, context: Context) -> Checkpoint:
         order = arrival.order

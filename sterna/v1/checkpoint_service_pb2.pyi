@@ -103,6 +103,29 @@ class ChunkResponse(_message.Message):
 Global___ChunkResponse: _TypeAlias = ChunkResponse  # noqa: Y015
 
 @_typing.final
+class DifferenceRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHECKPOINT_ID_FIELD_NUMBER: _builtins.int
+    BASE_CHECKPOINT_ID_FIELD_NUMBER: _builtins.int
+    checkpoint_id: _builtins.str
+    base_checkpoint_id: _builtins.str
+    """An earlier checkpoint of the same job that the receiver has."""
+    def __init__(
+        self,
+        *,
+        checkpoint_id: _builtins.str = ...,
+        base_checkpoint_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_checkpoint_id", b"base_checkpoint_id", "checkpoint_id", b"checkpoint_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DifferenceRequest: _TypeAlias = DifferenceRequest  # noqa: Y015
+
+@_typing.final
 class OfferRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -49,6 +49,11 @@ class CheckpointServiceStub:
                 request_serializer=sterna_dot_v1_dot_checkpoint__service__pb2.ChunkRequest.SerializeToString,
                 response_deserializer=sterna_dot_v1_dot_checkpoint__service__pb2.ChunkResponse.FromString,
                 _registered_method=True)
+        self.Difference = channel.unary_stream(
+                '/sterna.v1.CheckpointService/Difference',
+                request_serializer=sterna_dot_v1_dot_checkpoint__service__pb2.DifferenceRequest.SerializeToString,
+                response_deserializer=sterna_dot_v1_dot_checkpoint__service__pb2.ChunkResponse.FromString,
+                _registered_method=True)
         self.Offer = channel.stream_stream(
                 '/sterna.v1.CheckpointService/Offer',
                 request_serializer=sterna_dot_v1_dot_checkpoint__service__pb2.OfferRequest.SerializeToString,
@@ -81,6 +86,17 @@ class CheckpointServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Difference(self, request, context):
+        """The checkpoint as a difference to an earlier one that both ends have, made while it is sent (docs/delta.md).
+        A head start and no more: the receiver holds what comes out to the manifest of the checkpoint, and asks for
+        the chunks that are still missing. An empty message says that the holder is still reckoning.
+        Status: as Manifest; FAILED_PRECONDITION the holder has no such base, or makes no differences;
+        RESOURCE_EXHAUSTED it is busy with another; DATA_LOSS the stored bytes cannot be read.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Offer(self, request_iterator, context):
         """The holder dials: it sends the manifest, then the bytes of the chunks that the receiver asks for.
         Status: UNAUTHENTICATED, PERMISSION_DENIED as Manifest (caller is not the ticket's holder);
@@ -101,6 +117,11 @@ def add_CheckpointServiceServicer_to_server(servicer, server):
             'Chunk': grpc.unary_stream_rpc_method_handler(
                     servicer.Chunk,
                     request_deserializer=sterna_dot_v1_dot_checkpoint__service__pb2.ChunkRequest.FromString,
+                    response_serializer=sterna_dot_v1_dot_checkpoint__service__pb2.ChunkResponse.SerializeToString,
+            ),
+            'Difference': grpc.unary_stream_rpc_method_handler(
+                    servicer.Difference,
+                    request_deserializer=sterna_dot_v1_dot_checkpoint__service__pb2.DifferenceRequest.FromString,
                     response_serializer=sterna_dot_v1_dot_checkpoint__service__pb2.ChunkResponse.SerializeToString,
             ),
             'Offer': grpc.stream_stream_rpc_method_handler(
@@ -167,6 +188,33 @@ class CheckpointService:
             target,
             '/sterna.v1.CheckpointService/Chunk',
             sterna_dot_v1_dot_checkpoint__service__pb2.ChunkRequest.SerializeToString,
+            sterna_dot_v1_dot_checkpoint__service__pb2.ChunkResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Difference(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/sterna.v1.CheckpointService/Difference',
+            sterna_dot_v1_dot_checkpoint__service__pb2.DifferenceRequest.SerializeToString,
             sterna_dot_v1_dot_checkpoint__service__pb2.ChunkResponse.FromString,
             options,
             channel_credentials,

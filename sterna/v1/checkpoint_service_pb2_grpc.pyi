@@ -47,6 +47,13 @@ class CheckpointServiceStub:
     """The bytes of consecutive chunks, in messages of at most 1 MiB that never straddle two chunks.
     Status: as Manifest; OUT_OF_RANGE no such chunk; DATA_LOSS the stored bytes cannot be read.
     """
+    Difference: _grpc.UnaryStreamMultiCallable[_checkpoint_service_pb2.DifferenceRequest, _checkpoint_service_pb2.ChunkResponse]
+    """The checkpoint as a difference to an earlier one that both ends have, made while it is sent (docs/delta.md).
+    A head start and no more: the receiver holds what comes out to the manifest of the checkpoint, and asks for
+    the chunks that are still missing. An empty message says that the holder is still reckoning.
+    Status: as Manifest; FAILED_PRECONDITION the holder has no such base, or makes no differences;
+    RESOURCE_EXHAUSTED it is busy with another; DATA_LOSS the stored bytes cannot be read.
+    """
     Offer: _grpc.StreamStreamMultiCallable[_checkpoint_service_pb2.OfferRequest, _checkpoint_service_pb2.OfferResponse]
     """The holder dials: it sends the manifest, then the bytes of the chunks that the receiver asks for.
     Status: UNAUTHENTICATED, PERMISSION_DENIED as Manifest (caller is not the ticket's holder);
@@ -71,6 +78,13 @@ class CheckpointServiceAsyncStub(CheckpointServiceStub):
     Chunk: _aio.UnaryStreamMultiCallable[_checkpoint_service_pb2.ChunkRequest, _checkpoint_service_pb2.ChunkResponse]  # type: ignore[assignment]
     """The bytes of consecutive chunks, in messages of at most 1 MiB that never straddle two chunks.
     Status: as Manifest; OUT_OF_RANGE no such chunk; DATA_LOSS the stored bytes cannot be read.
+    """
+    Difference: _aio.UnaryStreamMultiCallable[_checkpoint_service_pb2.DifferenceRequest, _checkpoint_service_pb2.ChunkResponse]  # type: ignore[assignment]
+    """The checkpoint as a difference to an earlier one that both ends have, made while it is sent (docs/delta.md).
+    A head start and no more: the receiver holds what comes out to the manifest of the checkpoint, and asks for
+    the chunks that are still missing. An empty message says that the holder is still reckoning.
+    Status: as Manifest; FAILED_PRECONDITION the holder has no such base, or makes no differences;
+    RESOURCE_EXHAUSTED it is busy with another; DATA_LOSS the stored bytes cannot be read.
     """
     Offer: _aio.StreamStreamMultiCallable[_checkpoint_service_pb2.OfferRequest, _checkpoint_service_pb2.OfferResponse]  # type: ignore[assignment]
     """The holder dials: it sends the manifest, then the bytes of the chunks that the receiver asks for.
@@ -105,6 +119,19 @@ class CheckpointServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_checkpoint_service_pb2.ChunkResponse], _abc.AsyncIterator[_checkpoint_service_pb2.ChunkResponse]]:
         """The bytes of consecutive chunks, in messages of at most 1 MiB that never straddle two chunks.
         Status: as Manifest; OUT_OF_RANGE no such chunk; DATA_LOSS the stored bytes cannot be read.
+        """
+
+    @_abc_1.abstractmethod
+    def Difference(
+        self,
+        request: _checkpoint_service_pb2.DifferenceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_checkpoint_service_pb2.ChunkResponse], _abc.AsyncIterator[_checkpoint_service_pb2.ChunkResponse]]:
+        """The checkpoint as a difference to an earlier one that both ends have, made while it is sent (docs/delta.md).
+        A head start and no more: the receiver holds what comes out to the manifest of the checkpoint, and asks for
+        the chunks that are still missing. An empty message says that the holder is still reckoning.
+        Status: as Manifest; FAILED_PRECONDITION the holder has no such base, or makes no differences;
+        RESOURCE_EXHAUSTED it is busy with another; DATA_LOSS the stored bytes cannot be read.
         """
 
     @_abc_1.abstractmethod

@@ -1,8 +1,10 @@
 """``python -m agent.jobs.codec encode|decode|estimate …``: one piece of work, then the process ends.
 
 It writes JSON lines: ``{"done_bytes": …}`` as it goes, then ``{"result": {…}}`` or ``{"error": {…}}`` with
-the kind of the error and its message. It ends at once when its standard input closes, as it does when the
-agent that started it dies.
+the kind of the error and its message. With ``--orphan-ends`` it ends at once when its standard input closes,
+as it does when the agent that started it dies. ``--container -`` streams: encode writes the container to
+standard output and its one line, at the end, to standard error; decode reads it from standard input and fills
+the files that are at the target already.
 """
 
 import argparse
@@ -11,13 +13,14 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from sterna.errors import CorruptError, SternaError
 
 _REPORTS_PER_S = 4.0
 _ORPHANED_EXIT_CODE = 3
+_STREAM = Path("-")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,31 +29,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.orphan_ends:
         threading.Thread(target=_end_with_parent, daemon=True).start()
     os.nice(options.nice)
+    streams = getattr(options, "container", None) == _STREAM
+    say = _say_aside if streams and options.verb == "encode" else _say
     try:
-        result = _work(options)
+        result = _work(options, streams=streams)
     except CorruptError as error:
-        return _failed("corrupt", error)
+        return _failed(say, "corrupt", error)
     except SternaError as error:
-        return _failed("refused", error)
+        return _failed(say, "refused", error)
     except ImportError as error:
-        return _failed("missing", error)
+        return _failed(say, "missing", error)
     except OSError as error:
-        return _failed("disk", error)
-    _say({"result": result})
+        return _failed(say, "disk", error)
+    say({"result": result})
     return 0
 
 
-def _work(options: argparse.Namespace) -> Mapping[str, object]:
+def _work(options: argparse.Namespace, *, streams: bool) -> Mapping[str, object]:
     # Here, so that a missing library is an answer and not a traceback.
     from agent.jobs.codec import decode, encode
 
     progress = _Progress()
     if options.verb == "decode":
-        size_bytes = decode.decode(
-            options.container, options.target, options.old, max_bytes=options.max_bytes, progress=progress
-        )
+        target, old, max_bytes = options.target, options.old, options.max_bytes
+        if streams:
+            size_bytes = decode.decode_into(
+                sys.stdin.buffer, target, old, max_bytes=max_bytes, progress=progress
+            )
+        else:
+            size_bytes = decode.decode(options.container, target, old, max_bytes=max_bytes, progress=progress)
         return {"size_bytes": size_bytes}
-    if options.verb == "encode":
+    if streams:
+        encoder = encode.Encoder(options.new, options.old)
+        summary = encoder.write(encoder.plan(), sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+    elif options.verb == "encode":
         summary = encode.encode(options.new, options.container, options.old, progress)
     else:
         summary = encode.estimate(options.new, options.old, progress)
@@ -76,14 +89,18 @@ class _Progress:
             _say({"done_bytes": self._done_bytes})
 
 
-def _failed(kind: str, error: Exception) -> int:
-    _say({"error": {"kind": kind, "message": str(error)}})
+def _failed(say: Callable[[Mapping[str, object]], None], kind: str, error: Exception) -> int:
+    say({"error": {"kind": kind, "message": str(error)}})
     return 1
 
 
 def _say(line: Mapping[str, object]) -> None:
     sys.stdout.write(json.dumps(line) + "\n")
     sys.stdout.flush()
+
+
+def _say_aside(line: Mapping[str, object]) -> None:
+    sys.stderr.write(json.dumps(line) + "\n")
 
 
 def _end_with_parent() -> None:

@@ -57,19 +57,70 @@ def decode(
     _remove(partial)
     try:
         with source.open("rb") as file:
-            files = container.load(file)
-            size_bytes = sum(entries.size_bytes for entries in files)
-            if size_bytes > max_bytes:
-                raise CorruptError(f"container: makes {size_bytes} bytes, more than the {max_bytes} expected")
+            files, size_bytes = _load(file, max_bytes)
             decoder = _Decoder(file, old, progress)
             for entries in files:
-                decoder.make(entries, partial if entries.path == ALONE else partial / entries.path)
-            if file.read(1):
-                raise CorruptError("container: goes on behind its end")
+                path = partial if entries.path == ALONE else partial / entries.path
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with path.open("xb") as made:
+                    decoder.fill(entries, made.fileno())
+                    os.fsync(made.fileno())
+            _expect_end(file)
         partial.rename(target)
     finally:
         _remove(partial)
     return size_bytes
+
+
+def decode_into(
+    source: BinaryIO,
+    target: Path,
+    old: Path | None = None,
+    *,
+    max_bytes: int,
+    progress: Progress = lambda _: None,
+) -> int:
+    """Fill the files that are at `target`, of their full size, from a container that is still arriving.
+
+    What was filled before a fault stays, undurable and for the caller to verify. Parameters are those of
+    `decode`.
+
+    Raises
+    ------
+    CorruptError
+        As `decode`; or a file is not there or has another size.
+    OSError
+        The disk is full or failed.
+    """
+    files, size_bytes = _load(source, max_bytes)
+    decoder = _Decoder(source, old, progress)
+    for entries in files:
+        try:
+            handle = (target if entries.path == ALONE else target / entries.path).open("r+b")
+        except FileNotFoundError as error:
+            raise CorruptError(f"container: {entries.path}: no such file is expected") from error
+        with handle:
+            expected_bytes = os.fstat(handle.fileno()).st_size
+            if entries.size_bytes != expected_bytes:
+                raise CorruptError(
+                    f"container: {entries.path}: {entries.size_bytes} bytes, {expected_bytes} are expected"
+                )
+            decoder.fill(entries, handle.fileno())
+    _expect_end(source)
+    return size_bytes
+
+
+def _load(source: BinaryIO, max_bytes: int) -> tuple[tuple[FileEntries, ...], int]:
+    files = container.load(source)
+    size_bytes = sum(entries.size_bytes for entries in files)
+    if size_bytes > max_bytes:
+        raise CorruptError(f"container: makes {size_bytes} bytes, more than the {max_bytes} expected")
+    return files, size_bytes
+
+
+def _expect_end(source: BinaryIO) -> None:
+    if source.read(1):
+        raise CorruptError("container: goes on behind its end")
 
 
 class _Decoder:
@@ -83,17 +134,14 @@ class _Decoder:
         self._buffer = np.empty(BLOCK_BYTES, np.uint8)
         self._base_buffer = np.empty(BLOCK_BYTES, np.uint8)
 
-    def make(self, file: FileEntries, path: Path) -> None:
-        """Write one file."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("xb") as target:
-            for entry in file.entries:
-                what = container.what(file.path, entry)
-                try:
-                    self._stretch(entry, Stretch(target.fileno(), file.extents(entry), what))
-                except CorruptError as error:
-                    raise CorruptError(f"container: {what}: {error}") from error
-            os.fsync(target.fileno())
+    def fill(self, file: FileEntries, fd: int) -> None:
+        """Write one file, open for writing."""
+        for entry in file.entries:
+            what = container.what(file.path, entry)
+            try:
+                self._stretch(entry, Stretch(fd, file.extents(entry), what))
+            except CorruptError as error:
+                raise CorruptError(f"container: {what}: {error}") from error
 
     def _stretch(self, entry: Entry, new: Stretch) -> None:
         hasher = blake3.blake3()

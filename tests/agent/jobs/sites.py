@@ -10,7 +10,9 @@ from pathlib import Path
 import grpc.aio
 
 from agent.jobs.checkpoints import CheckpointStore
+from agent.jobs.codec_worker import CodecWorker
 from agent.jobs.transfer import Transfers
+from agent.jobs.transfer_difference import DifferenceDesk
 from agent.jobs.transfer_server import CheckpointServicer
 from agent.model.jobs import Checkpoint
 from agent.model.orders import Fetch, Offer
@@ -38,6 +40,7 @@ class Site:
     root: Path
     port: int = 0
     settings: dict = field(default_factory=dict)
+    worker: CodecWorker | None = None
     store: CheckpointStore = field(init=False)
     transfers: Transfers = field(init=False)
 
@@ -49,7 +52,10 @@ class Site:
         self.store = CheckpointStore(self.root / self.name, clock, CHUNK_BYTES)
         quick = {"run_chunks": 4, "dial_s": 5.0, "stall_s": 1.0, "give_up_s": 10.0, "backoff_min_s": 0.01}
         self.transfers = Transfers(
-            store=self.store, clock=clock, **{"open_channel": self.open_channel, **quick, **self.settings}
+            store=self.store,
+            clock=clock,
+            worker=self.worker,
+            **{"open_channel": self.open_channel, **quick, **self.settings},
         )
 
     def open_channel(self, address: str, site_id: str) -> grpc.aio.Channel:
@@ -61,8 +67,12 @@ class Site:
         return f"127.0.0.1:{self.port}"
 
     @asynccontextmanager
-    async def serving(self, key: bytes | None = None) -> AsyncIterator["Site"]:
+    async def serving(
+        self, key: bytes | None = None, differences: DifferenceDesk | None = None
+    ) -> AsyncIterator["Site"]:
         server = rpc.make_server()
+        if differences is None and self.worker is not None:
+            differences = DifferenceDesk(worker=self.worker, store=self.store)
         servicer = CheckpointServicer(
             site_id=self.name,
             store=self.store,
@@ -72,6 +82,7 @@ class Site:
             peer=site_of,
             stall_s=1.0,
             run_chunks=4,
+            differences=differences,
         )
         servicer.add_to(server)
         self.port = rpc.bind(server, "127.0.0.1:0", credentials=None, insecure=True)
