@@ -135,6 +135,21 @@ def seen(bytes_: bytes) -> LastSeen:
     return LastSeen(sequence=request.sequence, command_id=request.command_id, digest=request.digest)
 
 
+@pytest.mark.parametrize("depth", [*range(15, 20), *range(940, 1000)])
+def test_nesting_that_the_parser_takes_and_the_digest_did_not_is_refused(depth: int) -> None:
+    nested = payload()[:-1] + b',"x":' + b"[" * depth + b"]" * depth + b"}"
+    verdict = told(nested)
+    assert isinstance(verdict, Accepted) if depth < 16 else verdict.reason is Reason.MALFORMED
+
+
+def test_what_is_not_signed_is_refused_after_the_site_and_before_the_sequence() -> None:
+    forged = Refusal(reason=Reason.NOT_SIGNED, field="sig")
+    refusal = told(payload(), forged=forged, last=seen(payload(seq=2000)))
+    assert isinstance(refusal, Refusal)
+    assert (refusal.reason, refusal.command_id, refusal.sequence) == (Reason.NOT_SIGNED, "c1", 1287)
+    assert told(payload(site="site-b"), forged=forged).reason is Reason.WRONG_SITE
+
+
 def test_applied_at_most_once() -> None:
     last = seen(payload())
     shuffled = json.dumps(dict(reversed(GOOD.items())), indent=2).encode()

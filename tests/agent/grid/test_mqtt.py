@@ -13,7 +13,7 @@ import pytest
 from agent.core.commands import Rules
 from agent.core.failsafe import FailsafeSettings
 from agent.grid.desk import GridDesk
-from agent.grid.mqtt import MqttLink
+from agent.grid.mqtt import MAX_REPORTS, MqttLink
 from agent.grid.wire import SiteSnapshot, stamp
 from agent.model.limits import GridState
 from agent.model.readings import Quality, SitePower
@@ -22,6 +22,7 @@ from agent.store.db import Database
 from sterna.clock import SystemClock
 from sterna.errors import ConfigError
 from tests.brokers import Broker
+from tests.faults.proxy import proxy_to
 
 pytestmark = pytest.mark.broker
 
@@ -85,7 +86,7 @@ async def operator(broker: Broker) -> AsyncIterator[Operator]:
     async with aiomqtt.Client(
         broker.host, broker.port, identifier="operator", protocol=aiomqtt.ProtocolVersion.V5
     ) as client:
-        for leaf in ("ack", "status", "telemetry", "heartbeat/site"):
+        for leaf in ("ack", "status", "telemetry", "heartbeat/site", "report"):
             await client.subscribe(f"{BASE}/{leaf}", qos=1)
         it = Operator(client)
         async with asyncio.TaskGroup() as group:
@@ -96,7 +97,7 @@ async def operator(broker: Broker) -> AsyncIterator[Operator]:
 
 @contextlib.asynccontextmanager
 async def site(
-    broker: Broker, folder: Path, forecasts: list[bytes] | None = None
+    broker: Broker, folder: Path, forecasts: list[bytes] | None = None, port: int | None = None
 ) -> AsyncIterator[tuple[GridDesk, MqttLink]]:
     async def keep(payload: bytes) -> None:
         assert forecasts is not None
@@ -113,7 +114,7 @@ async def site(
         await desk.recover()
         link = MqttLink(
             host=broker.host,
-            port=broker.port,
+            port=port or broker.port,
             operator="dso",
             site="site-a",
             client_id="sterna-site-a",
@@ -310,3 +311,80 @@ def test_plaintext_is_refused_outside_loopback() -> None:
             snapshot=SiteSnapshot,
             clock=CLOCK,
         )
+
+
+async def test_each_refusal_is_answered_with_its_reason_and_changes_nothing(
+    broker: Broker, tmp_path: Path
+) -> None:
+    def at(offset_s: float) -> str:
+        return stamp(CLOCK.now() + timedelta(seconds=offset_s))
+
+    refused = [
+        (limit(1, 5000.0, site="site-b"), "WRONG_SITE: site"),
+        (limit(2, 5000.0, issued=at(3600)), "FUTURE_ISSUE: issued"),
+        (limit(3, 5000.0, issued=at(-3600)), "TOO_OLD: issued"),
+        (limit(4, 5000.0, issued=at(-60), expires=at(-1)), "EXPIRED: expires"),
+        (limit(5, 5000.0, issued=at(-200), durationS=100), "EXPIRED: durationS"),
+        (limit(9, 5000.0), "STALE_SEQUENCE: seq"),
+        ({**limit(10, 5000.0), "id": "c11"}, "REPLAY_OTHER_CONTENT: seq"),
+    ]
+    async with operator(broker) as dso, site(broker, tmp_path) as (desk, _):
+        await dso.beat()
+        await until(lambda: desk.machines["mqtt"].heard)
+        await dso.limit(10, 2500.0)
+        await until(lambda: statuses(dso, "c10") == ["ACCEPTED"])
+        before = desk.envelope().limits[0].command_id, desk.envelope().limits[0].limit_w
+        for body, reason in refused:
+            # Sequences that were used up would be told apart from the other faults.
+            seq = body["seq"] if "seq" in reason else 100 + body["seq"]
+            await dso.client.publish(f"{BASE}/limit", json.dumps({**body, "seq": seq}), qos=1)
+            await until(lambda body=body: "REJECTED" in statuses(dso, body["id"]))  # type: ignore[misc]
+            assert dso.of("ack")[-1]["reason"].startswith(reason)
+        assert (desk.envelope().limits[0].command_id, desk.envelope().limits[0].limit_w) == before
+
+
+async def test_a_command_that_was_sent_while_the_site_was_away_waits_for_it(
+    broker: Broker, tmp_path: Path
+) -> None:
+    async with operator(broker) as dso:
+        async with site(broker, tmp_path):
+            pass
+        await dso.limit(1, 2500.0, retain=False)
+        async with site(broker, tmp_path) as (desk, _):
+            await until(lambda: desk.envelope().binding.limit_w == 2500.0)
+            await until(lambda: statuses(dso, "c1") == ["ACCEPTED"])
+
+
+async def test_the_broker_says_that_the_site_is_gone_when_its_line_is_cut(
+    broker: Broker, tmp_path: Path
+) -> None:
+    async with (
+        proxy_to(broker.port) as proxy,
+        operator(broker) as dso,
+        site(broker, tmp_path, port=proxy.port) as (_, link),
+    ):
+        await until(lambda: any(status["online"] for status in dso.of("status")))
+        proxy.faults.refuse = True
+        proxy.reset()
+        await until(lambda: dso.of("status")[-1] == {"v": 1, "online": False})
+        await until(lambda: not link.connected)
+        proxy.faults.refuse = False
+        await until(lambda: dso.of("status")[-1]["online"], 15)
+
+
+async def test_reports_wait_for_the_broker_and_the_oldest_are_forgotten(
+    broker: Broker, tmp_path: Path
+) -> None:
+    async with (
+        proxy_to(broker.port) as proxy,
+        operator(broker) as dso,
+        site(broker, tmp_path, port=proxy.port) as (_, link),
+    ):
+        proxy.faults.refuse = True
+        proxy.reset()
+        await until(lambda: not link.connected)
+        for number in range(MAX_REPORTS + 3):
+            link.report(b'{"number":%d}' % number)
+        proxy.faults.refuse = False
+        await until(lambda: len(dso.of("report")) >= MAX_REPORTS, 15)
+        assert [body["number"] for body in dso.of("report")] == list(range(3, MAX_REPORTS + 3))
