@@ -10,8 +10,12 @@ from pathlib import Path
 
 from tests.hostile.barrage import Target, barrage
 from tests.hostile.mqtt import mqtt_target
+from tests.hostile.rtu import rtu_target
 
-TARGETS: dict[str, Callable[[Path], AbstractAsyncContextManager[Target]]] = {"mqtt": mqtt_target}
+TARGETS: dict[str, Callable[[Path], AbstractAsyncContextManager[Target]]] = {
+    "mqtt": mqtt_target,
+    "rtu": rtu_target,
+}
 
 
 async def run(name: str, count: int, seed: int) -> int:

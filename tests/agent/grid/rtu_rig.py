@@ -59,8 +59,15 @@ def meter(**more: float | None) -> MeterReading:
 class Site:
     """One site whose agent can be restarted; its clock moves when told to."""
 
-    def __init__(self, path: Path, *, operators: tuple[str, ...] = ("modbus",)) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        operators: tuple[str, ...] = ("modbus",),
+        store_type: type[CommandStore] = CommandStore,
+    ) -> None:
         self.path = path
+        self.store_type = store_type
         self.clock = FakeClock(START)
         self.operators = operators
         self.snapshot = SiteSnapshot(power=power(3980.0), achievable_min_w=1800.0, achievable_max_w=9200.0)
@@ -73,7 +80,7 @@ class Site:
         self, *, access: Access = ALL, tls: ssl.SSLContext | None = None, idle_s: float = 30.0
     ) -> AsyncIterator[RtuServer]:
         async with Database(self.path, MIGRATIONS) as db:
-            self.store = CommandStore(db, boot_id="boot")
+            self.store = self.store_type(db, boot_id="boot")
             self.desk = GridDesk(
                 clock=self.clock,
                 store=self.store,

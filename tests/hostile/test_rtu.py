@@ -1,0 +1,35 @@
+"""Hostile Modbus frames change nothing, crash nothing, and every way to refuse one is reached."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.hostile.barrage import Tally, barrage
+from tests.hostile.rtu import rtu_target
+
+FEW, MANY = 2_000, 300_000
+LEAST_PER_REASON = 1_000
+GROWTH_KIB = 5 * 1024
+
+
+async def run(folder: Path, count: int) -> Tally:
+    async with rtu_target(folder) as target:
+        return await barrage(target, count=count, seed=20261122)
+
+
+async def test_thousands(tmp_path: Path) -> None:
+    tally = await run(tmp_path, FEW)
+    assert (tally.crashes, tally.state_changes) == (0, 0), tally.first_faults
+    assert tally.unreached == []
+    assert sum(tally.reasons.values()) == FEW
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+async def test_hundreds_of_thousands(tmp_path: Path) -> None:
+    tally = await run(tmp_path, MANY)
+    print(tally.line())
+    assert (tally.crashes, tally.state_changes) == (0, 0), tally.first_faults
+    assert tally.unreached == []
+    assert min(tally.reasons[reason] for reason in tally.reasons) >= LEAST_PER_REASON
+    assert tally.grown_kib <= GROWTH_KIB
