@@ -80,7 +80,7 @@ class CalibrationSettings:
     window : int
         Samples before and after a step, and of a quiet stretch.
     gap : int
-        Samples between the two: meters lag behind, and a job needs a moment to start.
+        Samples between the two: meters lag behind, and a job that starts or a cap that rises takes a while.
     min_pairs, max_pairs : int
         Pairs of one method before the factor is used, and that are kept.
     max_spread : float
@@ -94,7 +94,7 @@ class CalibrationSettings:
     factor_max: float = 3.0
     min_step_w: float = 5.0
     window: int = 8
-    gap: int = 5
+    gap: int = 10
     min_pairs: int = 5
     max_pairs: int = 64
     max_spread: float = 0.25

@@ -24,7 +24,6 @@ from agent.model.readings import MeterRole, Quality, SitePower
 
 NOW = datetime(2026, 11, 3, 12, tzinfo=UTC)
 RULES = CalibrationSettings()
-BLOCK = 2 * RULES.window + RULES.gap
 GRID_SITE = (MeterRole.GRID, MeterRole.GENERATION, MeterRole.BATTERY)
 
 
@@ -75,6 +74,12 @@ def test_the_factor_is_learnt_from_jobs_that_start_and_stop(factor: float, lag: 
     found = estimate(state.pairs, RULES)
     assert found.factor == pytest.approx(factor, rel=0.1)
     assert (found.method, found.pairs) == (PairMethod.STEP, 9)
+
+
+def test_a_cap_that_rises_slowly_is_a_step_all_the_same() -> None:
+    ramp_w = [5.0 + 2.5 * second for second in range(8)]
+    found = estimate(run(site(([5.0] * 30 + ramp_w + [25.0] * 30) * 5)).pairs, RULES)
+    assert (found.factor, found.method) == (pytest.approx(1.7), PairMethod.STEP)
 
 
 def test_a_step_counts_once() -> None:
