@@ -68,6 +68,7 @@ class Site:
     ) -> None:
         self.path = path
         self.store_type = store_type
+        self.boot = "boot"
         self.clock = FakeClock(START)
         self.operators = operators
         self.snapshot = SiteSnapshot(power=power(3980.0), achievable_min_w=1800.0, achievable_max_w=9200.0)
@@ -80,7 +81,7 @@ class Site:
         self, *, access: Access = ALL, tls: ssl.SSLContext | None = None, idle_s: float = 30.0
     ) -> AsyncIterator[RtuServer]:
         async with Database(self.path, MIGRATIONS) as db:
-            self.store = self.store_type(db, boot_id="boot")
+            self.store = self.store_type(db, boot_id=self.boot)
             self.desk = GridDesk(
                 clock=self.clock,
                 store=self.store,
