@@ -121,12 +121,12 @@ class JtopGpu:
 
 def _start() -> Any:
     try:
-        from jtop import JtopException, jtop
+        from jtop import jtop
     except ImportError as error:
         raise ConfigError("gpu: kind jtop needs the extra: pip install sterna[jetson]") from error
     session = jtop(interval=_INTERVAL_S)
     try:
         session.start()
-    except (JtopException, OSError) as error:
+    except Exception as error:  # its own, the sockets', and an empty queue where the service hangs
         raise TransientError(f"jtop: {error}") from error
     return session

@@ -16,8 +16,11 @@ class Session:
     def __init__(self, power: Any, gpu: Any, temperature: Any) -> None:
         self.power, self.gpu, self.temperature = power, gpu, temperature
         self.alive = True
+        self.fault: Exception | None = None
 
     def ok(self) -> bool:
+        if self.fault is not None:
+            raise self.fault
         return self.alive
 
     def close(self) -> None:
@@ -27,7 +30,7 @@ class Session:
 def full() -> Session:
     return Session(
         {"rail": {"VDD_IN": {"power": 7560}}, "tot": {"power": 7560}},
-        {"gpu": {"type": "integrated", "status": {"load": 87.3}}},
+        {"gpu": {"type": "integrated", "status": {"load": 87.3}, "freq": {"cur": 624_750}}},
         {"cpu": {"online": True, "temp": 48.5}, "gpu": {"online": True, "temp": 51.25}},
     )
 
@@ -37,6 +40,7 @@ def test_reads_total_load_and_temperature() -> None:
     assert reading.power_w == pytest.approx(7.56)
     assert reading.utilization_frac == pytest.approx(0.873)
     assert (reading.temperature_degc, reading.power_cap_w) == (51.25, None)
+    assert reading.clock_hz == 624_750_000
 
 
 @pytest.mark.parametrize("temperature", [{}, {"gpu": {"online": False, "temp": -256}}, {"GPU": {}}])
@@ -58,6 +62,14 @@ def test_a_service_that_went_away_is_transient() -> None:
     gpu = JtopGpu(clock=FakeClock(NOW), session=full())
     gpu.close()
     with pytest.raises(TransientError, match="went away"):
+        gpu.read()
+
+
+def test_whatever_the_client_raises_is_transient() -> None:
+    session = full()
+    gpu = JtopGpu(clock=FakeClock(NOW), session=session)
+    session.fault = EOFError("lost connection")
+    with pytest.raises(TransientError, match="lost connection"):
         gpu.read()
 
 
