@@ -6,11 +6,11 @@ from functools import partial
 from pathlib import Path
 
 from agent.build.base import LOOP_DEADLINE_S, Build
-from agent.build.devices import make_meters
 from agent.build.gpu import open_gpu
 from agent.build.grid import make_desk
 from agent.build.jobs import make_carriage, make_keeper, serve_checkpoints
 from agent.build.links import make_peers, open_uplink
+from agent.build.meters import make_lines, make_meters
 from agent.build.power import budget_settings
 from agent.config import AgentConfig
 from agent.devices.meters import Meter, run_meter
@@ -71,7 +71,8 @@ async def _assemble(build: Build) -> None:
     database, telemetry = await _open_store(build)
     desk = make_desk(build, command_store.CommandStore(database, boot_id=boot_id))
     await desk.recover()
-    meters, peers, ticket_key = make_meters(build), make_peers(build), TicketKey()
+    lines, peers, ticket_key = make_lines(build), make_peers(build), TicketKey()
+    meters = make_meters(build, lines)
     gpu = await open_gpu(build, {meter.role for meter in meters}, database)
     senses = Senses(meters={meter.name: meter.role for meter in meters}, gpu=gpu, clock=clock)
     checkpoints, transfers = make_carriage(build, peers)
@@ -122,6 +123,10 @@ async def _assemble(build: Build) -> None:
         from agent.build.relay import open_relay  # few sites have contacts
 
         open_relay(build, desk, config.grid.relay)
+    if config.setpoints:
+        from agent.build.setpoints import open_setpoints  # few sites write to devices
+
+        open_setpoints(build, lines, senses)
     _name_site_loops(build, meters, control, news, telemetry)
     _name_job_loops(build, keeper, link)
 

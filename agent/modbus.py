@@ -9,9 +9,9 @@ import logging
 import ssl
 import struct
 import sys
+import termios
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Self
 
 from pymodbus import FramerType, ModbusException
@@ -22,6 +22,7 @@ from pymodbus.pdu.register_message import ReadHoldingRegistersResponse
 from pymodbus.transport import CommParams, CommType
 
 from agent.core.modbus_frames import WRITE_FUNCTION, Writable, may_leave, names_all
+from sterna.cancellation import undeterred
 from sterna.clock import Clock
 from sterna.errors import PeerProtocolError, PermanentError, TransientError
 
@@ -82,8 +83,6 @@ class ModbusBus:
     ----------
     host, port
         Where to connect; with `serial`, the device file and 0.
-    clock : Clock
-        For the back-off and the gap.
     timeout_s : float
         For connecting and for each try of a request.
     retries : int
@@ -91,9 +90,9 @@ class ModbusBus:
     reconnect_delay_s, reconnect_delay_max_s : float
         Back-off between attempts to connect, doubling.
     rtu_over_tcp : bool
-        The gateway wants RTU frames.
+        Send RTU frames.
     tls : SSLContext or None
-        Modbus/TCP Security (port 802): the usual frames inside TLS; see `agent.devices.bus_tls`.
+        Modbus/TCP Security (port 802), see `agent.devices.bus_tls`.
     serial : SerialLine or None
         RTU on a serial line; needs pyserial (extra ``serial``).
     min_gap_s : float or None
@@ -121,11 +120,10 @@ class ModbusBus:
     ) -> None:
         self.peer = f"modbus {host}" if serial else f"modbus {host}:{port}"
         self.rtu = rtu_over_tcp or serial is not None
-        self._retries = 0 if self.rtu else retries
+        self._timeout_s, self._retries = timeout_s, 0 if self.rtu else retries
         self.request_timeout_s = timeout_s * (self._retries + 1)
         self._host, self._port, self._tls, self._serial = host, port, tls, serial
         self._clock = clock
-        self._timeout_s = timeout_s
         self._delay_min_s, self._delay_max_s = reconnect_delay_s, reconnect_delay_max_s
         self._min_gap_s = (RTU_GAP_S if self.rtu else 0.0) if min_gap_s is None else min_gap_s
         self._writable = dict(writable or {})
@@ -140,16 +138,14 @@ class ModbusBus:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
         """Hang up. A later request dials again."""
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
 
     async def connect(self) -> None:
         """Connect now if need be, so that the next request has all its time for itself.
@@ -243,7 +239,7 @@ class ModbusBus:
         request = getattr(client, METHODS[function])
         named = {"values": payload} if isinstance(payload, list) else {"count": payload}
         try:
-            response: ModbusPDU = await request(address, **named, device_id=unit)
+            response: ModbusPDU = await undeterred(request(address, **named, device_id=unit))
         except ModbusIOException as error:
             self._unheard()
             raise TransientError(f"{what}: no usable answer") from error
@@ -270,11 +266,17 @@ class ModbusBus:
         client = self._new_client()
         client.register(_HoldingRegisters)
         client.register(_InputRegisters)
-        if not await client.connect():
+        cause: Exception | None = None
+        try:
+            connected = await undeterred(client.connect())
+        except (OSError, ValueError, termios.error) as error:  # a line that cannot be set so
+            cause = error
+        if cause or not connected:
             client.close()
             self._next_try_s = self._clock.boottime_s() + self._delay_s
             wait_s, self._delay_s = self._delay_s, min(2 * self._delay_s, self._delay_max_s)
-            raise NotConnectedError(f"{self.peer}: cannot connect", retry_after_s=wait_s)
+            why = f": {cause}" if cause else ""
+            raise NotConnectedError(f"{self.peer}: cannot connect{why}", retry_after_s=wait_s) from cause
         # We judge silence ourselves: pymodbus would hang up on all units because some are dead.
         client.ctx.count_until_disconnect = client.ctx.max_until_disconnect = sys.maxsize
         _guard(client)
@@ -285,7 +287,6 @@ class ModbusBus:
         return client
 
     def _new_client(self) -> AsyncModbusTcpClient | AsyncModbusSerialClient:
-        # reconnect_delay 0: ours is bounded, and two mechanisms would fight.
         if self._serial is not None:
             try:
                 return AsyncModbusSerialClient(
@@ -296,7 +297,7 @@ class ModbusBus:
                     stopbits=self._serial.stopbits,
                     timeout=self._timeout_s,
                     retries=self._retries,
-                    reconnect_delay=0,
+                    reconnect_delay=0,  # ours is bounded, and two mechanisms would fight
                     trace_packet=self._gate,
                 )
             except RuntimeError as error:

@@ -10,12 +10,14 @@ from typing import Literal
 
 import msgspec
 
+from agent.config.buses import BusTable, line_faults
 from agent.config.coordinator import CoordinatorTable, TransferTable
 from agent.config.grid import GridTable
 from agent.config.meters import MeterTable
 from agent.config.node import GpuTable, JobsTable
 from agent.config.power import PowerTable
 from agent.config.settlement import SettlementTable
+from agent.config.setpoints import SetpointTable, setpoint_faults
 from agent.config.tls import TlsFiles
 
 
@@ -33,7 +35,9 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     log_style: Literal["auto", "json", "text", "journal"] = "auto"
     coordinator: CoordinatorTable | None = None
     grid: GridTable
+    buses: tuple[BusTable, ...] = ()
     meters: tuple[MeterTable, ...] = ()
+    setpoints: tuple[SetpointTable, ...] = ()
     gpu: GpuTable = GpuTable()
     jobs: JobsTable = JobsTable()
     transfer: TransferTable | None = None
@@ -47,3 +51,5 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         names = [meter.name for meter in self.meters]
         for name in sorted({name for name in names if names.count(name) > 1}):
             yield "meters", f'two meters are named "{name}"'
+        yield from line_faults(self.buses, self.meters)
+        yield from setpoint_faults(self.setpoints, self.meters)

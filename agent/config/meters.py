@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from agent.config.setpoints import ControlName
+
 
 class MeterTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[[meters]]``: one power meter or inverter."""
@@ -14,6 +16,8 @@ class MeterTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     role: Literal["grid", "generation", "load", "battery", "compute"]
     kind: Literal["sunspec", "registers", "fake"] = "sunspec"
     """registers: a plain Modbus meter, described by `table` or `table_file` (docs/meters.md)."""
+    bus: str = ""
+    """Name of the `[[buses]]` that it hangs on, in place of host, port and timeout_s."""
     host: str = ""
     port: int = 502
     unit_id: int = 1
@@ -30,13 +34,19 @@ class MeterTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Plausibility bound: anything beyond it, either way, is BAD and never used."""
     invert: bool = False
     """The device counts the other way round."""
+    writable: tuple[ControlName, ...] = ()
+    """sunspec: the controls that `[[setpoints]]` may use; nothing else is ever written to the device."""
     fake_power_w: float = 0.0
     """What a fake meter reads."""
 
     def faults(self) -> Iterable[tuple[str, str]]:
         """Yield what is wrong beyond types."""
-        if self.kind != "fake" and not self.host:
-            yield "host", f"missing for a {self.kind} meter"
+        if self.kind != "fake" and not self.host and not self.bus:
+            yield "host", f"missing for a {self.kind} meter; or name its bus"
+        if self.bus and (self.host or self.rtu_over_tcp):
+            yield "bus", "says already where the meter is: no host and no rtu_over_tcp beside it"
+        if self.writable and self.kind != "sunspec":
+            yield "writable", f"a {self.kind} meter has no controls"
         if self.kind == "registers" and bool(self.table) == (self.table_file is not None):
             yield "table", "a registers meter needs one of table and table_file"
         if not 1 <= self.port <= 65535:

@@ -1,11 +1,10 @@
-"""Sets something on a SunSpec device, reads it back, and renews it before the device's own timer ends it.
+"""Sets something on a SunSpec device, reads it back, and knows when it is to be renewed.
 
 Nothing here can write unless the bus was built to allow writes and the control was named in the
 configuration; then only that control's own registers join the bus's allow-list.
 """
 
 import asyncio
-import logging
 from collections.abc import Mapping, Sequence
 
 from agent.devices.bus import WritableBus
@@ -20,10 +19,7 @@ from agent.model.sunspec.setpoints import (
     release_writes,
 )
 from sterna.clock import Clock
-from sterna.errors import PeerProtocolError, TransientError
-from sterna.supervise import Heart
-
-log = logging.getLogger(__name__)
+from sterna.errors import PeerProtocolError
 
 # Two renewals may fail before the device returns by itself.
 RENEWALS_PER_REVERSION = 3.0
@@ -103,12 +99,6 @@ class SetPoint:
             control, found, image = await self._ready()
             await self._write(found, release_writes(control, image))
 
-    async def renew(self) -> None:
-        """Set again what is in force; raises as `apply`."""
-        async with self._lock:
-            if self._wish is not None:  # it may have been released while we waited
-                await self._apply(self._wish)
-
     async def _apply(self, wish: Mapping[str, float]) -> None:
         control, found, image = await self._ready()
         writes = apply_writes(control, image, wish, reversion_s=self._reversion_s)
@@ -168,27 +158,3 @@ class SetPoint:
     @property
     def _peer(self) -> str:
         return f"{self._bus.peer} unit {self._unit}"
-
-
-async def keep_set(point: SetPoint, clock: Clock, heart: Heart, *, period_s: float = 1.0) -> None:
-    """Renew a set-point for the daemon's life, each time well before the device's own timer ends it.
-
-    Parameters
-    ----------
-    point : SetPoint
-        The one to renew.
-    clock : Clock
-        For durations.
-    heart : Heart
-        Beaten every round.
-    period_s : float
-        Between two looks, > 0.
-    """
-    while True:
-        if point.wish is not None and clock.boottime_s() >= point.due_s:
-            try:
-                await point.renew()
-            except (TransientError, PeerProtocolError) as error:
-                log.warning("set-point not renewed", extra={"fault": str(error)})
-        heart.beat()
-        await asyncio.sleep(period_s)

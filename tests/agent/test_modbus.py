@@ -222,3 +222,22 @@ async def test_outgoing_frames_can_be_tampered_with() -> None:
         with pytest.raises(TransientError):
             await bus.read_holding(1, 100, 1)
         assert await bus.read_holding(2, 100, 1) == (100,)
+
+
+async def test_a_cancellation_that_comes_with_the_answer_is_not_forgotten() -> None:
+    async with RegisterServer(HOST, 0, [counting()]) as server, bus_to(server.port) as bus:
+        await bus.connect()
+        assert bus._client is not None
+        link = bus._client.ctx
+        take = link.callback_data
+        asked: list[asyncio.Task[tuple[int, ...]]] = []
+
+        def take_and_cancel(data: bytes, addr: tuple[object, ...] | None = None) -> int:
+            used = take(data, addr)
+            asked[0].cancel()
+            return used
+
+        link.callback_data = take_and_cancel  # type: ignore[method-assign]
+        async with asyncio.TaskGroup() as group:
+            asked.append(group.create_task(bus.read_holding(1, 100, 1)))
+        assert asked[0].cancelled()

@@ -1,14 +1,11 @@
 """Set-points on simulated devices: the gate, the order of writes, read-back, and the device's own timer."""
 
-import asyncio
-import itertools
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 
 import pytest
 
-from agent.devices.bus_setpoints import SetPoint, keep_set
+from agent.devices.bus_setpoints import SetPoint
 from agent.devices.bus_shared import SharedBus
 from agent.modbus import ModbusBus, WriteForbiddenError
 from agent.modbus_server import RegisterDevice, RegisterRefusedError, RegisterServer
@@ -26,13 +23,11 @@ from agent.model.sunspec import (
     decode,
     encode,
 )
-from sterna.clock import FakeClock, SystemClock
+from sterna.clock import SystemClock
 from sterna.errors import PeerProtocolError
-from sterna.supervise import Pulse
 
 HOST = "127.0.0.1"
 BASE = 40000
-START = datetime(2026, 3, 30, 12, tzinfo=UTC)
 ZERO_704: Mapping[str, Value] = {
     "WMaxLimPctEna": 0, "WMaxLimPct": 100.0, "WMaxLimPct_SF": -1, "WMaxLimPctRvrtTms": 0,
     "WMaxLimPctEnaRvrt": 0,
@@ -92,12 +87,6 @@ async def serving(
 
 def point(bus: SharedBus, control: str = "generation-limit", **more: object) -> SetPoint:
     return SetPoint(bus, clock=SystemClock(), unit=1, control=control, **more)  # type: ignore[arg-type]
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - what it waits for is in registers
-            await asyncio.sleep(0.001)
 
 
 async def test_a_generation_limit_over_704() -> None:
@@ -235,47 +224,3 @@ async def test_few_registers_at_once() -> None:
     async with serving(device, {1: ()}) as bus:
         await point(bus, max_read=10).apply({"WMaxLimPct": 50})
     assert device.values["WMaxLimPctEna"] == 1
-
-
-async def test_it_is_renewed_before_the_devices_timer_until_it_is_released() -> None:
-    clock = FakeClock(START)
-    device = Device(DER_CONTROLS, ZERO_704)
-    renewals: list[float] = []
-    async with serving(device, {1: ()}) as bus:
-        one = SetPoint(bus, clock=clock, unit=1, control="generation-limit", reversion_s=60)
-        await one.apply({"WMaxLimPct": 50})
-        heart = Pulse(clock).heart("set-point", 10.0)
-        async with asyncio.TaskGroup() as group:
-            task = group.create_task(keep_set(one, clock, heart, period_s=0.001))
-            for _ in range(100):
-                clock.advance(1)
-                if one.due_s <= clock.boottime_s():
-                    device.written.clear()
-                    await until(lambda: (14, 1) in device.written and one.due_s > clock.boottime_s())
-                    renewals.append(clock.boottime_s())
-            await one.release()
-            device.written.clear()
-            clock.advance(100)
-            await one.renew()
-            task.cancel()
-    gaps = [after - before for before, after in itertools.pairwise(renewals)]
-    assert len(renewals) == 5 and max(gaps) <= 20
-    assert device.written == []
-
-
-async def test_a_renewal_that_fails_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
-    device = Device(DER_CONTROLS, ZERO_704)
-    async with serving(device, {1: ()}) as bus:
-        clock = FakeClock(START)
-        one = SetPoint(bus, clock=clock, unit=1, control="generation-limit", reversion_s=60)
-        await one.apply({"WMaxLimPct": 50})
-        good = list(device.registers)
-        device.registers[device.start - BASE] = 705
-        clock.advance(30)
-        async with asyncio.TaskGroup() as group:
-            task = group.create_task(keep_set(one, clock, Pulse(clock).heart("s", 10.0), period_s=0.001))
-            await until(lambda: bool(caplog.records))
-            device.registers[:] = good
-            await until(lambda: one.due_s > clock.boottime_s())
-            task.cancel()
-    assert {record.message for record in caplog.records} == {"set-point not renewed"}

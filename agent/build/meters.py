@@ -1,0 +1,158 @@
+"""The meters and the lines that they hang on."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+
+from agent.build.base import Build
+from agent.config import AgentConfig
+from agent.config.buses import BusTable
+from agent.config.meters import MeterTable
+from agent.devices.bus_shared import SharedBus
+from agent.devices.meters import Meter
+from agent.devices.meters_fake import FakeMeter
+from agent.devices.meters_sunspec import SunSpecMeter
+from agent.modbus import ModbusBus, SerialLine
+from agent.model.readings import MeterRole
+from sterna.clock import Clock
+from sterna.errors import ConfigError
+
+PARITIES = {"none": "N", "even": "E", "odd": "O"}
+
+
+@dataclass(slots=True, kw_only=True)
+class Lines:
+    """Every line of the site, each with one owner: devices behind one gateway take turns.
+
+    Parameters
+    ----------
+    config : AgentConfig
+        Checked.
+    base_dir : Path
+        Folder that relative paths count from.
+    clock : Clock
+        For the buses.
+    """
+
+    config: AgentConfig
+    base_dir: Path
+    clock: Clock
+    _shared: dict[tuple[str, int], SharedBus] = field(default_factory=dict)
+    _owned: list[ModbusBus] = field(default_factory=list)
+
+    def of(self, meter: MeterTable) -> SharedBus:
+        """Return the line of a meter, opened by its first request.
+
+        Raises
+        ------
+        ConfigError
+            What the line needs cannot be used: a certificate, the serial library.
+        """
+        bus = self._bus_of(meter)
+        if bus.place not in self._shared:
+            line = self._open(bus)
+            self._owned.append(line)
+            self._shared[bus.place] = SharedBus(line, clock=self.clock)
+        return self._shared[bus.place]
+
+    def close(self) -> None:
+        """Hang up everywhere."""
+        for line in self._owned:
+            line.close()
+
+    def _bus_of(self, meter: MeterTable) -> BusTable:
+        for bus in self.config.buses:
+            if bus.name == meter.bus:
+                return bus
+        return BusTable(
+            name=meter.name,
+            kind="rtu_over_tcp" if meter.rtu_over_tcp else "tcp",
+            host=meter.host,
+            port=meter.port,
+            timeout_s=meter.timeout_s,
+        )
+
+    def _open(self, bus: BusTable) -> ModbusBus:
+        host, port = bus.place
+        tls = None
+        if bus.tls is not None:
+            from agent.devices.bus_tls import modbus_tls
+
+            try:
+                tls = modbus_tls(
+                    ca_file=self.base_dir / bus.tls.ca,
+                    cert_file=self.base_dir / bus.tls.cert,
+                    key_file=self.base_dir / bus.tls.key,
+                )
+            except ConfigError as error:
+                raise ConfigError(f'agent.toml: buses "{bus.name}": tls: {error}') from error
+        serial = None
+        if bus.kind == "serial":
+            if find_spec("serial") is None:
+                raise ConfigError(
+                    f'agent.toml: buses "{bus.name}": kind: serial needs pyserial (extra serial)'
+                )
+            serial = SerialLine(baudrate=bus.baudrate, parity=PARITIES[bus.parity], stopbits=bus.stopbits)
+        return ModbusBus(
+            host,
+            port,
+            clock=self.clock,
+            timeout_s=bus.timeout_s,
+            rtu_over_tcp=bus.kind == "rtu_over_tcp",
+            tls=tls,
+            serial=serial,
+            min_gap_s=bus.min_gap_s,
+            writable=dict.fromkeys(self._written_units(bus), ()),
+        )
+
+    def _written_units(self, bus: BusTable) -> Iterator[int]:
+        """Find the units that the configuration lets us write to; what of them, their set-points say."""
+        for meter in self.config.meters:
+            if meter.writable and self._bus_of(meter).place == bus.place:
+                yield meter.unit_id
+
+
+def make_lines(build: Build) -> Lines:
+    """Make the lines; they are hung up when the agent ends."""
+    lines = Lines(config=build.config, base_dir=build.base_dir, clock=build.clock)
+    build.stack.callback(lines.close)
+    return lines
+
+
+def make_meters(build: Build, lines: Lines) -> tuple[Meter, ...]:
+    """Make every meter of the configuration, on its line."""
+    return tuple(make_meter(table, lines) for table in build.config.meters)
+
+
+def make_meter(table: MeterTable, lines: Lines) -> Meter:
+    """Make one meter."""
+    clock, role = lines.clock, MeterRole(table.role)
+    if table.kind == "fake":
+        return FakeMeter(table.name, role, clock=clock, power_w=partial(float, table.fake_power_w))
+    bus = lines.of(table)
+    if table.kind == "sunspec":
+        return SunSpecMeter(
+            table.name,
+            role,
+            bus,
+            clock=clock,
+            unit=table.unit_id,
+            invert=table.invert,
+            max_power_w=table.max_power_w,
+        )
+    from agent.devices import meters_tables as tables  # few sites have such meters
+    from agent.devices.meters_registers import RegisterMeter
+
+    file = table.table_file
+    return RegisterMeter(
+        table.name,
+        role,
+        bus,
+        clock=clock,
+        table=tables.shipped_table(table.table) if file is None else tables.load_table(lines.base_dir / file),
+        unit=table.unit_id,
+        invert=table.invert,
+        max_power_w=table.max_power_w,
+    )
