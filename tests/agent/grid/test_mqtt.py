@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import random
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -23,6 +24,7 @@ from sterna.clock import SystemClock
 from sterna.errors import ConfigError
 from tests.brokers import Broker
 from tests.faults.proxy import proxy_to
+from tests.hostile.mutants import junk
 
 pytestmark = pytest.mark.broker
 
@@ -388,3 +390,19 @@ async def test_reports_wait_for_the_broker_and_the_oldest_are_forgotten(
         proxy.faults.refuse = False
         await until(lambda: len(dso.of("report")) >= MAX_REPORTS, 15)
         assert [body["number"] for body in dso.of("report")] == list(range(3, MAX_REPORTS + 3))
+
+
+async def test_a_flood_of_junk_neither_ends_the_link_nor_keeps_the_operator_out(
+    broker: Broker, tmp_path: Path
+) -> None:
+    rng = random.Random(11)
+    async with operator(broker) as dso, site(broker, tmp_path) as (desk, link):
+        attempts = link.attempts
+        for _ in range(300):
+            leaf = rng.choice(("limit", "heartbeat"))
+            await dso.client.publish(f"{BASE}/{leaf}", junk(rng), qos=1)
+        await dso.beat()
+        await until(lambda: desk.machines["mqtt"].heard)
+        await dso.limit(1, 2000.0)
+        await until(lambda: statuses(dso, "c1") == ["ACCEPTED"])
+        assert link.attempts == attempts, "one session through it all"
