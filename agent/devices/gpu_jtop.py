@@ -4,6 +4,8 @@
 """
 
 from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from agent.devices.gpu_ports import GpuCapabilities
@@ -12,6 +14,7 @@ from agent.model.readings import GpuReading
 from sterna.clock import Clock
 from sterna.errors import ConfigError, PermanentError, TransientError
 
+_SOCKET = Path("/run/jtop.sock")
 _OFFLINE_DEGC = -256
 _MW_PER_W = 1000
 _HZ_PER_KHZ = 1000
@@ -120,10 +123,13 @@ class JtopGpu:
 
 
 def _start() -> Any:
-    try:
-        from jtop import jtop
-    except ImportError as error:
-        raise ConfigError("gpu: kind jtop needs the extra: pip install sterna[jetson]") from error
+    if find_spec("jtop") is None:
+        raise ConfigError("gpu: kind jtop needs the extra: pip install sterna[jetson]")
+    # Making a client costs memory, threads and commands: not before there is a service.
+    if not _SOCKET.exists():
+        raise TransientError(f"jtop: its service does not run: no {_SOCKET}")
+    from jtop import jtop
+
     session = jtop(interval=_INTERVAL_S)
     try:
         session.start()

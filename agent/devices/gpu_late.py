@@ -63,7 +63,7 @@ class LateGpu:
         with self._lock:
             if self._gpu is None and now_s - self._tried_s >= RETRY_S:
                 self._tried_s = now_s
-                self._try_to_open()
+                self._open_again()
             gpu = self._gpu
         if gpu is None:
             raise TransientError(self._fault)
@@ -97,6 +97,15 @@ class LateGpu:
             if self._gpu is not None:
                 self._gpu.close()
             self._gpu = None
+
+    def _open_again(self) -> None:
+        """Open it as at the start; what would have ended the agent there is no reason to end it now."""
+        try:
+            self._try_to_open()
+        except SternaError as error:
+            if str(error) != self._fault:
+                log.error("the GPU cannot be opened; looking for it", extra={"fault": str(error)})
+            self._fault = str(error)
 
     def _try_to_open(self) -> None:
         try:

@@ -5,10 +5,12 @@ limit): what a device does not say is None. A GPU may fall off its bus and come 
 unknown in between, and gets its cap again when it returns.
 """
 
+import ctypes
 import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
 from agent.core.gpu_share import share_cap_w
@@ -23,6 +25,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 RESCAN_S = 5.0
+_LIBRARY = "libnvidia-ml.so.1"
 _MW_PER_W = 1000
 _HZ_PER_MHZ = 1_000_000
 # After one of these the handle is worth nothing: look for the devices anew.
@@ -274,8 +277,13 @@ class NvmlGpu:
 
 
 def _import_pynvml() -> Any:
+    if find_spec("pynvml") is None:
+        raise ConfigError("gpu: kind nvml needs the extra: pip install sterna[nvidia]")
+    # pynvml takes some 14 MB: not before there is a driver that it could talk to.
     try:
-        import pynvml
-    except ImportError as error:
-        raise ConfigError("gpu: kind nvml needs the extra: pip install sterna[nvidia]") from error
+        ctypes.CDLL(_LIBRARY)
+    except OSError as error:
+        raise TransientError(f"nvml: no driver: {error}") from error
+    import pynvml
+
     return pynvml

@@ -1,8 +1,10 @@
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent.devices import gpu_jtop
 from agent.devices.gpu_jtop import JtopGpu
 from sterna.clock import FakeClock
 from sterna.errors import PermanentError, TransientError
@@ -73,7 +75,18 @@ def test_whatever_the_client_raises_is_transient() -> None:
         gpu.read()
 
 
-def test_the_real_client_without_its_service_says_so() -> None:
+def test_without_its_service_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pytest.importorskip("jtop", reason="the jetson extra is not installed")
-    with pytest.raises(TransientError, match="jtop"):
+    monkeypatch.setattr(gpu_jtop, "_SOCKET", tmp_path / "none")
+    with pytest.raises(TransientError, match="its service does not run"):
+        JtopGpu(clock=FakeClock(NOW))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:jtop")
+def test_the_real_client_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("jtop", reason="the jetson extra is not installed")
+    if Path("/run/jtop.sock").exists():
+        pytest.skip("jtop's service runs on this machine")
+    monkeypatch.setattr(gpu_jtop, "_SOCKET", tmp_path)  # there, as far as we looked; the client knows better
+    with pytest.raises(TransientError, match="service is not active"):
         JtopGpu(clock=FakeClock(NOW))

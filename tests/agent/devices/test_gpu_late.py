@@ -109,6 +109,27 @@ def test_what_will_never_do_is_raised_at_once(clock: FakeClock) -> None:
         LateGpu(missing, clock=clock)
 
 
+def test_what_will_never_do_later_on_does_not_end_the_agent(clock: FakeClock) -> None:
+    outcomes: list[Exception | None] = [
+        TransientError("no driver"),
+        ConfigError("gpu: needs the extra"),
+        None,
+    ]
+
+    def open_it() -> GpuProvider:
+        outcome = outcomes.pop(0)
+        if outcome is not None:
+            raise outcome
+        return FakeGpu(clock=clock)
+
+    gpu = LateGpu(open_it, clock=clock)
+    clock.advance(RETRY_S)
+    with pytest.raises(TransientError, match="needs the extra"):
+        gpu.read()
+    clock.advance(RETRY_S)
+    assert gpu.read()[0].power_w == 5.0
+
+
 def test_closing(clock: FakeClock) -> None:
     port = Port(clock, present=True)
     gpu = LateGpu(port.open, clock=clock)
