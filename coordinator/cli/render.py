@@ -94,7 +94,7 @@ def sites_table(sites: Sequence[fleet_pb2.Site], now: datetime) -> Table:
             watts(present(telemetry, "generation_w")),
             watts(present(telemetry, "grid_w")),
             watts(present(telemetry, "compute_w")),
-            limit_words(site),
+            Text.assemble(limit_words(site), _limit_end(site)),
             _window(site, now),
             f"{len(site.job_ids)}/{site.capabilities.slots}",
         )
@@ -110,6 +110,13 @@ def limit_words(site: fleet_pb2.Site) -> Text:
         return Text(state, style="dim")
     source = status.limits[0].source if status.limits else state
     return Text(f"{watts(limit_w)} ({source})", style="yellow")
+
+
+def _limit_end(site: fleet_pb2.Site) -> Text:
+    """Say until when the limit in force holds, in UTC; one without an end holds until it is replaced."""
+    limits = site.grid_status.limits
+    end_at = present(limits[0], "end_at") if limits else None
+    return Text("") if end_at is None else Text(f" until {instant(end_at):%H:%M:%S}", style="yellow")
 
 
 def jobs_table(jobs: Sequence[fleet_pb2.Job]) -> Table:
