@@ -43,7 +43,7 @@ def open_provider(
         Where ``sys`` is found; ``jetson``.
     power_socket : pathlib.Path or None
         Of ``sterna-power``, which then caps; None: this process where it may, else the helper at its usual
-        place; ``jetson``.
+        place; ``jetson`` and ``nvml``.
 
     Raises
     ------
@@ -69,8 +69,10 @@ def open_provider(
         return JetsonGpu(clock=clock, root=root, idle_w=idle_w, max_w=max_w, power_socket=power_socket)
     if kind == "nvml":
         from agent.devices.gpu_nvml import NvmlGpu
+        from agent.devices.gpu_nvml_helper import LimitHelper
+        from agent.devices.power_client import DEFAULT_SOCKET, PowerClient
 
-        return NvmlGpu(clock=clock)
+        return NvmlGpu(clock=clock, helper=LimitHelper(PowerClient(power_socket or DEFAULT_SOCKET)))
     if kind == "jtop":
         from agent.devices.gpu_jtop import JtopGpu
 

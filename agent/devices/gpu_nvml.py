@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from typing import Any, TypeVar
 
 from agent.core.gpu_share import share_cap_w
+from agent.devices.gpu_nvml_helper import LimitHelper
 from agent.devices.gpu_ports import GpuCapabilities
 from agent.model.gpu import Scope
 from agent.model.readings import GpuReading
@@ -46,8 +47,11 @@ class _Device:
     uuid: str
     handle: Any
     """None: it is to be looked for."""
+    index: int = 0
+    """NVML's at the last scan, and the helper's."""
     limits_w: tuple[float, float] | None = None
     can_cap: bool = False
+    by_helper: bool = False
     spoke: bool = False
     """It stated something once."""
     lost: bool = False
@@ -65,6 +69,8 @@ class NvmlGpu:
     may_cap : bool
         Whether power limits may be touched. Whether they can be is tried out by setting the limit that is in
         force: no privilege is assumed.
+    helper : LimitHelper or None
+        Sets limits where NVML does not let us; None: there is none.
 
     Raises
     ------
@@ -74,10 +80,13 @@ class NvmlGpu:
         When the driver does not answer, or has no device.
     """
 
-    def __init__(self, *, clock: Clock, nvml: Any = None, may_cap: bool = True) -> None:
+    def __init__(
+        self, *, clock: Clock, nvml: Any = None, may_cap: bool = True, helper: LimitHelper | None = None
+    ) -> None:
         self._clock = clock
         self._nvml = _import_pynvml() if nvml is None else nvml
         self._may_cap = may_cap
+        self._helper = helper
         self._lost_codes = {getattr(self._nvml, f"NVML_ERROR_{name}", None) for name in _LOST} - {None}
         self._lock = threading.Lock()
         self._devices: list[_Device] = []
@@ -96,6 +105,8 @@ class NvmlGpu:
         """Probe what the devices answer; a cap needs every device that is there to take one."""
         with self._lock:
             present = [device for device in self._devices if device.handle is not None]
+            for device in present:
+                self._probe_cap(device)  # permissions and helpers may come late
             limits_w = [device.limits_w for device in present if device.limits_w is not None]
             can_cap = bool(present) and all(device.can_cap for device in present)
             models = sorted({self._model(device) for device in present})
@@ -136,6 +147,8 @@ class NvmlGpu:
         """Shut NVML down for this process."""
         with self._lock:
             self._shutdown()
+            if self._helper is not None:
+                self._helper.close()
 
     def _look_again(self) -> None:
         now_s = self._clock.boottime_s()
@@ -171,9 +184,9 @@ class NvmlGpu:
                 self._devices.append(_Device(f"gpu{len(self._devices)}", uuid, None))
                 known[uuid] = self._devices[-1]
             device = known[uuid]
-            device.handle = handle
+            device.handle, device.index, device.can_cap = handle, index, False
             device.limits_w = self._constraints_w(device)
-            device.can_cap = self._may_cap and device.limits_w is not None and self._takes_limits(device)
+            self._probe_cap(device)
 
     def _share(self, devices: list[_Device]) -> None:
         """Put the cap in force on these devices."""
@@ -182,16 +195,31 @@ class NvmlGpu:
         refused = ""
         for device, share_w in zip(devices, shares_w, strict=True):
             try:
-                if self._cap_w is None:
-                    limit_mw = self._nvml.nvmlDeviceGetPowerManagementDefaultLimit(device.handle)
-                else:
-                    limit_mw = round(share_w * _MW_PER_W)
-                self._nvml.nvmlDeviceSetPowerManagementLimit(device.handle, limit_mw)
-            except self._nvml.NVMLError as error:
+                self._limit(device, None if self._cap_w is None else share_w)
+            except (self._nvml.NVMLError, TransientError, PermanentError) as error:
                 self._note(device, error)
                 refused = f"nvml: {device.name}: power limit not set: {error}"
         if refused:
             raise TransientError(refused)
+
+    def _limit(self, device: _Device, limit_w: float | None) -> None:
+        """Limit one device; None: as it was meant to be."""
+        if device.by_helper and self._helper is not None:
+            self._helper.set_limit_w(device.index, limit_w)
+            return
+        if limit_w is None:
+            limit_mw = self._nvml.nvmlDeviceGetPowerManagementDefaultLimit(device.handle)
+        else:
+            limit_mw = round(limit_w * _MW_PER_W)
+        self._nvml.nvmlDeviceSetPowerManagementLimit(device.handle, limit_mw)
+
+    def _probe_cap(self, device: _Device) -> None:
+        """Find out who can limit a device: ourselves, the helper, nobody. What was found once holds."""
+        if device.can_cap or not self._may_cap or device.limits_w is None:
+            return
+        device.can_cap, device.by_helper = self._takes_limits(device), False
+        if not device.can_cap and self._helper is not None:
+            device.can_cap = device.by_helper = self._helper.takes(device.index)
 
     def _takes_limits(self, device: _Device) -> bool:
         """Try to set the limit that is in force: it changes nothing, and needs what a cap needs."""
