@@ -180,6 +180,12 @@ def test_a_file_with_something_else_is_unreadable(tmp_path: Path, text: str) -> 
         FileContact(tmp_path / "value").closed()
 
 
+def test_a_pipe_that_nobody_writes_to_does_not_hang(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(TransientError, match="expected 0 or 1"):
+        FileContact(tmp_path / "pipe").closed()
+
+
 def test_a_missing_file_and_chip_are_unreadable(tmp_path: Path) -> None:
     with pytest.raises(TransientError, match="No such file"):
         FileContact(tmp_path / "gone").closed()
