@@ -11,29 +11,35 @@ from sterna.errors import ConfigError
 DEFAULT_CONFIG = Path("/etc/sterna/agent.toml")
 EXIT_USAGE = 2
 
-SIMULATORS = {
+COMMANDS = {
+    "check-config": ("agent.cli.check_config", "check a configuration and end"),
+    "doctor": ("agent.cli.doctor", "test each part of a site and say how to mend what fails"),
+    "probe": ("agent.cli.probe", "say what answers at a Modbus address and print the configuration for it"),
+    "table": ("agent.cli.table", "explain what is wrong with a register table"),
     "simulate": ("agent.simulator.cli", "serve a simulated plant with its meters"),
     "simulate-operator": ("agent.simulator.operator", "play a grid operator over MQTT"),
     "simulate-vtn": ("agent.simulator.vtn", "play an OpenADR 3.1 VTN"),
     "settlement": ("agent.cli.settlement", "export the settlement records"),
 }
+"""Module and meaning; a module has `add_arguments`, `run`, and where it is not to log, `LOG_LEVEL`."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     parser = argparse.ArgumentParser(prog="sterna-agent", description="The site daemon of Sterna.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, about in (("run", "run the agent"), ("check-config", "check a configuration and end")):
-        command = commands.add_parser(name, help=about)
-        command.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="default: %(default)s")
+    run = commands.add_parser("run", help="run the agent")
+    run.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="default: %(default)s")
     arguments = sys.argv[1:] if argv is None else argv
-    for name, (module, about) in SIMULATORS.items():
+    module = None
+    for name, (path, about) in COMMANDS.items():
         command = commands.add_parser(name, help=about)
         if arguments[:1] == [name]:
-            return _simulate(import_module(module), command, parser, arguments)
+            module = import_module(path)
+            module.add_arguments(command)
     args = parser.parse_args(arguments)
     try:
-        return _run(args.config) if args.command == "run" else _check(args.config)
+        return _run(args.config) if module is None else _command(module, args)
     except ConfigError as error:
         for line in str(error).splitlines():
             sys.stderr.write(f"sterna-agent: {line}\n")
@@ -51,23 +57,11 @@ def _run(path: Path) -> int:
     return start(config, path.parent)
 
 
-def _check(path: Path) -> int:
-    from agent.config import AgentConfig
-    from sterna.config import load
-
-    config = load(path, AgentConfig)
-    sys.stdout.write(f"{path}: good; site {config.site} of fleet {config.fleet}\n")
-    return 0
-
-
-def _simulate(
-    simulator: Any, command: argparse.ArgumentParser, parser: argparse.ArgumentParser, arguments: list[str]
-) -> int:
+def _command(module: Any, args: argparse.Namespace) -> int:
     from sterna.log import setup
 
-    simulator.add_arguments(command)
-    setup()
-    return int(simulator.run(parser.parse_args(arguments)))
+    setup(getattr(module, "LOG_LEVEL", "INFO"))
+    return int(module.run(args))
 
 
 if __name__ == "__main__":

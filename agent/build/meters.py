@@ -1,6 +1,7 @@
 """The meters and the lines that they hang on."""
 
-from collections.abc import Iterator
+import ssl
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
@@ -10,6 +11,8 @@ from agent.build.base import Build
 from agent.config import AgentConfig
 from agent.config.buses import BusTable
 from agent.config.meters import MeterTable
+from agent.config.tls import TlsFiles
+from agent.devices.bus import Bus
 from agent.devices.bus_shared import SharedBus
 from agent.devices.meters import Meter
 from agent.devices.meters_fake import FakeMeter
@@ -52,7 +55,7 @@ class Lines:
         """
         bus = self._bus_of(meter)
         if bus.place not in self._shared:
-            line = self._open(bus)
+            line = open_line(bus, base_dir=self.base_dir, clock=self.clock, writable=self._written_units(bus))
             self._owned.append(line)
             self._shared[bus.place] = SharedBus(line, clock=self.clock)
         return self._shared[bus.place]
@@ -74,44 +77,65 @@ class Lines:
             timeout_s=meter.timeout_s,
         )
 
-    def _open(self, bus: BusTable) -> ModbusBus:
-        host, port = bus.place
-        tls = None
-        if bus.tls is not None:
-            from agent.devices.bus_tls import modbus_tls
-
-            try:
-                tls = modbus_tls(
-                    ca_file=self.base_dir / bus.tls.ca,
-                    cert_file=self.base_dir / bus.tls.cert,
-                    key_file=self.base_dir / bus.tls.key,
-                )
-            except ConfigError as error:
-                raise ConfigError(f'agent.toml: buses "{bus.name}": tls: {error}') from error
-        serial = None
-        if bus.kind == "serial":
-            if find_spec("serial") is None:
-                raise ConfigError(
-                    f'agent.toml: buses "{bus.name}": kind: serial needs pyserial (extra serial)'
-                )
-            serial = SerialLine(baudrate=bus.baudrate, parity=PARITIES[bus.parity], stopbits=bus.stopbits)
-        return ModbusBus(
-            host,
-            port,
-            clock=self.clock,
-            timeout_s=bus.timeout_s,
-            rtu_over_tcp=bus.kind == "rtu_over_tcp",
-            tls=tls,
-            serial=serial,
-            min_gap_s=bus.min_gap_s,
-            writable=dict.fromkeys(self._written_units(bus), ()),
-        )
-
     def _written_units(self, bus: BusTable) -> Iterator[int]:
         """Find the units that the configuration lets us write to; what of them, their set-points say."""
         for meter in self.config.meters:
             if meter.writable and self._bus_of(meter).place == bus.place:
                 yield meter.unit_id
+
+
+def open_line(
+    bus: BusTable, *, base_dir: Path, clock: Clock, writable: Iterable[int] = (), retries: int = 1
+) -> ModbusBus:
+    """Make the one connection of a line, opened by its first request.
+
+    Parameters
+    ----------
+    bus : BusTable
+        As configured.
+    base_dir : Path
+        Folder that relative paths count from.
+    clock : Clock
+        For back-off and gap.
+    writable : iterable of int
+        Units that may be written to; none: the line is read-only.
+    retries : int
+        Tries after the first.
+
+    Raises
+    ------
+    ConfigError
+        What the line needs cannot be used: a certificate, the serial library.
+    """
+    host, port = bus.place
+    serial = None
+    if bus.kind == "serial":
+        if find_spec("serial") is None:
+            raise ConfigError(f'agent.toml: buses "{bus.name}": kind: serial needs pyserial (extra serial)')
+        serial = SerialLine(baudrate=bus.baudrate, parity=PARITIES[bus.parity], stopbits=bus.stopbits)
+    return ModbusBus(
+        host,
+        port,
+        clock=clock,
+        timeout_s=bus.timeout_s,
+        retries=retries,
+        rtu_over_tcp=bus.kind == "rtu_over_tcp",
+        tls=None if bus.tls is None else _tls_context(bus, bus.tls, base_dir),
+        serial=serial,
+        min_gap_s=bus.min_gap_s,
+        writable=dict.fromkeys(writable, ()),
+    )
+
+
+def _tls_context(bus: BusTable, files: TlsFiles, base_dir: Path) -> ssl.SSLContext:
+    from agent.devices.bus_tls import modbus_tls  # few lines have it
+
+    try:
+        return modbus_tls(
+            ca_file=base_dir / files.ca, cert_file=base_dir / files.cert, key_file=base_dir / files.key
+        )
+    except ConfigError as error:
+        raise ConfigError(f'agent.toml: buses "{bus.name}": tls: {error}') from error
 
 
 def make_lines(build: Build) -> Lines:
@@ -123,15 +147,30 @@ def make_lines(build: Build) -> Lines:
 
 def make_meters(build: Build, lines: Lines) -> tuple[Meter, ...]:
     """Make every meter of the configuration, on its line."""
-    return tuple(make_meter(table, lines) for table in build.config.meters)
+    return tuple(
+        make_fake(table, build.clock)
+        if table.kind == "fake"
+        else make_meter(table, lines.of(table), base_dir=build.base_dir, clock=build.clock)
+        for table in build.config.meters
+    )
 
 
-def make_meter(table: MeterTable, lines: Lines) -> Meter:
-    """Make one meter."""
-    clock, role = lines.clock, MeterRole(table.role)
-    if table.kind == "fake":
-        return FakeMeter(table.name, role, clock=clock, power_w=partial(float, table.fake_power_w))
-    bus = lines.of(table)
+def make_fake(table: MeterTable, clock: Clock) -> FakeMeter:
+    """Make a meter without a device."""
+    return FakeMeter(
+        table.name, MeterRole(table.role), clock=clock, power_w=partial(float, table.fake_power_w)
+    )
+
+
+def make_meter(table: MeterTable, bus: Bus, *, base_dir: Path, clock: Clock) -> Meter:
+    """Make one meter of a device on its line.
+
+    Raises
+    ------
+    ConfigError
+        Its register table cannot be used.
+    """
+    role = MeterRole(table.role)
     if table.kind == "sunspec":
         return SunSpecMeter(
             table.name,
@@ -151,7 +190,7 @@ def make_meter(table: MeterTable, lines: Lines) -> Meter:
         role,
         bus,
         clock=clock,
-        table=tables.shipped_table(table.table) if file is None else tables.load_table(lines.base_dir / file),
+        table=tables.shipped_table(table.table) if file is None else tables.load_table(base_dir / file),
         unit=table.unit_id,
         invert=table.invert,
         max_power_w=table.max_power_w,

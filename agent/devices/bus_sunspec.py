@@ -60,18 +60,24 @@ async def find_models(bus: Bus, unit: int) -> list[FoundModel]:
     TransientError
         The device does not answer.
     """
+    return [
+        FoundModel(model=MODELS[model_id], model_id=model_id, address=address, length=length)
+        for model_id, address, length in await walk_map(bus, unit)
+        if model_id in MODELS
+    ]
+
+
+async def walk_map(bus: Bus, unit: int) -> list[tuple[int, int, int]]:
+    """Walk a device's map: number, address and length of every model; raises as `find_models`."""
     address = await _base(bus, unit) + len(SUNS)
-    found: list[FoundModel] = []
+    found: list[tuple[int, int, int]] = []
     for _ in range(MAX_MODELS):
         if address + HEADER > MAX_ADDRESS:
             break
         model_id, length = await bus.read_holding(unit, address, HEADER)
         if model_id == END_OF_MAP:
             return found
-        if model_id in MODELS:
-            found.append(
-                FoundModel(model=MODELS[model_id], model_id=model_id, address=address, length=length)
-            )
+        found.append((model_id, address, length))
         address += HEADER + length
     raise PeerProtocolError(f"{bus.peer} unit {unit}: the SunSpec map has no end")
 

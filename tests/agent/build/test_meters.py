@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.build.meters import Lines
+from agent.build.meters import Lines, make_meter
 from agent.config import AgentConfig
 from agent.devices.bus_tls import modbus_tls
 from agent.modbus import NotConnectedError
@@ -30,10 +30,9 @@ def lines_of(text: str, base_dir: Path = Path()) -> Lines:
 
 
 async def polled_w(lines: Lines) -> float | None:
-    from agent.build.meters import make_meter
-
+    table = lines.config.meters[0]
     try:
-        reading = await make_meter(lines.config.meters[0], lines).poll()
+        reading = await make_meter(table, lines.of(table), base_dir=lines.base_dir, clock=lines.clock).poll()
     finally:
         lines.close()
     assert reading.quality is Quality.OK

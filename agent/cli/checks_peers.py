@@ -1,0 +1,160 @@
+"""The doctor's looks at others: meters, the operator's broker, the coordinator, the VTN."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from agent.build.meters import Lines, make_fake, make_meter
+from agent.cli.findings import Finding, fail, good, skipped, warn
+from agent.cli.mqtt_knock import Door, KnockError, knock
+from agent.config import AgentConfig
+from agent.config.meters import MeterTable
+from agent.devices.meters import Meter
+from agent.model.readings import Quality
+from sterna.clock import Clock
+from sterna.config import read_secret
+from sterna.errors import ConfigError, SternaError
+from sterna.identity import Identity, Role, load_credentials
+
+TRIES = 3
+
+
+async def check_meters(
+    config: AgentConfig, base_dir: Path, clock: Clock, *, timeout_s: float
+) -> AsyncIterator[Finding]:
+    """Read every meter as the agent would."""
+    if not config.meters:
+        mend = "add [[meters]]; `sterna-agent probe` prints them"
+        yield warn("meters", "none: the site's power is unknown", mend)
+    lines = Lines(config=config, base_dir=base_dir, clock=clock)
+    try:
+        for table in config.meters:
+            part = f"meter {table.name}"
+            try:
+                meter = (
+                    make_fake(table, clock)
+                    if table.kind == "fake"
+                    else make_meter(table, lines.of(table), base_dir=base_dir, clock=clock)
+                )
+            except ConfigError as error:
+                yield fail(part, str(error), "see `sterna-agent check-config`")
+                continue
+            yield await _meter(part, table, meter, clock, timeout_s)
+    finally:
+        lines.close()
+
+
+async def _meter(part: str, table: MeterTable, meter: Meter, clock: Clock, timeout_s: float) -> Finding:
+    fault = ""
+    for _ in range(TRIES):
+        try:
+            async with asyncio.timeout(timeout_s):
+                reading = await meter.poll()
+        except TimeoutError:
+            fault = f"no answer within {timeout_s:g} s"
+            continue
+        except SternaError as error:
+            fault = str(error)
+            continue
+        age_s = clock.boottime_s() - reading.measured_boottime_s
+        if reading.quality is not Quality.OK or reading.active_power_w is None:
+            return fail(
+                part,
+                f"{reading.quality.value}: {reading.fault}",
+                f"is max_power_w = {table.max_power_w:g} right?",
+            )
+        return good(
+            part, f"{table.role}, {reading.active_power_w:.0f} W, {reading.quality.value}, {age_s:.1f} s old"
+        )
+    place = f"bus {table.bus}" if table.bus else f"tcp://{table.host}:{table.port}?unit={table.unit_id}"
+    return fail(part, fault, f"is it powered, wired and enabled? try `sterna-agent probe` on {place}")
+
+
+async def check_broker(config: AgentConfig, base_dir: Path, *, timeout_s: float) -> Finding:
+    """Knock at the operator's broker under a client id of our own."""
+    part, table = "broker", config.grid.mqtt
+    if table is None:
+        return skipped(part, "no [grid.mqtt]")
+    from agent.build.mqtt import tls_context
+    from agent.grid.wire import Topics
+
+    place = f"{table.host}:{table.port}"
+    try:
+        door = Door(
+            host=table.host,
+            port=table.port,
+            client_id=f"{table.client_id or f'sterna-{config.site}'}-doctor",
+            username=table.username or None,
+            password=None if table.password_file is None else read_secret(base_dir / table.password_file),
+            tls=None if table.tls is None else tls_context(table.tls, base_dir),
+        )
+    except ConfigError as error:
+        return fail(part, str(error), "see `sterna-agent check-config`")
+    topic = Topics(operator=config.grid.operator, site=config.site).of("limit")
+    try:
+        granted = await knock(door, topic, timeout_s=timeout_s)
+    except KnockError as error:
+        return fail(part, f"{place}: {error}", "check host, port, TLS files and password with the operator")
+    if not granted:
+        return fail(
+            part, f"{place}: lets us in, but not to {topic}", "ask the operator for the right to read it"
+        )
+    return good(part, f"{place}: lets us in, and to {topic}")
+
+
+async def check_coordinator(
+    config: AgentConfig, base_dir: Path, clock: Clock, *, timeout_s: float
+) -> Finding:
+    """Ask the coordinator for its health."""
+    part, table = "coordinator", config.coordinator
+    if table is None:
+        return skipped(part, "no [coordinator]: the site runs alone")
+    from agent.uplink.peers import Peers
+    from sterna.rpc import check_health
+
+    try:
+        credentials = None
+        if config.tls is not None:
+            credentials = load_credentials(
+                ca_file=base_dir / config.tls.ca,
+                cert_file=base_dir / config.tls.cert,
+                key_file=base_dir / config.tls.key,
+                now=clock.now(),
+                expected=Identity(fleet=config.fleet, role=Role.SITE, name=config.site),
+            )
+        peers = Peers(fleet=config.fleet, site=config.site, credentials=credentials, insecure=config.insecure)
+        channel = peers.open(table.address, Role.COORDINATOR, table.id)
+    except (ConfigError, ValueError) as error:
+        return fail(part, str(error), "see `sterna-agent check-config`")
+    try:
+        await check_health(channel, timeout_s=timeout_s)
+    except SternaError as error:
+        mend = "does it run, is the port open, is its certificate of this fleet?"
+        return fail(part, f"{table.address}: {error}", mend)
+    finally:
+        await channel.close(None)
+    return good(part, f"{table.address}: serves")
+
+
+async def check_vtn(config: AgentConfig, *, timeout_s: float) -> Finding:
+    """Dial the VTN's port; what it says is the agent's business."""
+    part, table = "vtn", config.grid.openadr
+    if table is None:
+        return skipped(part, "no [grid.openadr]")
+    target = urlsplit(table.url)
+    host, port = target.hostname or "", target.port or (443 if target.scheme == "https" else 80)
+    try:
+        async with asyncio.timeout(timeout_s):
+            _, writer = await asyncio.open_connection(host, port)
+            writer.close()
+    except TimeoutError:
+        return fail(part, f"{host}:{port}: no answer", "is the network up, and the URL right?")
+    except OSError as error:
+        return fail(
+            part,
+            f"{host}:{port}: {os.strerror(error.errno) if error.errno else error}",
+            "is the network up, and the URL right?",
+        )
+    return good(part, f"{host}:{port}: can be reached")
