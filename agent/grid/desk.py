@@ -93,6 +93,7 @@ class GridDesk:
         self._heartbeats: dict[str, Heartbeat] = {}
         self._tally = BreachTally()
         self._answers = Answers()
+        self._doubt: tuple[HeldCommand, str] | None = None
         self._lock = asyncio.Lock()
         self.on_limit: Callable[[], None] = lambda: None
         """Told when a command has been stored and holds: whoever obeys need not wait for its next look."""
@@ -182,6 +183,7 @@ class GridDesk:
             Why it is not from that source after all; None: it is.
         """
         async with self._lock:
+            await self._settle_doubt()
             now = self._clock.now()
             binding = self.envelope(now).binding
             verdict = judge(
@@ -251,6 +253,7 @@ class GridDesk:
     async def tick(self) -> None:
         """Tell what became of commands, and forget those that are over. Call it about once a second."""
         async with self._lock:
+            await self._settle_doubt()
             boot_s = self._clock.boottime_s()
             self._settle(boot_s)
             moved, gone = self._timeline.advanced(boot_s), self._timeline.retired(boot_s)
@@ -316,8 +319,31 @@ class GridDesk:
                 command_id=command.command_id,
                 sequence=command.sequence,
             )
+        except asyncio.CancelledError:
+            self._doubt = (held, verdict.digest)
+            raise
+        self._hold(held, verdict.digest)
+        return verdict
+
+    async def _settle_doubt(self) -> None:
+        """See whether a command is on the disk whose caller was cancelled while it was being stored.
+
+        A link that is lost takes its reader with it; the transaction commits all the same.
+        """
+        if self._doubt is None:
+            return
+        held, digest = self._doubt
+        memory = await self._store.recover(self._clock.now(), self._clock.boottime_s())
+        self._doubt = None
+        last = memory.last_seen.get(held.command.source)
+        if last is not None and last.sequence == held.command.sequence:
+            self._hold(held, digest)
+
+    def _hold(self, held: HeldCommand, digest: str) -> None:
+        """Let a command hold that is on the disk."""
+        command = held.command
         self._last_seen[command.source] = LastSeen(
-            sequence=command.sequence, command_id=command.command_id, digest=verdict.digest
+            sequence=command.sequence, command_id=command.command_id, digest=digest
         )
         self._timeline = self._timeline.with_command(held)
         if command.source in self._machines:
@@ -329,7 +355,6 @@ class GridDesk:
             extra={"source": command.source, "command_id": command.command_id, "limit_w": command.value_w},
         )
         self._answers.ring({command.source})
-        return verdict
 
     def _forged(self, source: str, leaf: str, payload: bytes) -> Refusal | None:
         seal = self._seals.get(source)

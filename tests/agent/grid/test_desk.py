@@ -1,5 +1,6 @@
 """The desk on a real store and a clock that moves when told to."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -275,3 +276,33 @@ async def test_breaches_are_counted_and_survive(rig: Rig) -> None:
     await rig.stop()
     await rig.start()
     assert (rig.desk.tally.samples, rig.desk.tally.episodes, rig.desk.tally.worst_excess_w) == (2, 1, 1100.0)
+
+
+@pytest.mark.parametrize("committed", [True, False])
+@pytest.mark.parametrize("noticed_by", ["tick", "repeat"])
+async def test_a_link_that_is_lost_while_a_command_is_stored_loses_no_command(
+    rig: Rig, committed: bool, noticed_by: str
+) -> None:
+    store, reached = rig.store.accept, asyncio.Event()
+
+    async def interrupted(*arguments: object) -> None:
+        if committed:
+            await store(*arguments)  # type: ignore[arg-type]
+        reached.set()
+        await asyncio.Event().wait()
+
+    rig.beat()
+    issued = stamp(rig.clock.now())
+    rig.store.accept = interrupted  # type: ignore[method-assign]
+    async with asyncio.TaskGroup() as group:
+        reader = group.create_task(rig.limit(1, 3000.0, issued=issued))
+        await reached.wait()
+        reader.cancel()
+    rig.store.accept = store  # type: ignore[method-assign]
+    if noticed_by == "tick":
+        await rig.desk.tick()
+        assert rig.shown() == ((GridState.LIMITED, 3000.0) if committed else (GridState.INIT, 4200.0))
+    word = "repeated" if committed else "ACCEPTED"
+    assert word in await rig.limit(1, 3000.0, issued=issued)
+    assert rig.shown() == (GridState.LIMITED, 3000.0)
+    assert await rig.limit(2, 2000.0) == "c2 ACCEPTED"

@@ -77,6 +77,7 @@ class Rig:
                 snapshot=SiteSnapshot,
                 clock=CLOCK,
                 tls_context=tls_context(table, self.folder),
+                timeout_s=2.0,
             )
             async with asyncio.TaskGroup() as group:
                 running = group.create_task(link.run())
