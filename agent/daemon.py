@@ -133,10 +133,19 @@ async def _assemble(build: Build) -> None:
 
 async def _open_store(build: Build) -> tuple[Database, telemetry_store.TelemetryStore]:
     """Open the one file of the agent, and the samples that wait in it."""
+    migrations = [*command_store.MIGRATIONS, *job_store.MIGRATIONS, *telemetry_store.MIGRATIONS]
+    salvaged: tuple[str, ...] = ()
+    if build.config.settlement.enabled:
+        from agent.store import settlement as settlement_store
+
+        migrations += settlement_store.MIGRATIONS
+        salvaged = settlement_store.TABLES
     database = await build.stack.enter_async_context(
         Database(
             build.state_dir / "agent.db",
-            (*command_store.MIGRATIONS, *job_store.MIGRATIONS, *telemetry_store.MIGRATIONS),
+            migrations,
+            checks=(command_store.check, job_store.check),
+            salvaged=salvaged,
         )
     )
     telemetry = telemetry_store.TelemetryStore(

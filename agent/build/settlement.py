@@ -34,7 +34,6 @@ async def open_settlement(
     if not table.enabled or MeterRole.GRID not in senses.meters.values():
         log.info("nothing is settled", extra={"enabled": table.enabled})
         return None
-    await database.migrate(settlement_store.MIGRATIONS)
     meters = build.config.meters
     settlement = Settlement(
         store=settlement_store.SettlementStore(database),

@@ -127,8 +127,7 @@ def observe(ledger: SiteLedger, sample: Sample, *, max_power_w: float, max_gap_s
     max_gap_s : float
         Longest time between two samples that still belong together.
     """
-    present = index_of(sample.now, ledger.length_s)
-    if present < ledger.first and not ledger.meters:
+    if index_of(sample.now, ledger.length_s) < ledger.first and not ledger.meters:
         return ledger  # the first interval has not begun
     meters = dict(ledger.meters)
     for reading in sample.readings:
@@ -140,7 +139,8 @@ def observe(ledger: SiteLedger, sample: Sample, *, max_power_w: float, max_gap_s
             max_power_w=max_power_w,
             max_gap_s=max_gap_s,
         )
-    index = max(ledger.first, present)
+    # A sample tells of the time before it: one that falls on an edge belongs to what has ended.
+    index = max(ledger.first, index_of(sample.now - timedelta(microseconds=1), ledger.length_s))
     elapsed_s = 0.0 if ledger.looked_s is None else sample.now_boot_s - ledger.looked_s
     notes = dict(ledger.notes)
     notes[index] = _noted(notes.get(index, Notes()), sample, elapsed_s if elapsed_s <= max_gap_s else 0.0)

@@ -18,6 +18,8 @@ STANDING_SOURCES = frozenset({"local", "hardware"})
 DEFAULT_COMMAND = "default@"
 """How the VEN names what holds between events."""
 LONGEST_EVENT_S = 86400.0
+LEAST_FRAC = 0.05
+"""A limit that bound less of an interval does not make it an event's: commands come some seconds off."""
 WORKLOAD = "workload"
 """Name of the counterfactual among the methods."""
 
@@ -58,9 +60,10 @@ def is_asked(source: str, command_id: str) -> bool:
     return source not in STANDING_SOURCES and not command_id.startswith(DEFAULT_COMMAND)
 
 
-def binding(limits: Iterable[LimitUse]) -> tuple[str, str]:
+def binding(limits: Iterable[LimitUse], length_s: float) -> tuple[str, str]:
     """Return source and command of the operator's limit that bound an interval longest; "" where none did."""
-    asked = [use for use in limits if use.held_s > 0 and is_asked(use.source, use.command_id)]
+    least_s = LEAST_FRAC * length_s
+    asked = [use for use in limits if use.held_s >= least_s and is_asked(use.source, use.command_id)]
     if not asked:
         return "", ""
     longest = max(asked, key=lambda use: (use.held_s, -use.limit_w))

@@ -95,7 +95,7 @@ def _missing(before: SettlementRecord | None, record: SettlementRecord) -> Itera
 def _line(record: SettlementRecord, baselines: Sequence[SettledBaseline | None]) -> tuple[Cell, ...]:
     energies = [cell for field, _ in ENERGIES for cell in _energy(getattr(record, field))]
     strictest = record.limits[0] if record.limits else None
-    source, _ = binding(record.limits)
+    source, _ = binding(record.limits, record.length_s)
     events = {line.event_id for line in baselines if line is not None}
     return (
         _instant(record.start_at),

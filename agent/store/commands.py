@@ -224,6 +224,16 @@ class CommandStore:
         )
 
 
+def check(connection: sqlite3.Connection) -> None:
+    """Read every command, source, setting and ack; raises on what is none, for the store to be put aside."""
+    for row in connection.execute("SELECT * FROM grid_command"):
+        _held(row)
+    for row in connection.execute("SELECT * FROM grid_ack"):
+        _ack(row)
+    for table in ("grid_source", "grid_config", "grid_breach"):
+        connection.execute(f"SELECT * FROM {table}").fetchall()
+
+
 def _held(row: sqlite3.Row) -> HeldCommand:
     command = LimitCommand(
         source=row["source"],

@@ -1,7 +1,7 @@
 """The agent's one SQLite file: one writer thread, one transaction per call, fsynced before it returns.
 
-Owns the file: its pragmas, its schema versions, its lock, and what happens when it is corrupt. It refuses to
-know any table but its own; each store module brings its tables as a list of `Migration`.
+Owns the file: its pragmas, its schema versions, its lock, and what happens when it is corrupt or the disk is
+full. It refuses to know any table but its own; each store module brings its tables as a list of `Migration`.
 """
 
 import asyncio
@@ -9,12 +9,16 @@ import fcntl
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, Self, TypeVar
+from typing import Self, TypeVar
 
+from agent.store.ballast import Ballast
+from agent.store.schema import Migration, migrate
 from sterna.errors import CorruptError, PermanentError, TransientError
+
+__all__ = ["Database", "Migration"]
 
 log = logging.getLogger(__name__)
 
@@ -27,21 +31,10 @@ _PRAGMAS = (
     "PRAGMA busy_timeout=5000",
     "PRAGMA journal_size_limit=16777216",
 )
-_VERSIONS = (
-    "CREATE TABLE IF NOT EXISTS schema_version (name TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT"
-)
-
-
-class Migration(NamedTuple):
-    """One step of one store module's tables.
-
-    `name` is the module's part of the schema, `version` counts 1, 2, 3 … within it, `sql` holds one or more
-    statements. A migration that was released is never edited; the next one follows it.
-    """
-
-    name: str
-    version: int
-    sql: str
+_UNREADABLE = (sqlite3.DatabaseError, CorruptError, ValueError, TypeError, LookupError)
+_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+# How often room is looked for again once what was set aside is used.
+_ROOM_RETRIES = 50
 
 
 class Database:
@@ -53,18 +46,36 @@ class Database:
         The file; its directory must exist. ``<path>.lock`` keeps a second agent out.
     migrations : iterable of Migration
         The tables of every store module that will use this database.
+    checks : iterable of callable
+        Each reads, at the start, what the agent cannot do without; what it raises makes the file corrupt.
+    salvaged : iterable of str
+        Tables whose readable rows are carried over from a corrupt file.
 
     Notes
     -----
-    A file that SQLite calls corrupt is renamed to ``<path>.corrupt-<n>`` and a fresh one is started:
-    an agent without its memory holds the fail-safe limit, an agent that does not start obeys nothing.
-    `quarantined` then names the renamed file, to be reported.
+    A corrupt file is renamed to ``<path>.corrupt-<n>`` and a fresh one is started: an agent without its
+    memory holds the fail-safe limit, an agent that does not start obeys nothing. `quarantined` then names
+    the renamed file, to be reported.
+
+    Some room on the disk is set aside in ``<path>.reserve``. When the disk is full it is used, by everything
+    that is not `spare`, and set aside again when there is room.
     """
 
-    def __init__(self, path: Path, migrations: Iterable[Migration] = ()) -> None:
+    def __init__(
+        self,
+        path: Path,
+        migrations: Iterable[Migration] = (),
+        *,
+        checks: Iterable[Callable[[sqlite3.Connection], object]] = (),
+        salvaged: Iterable[str] = (),
+    ) -> None:
         self.path = path
         self.quarantined: Path | None = None
         self._migrations = tuple(migrations)
+        self._checks = tuple(checks)
+        self._salvaged = tuple(salvaged)
+        self._ballast = Ballast(path.with_name(path.name + ".reserve"))
+        self._since_room = 0
         self._executor: ThreadPoolExecutor | None = None
         self._connection: sqlite3.Connection | None = None
         self._lock_fd: int | None = None
@@ -101,13 +112,16 @@ class Database:
         await asyncio.get_running_loop().run_in_executor(executor, self._close)
         executor.shutdown(wait=False)
 
-    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def run(self, work: Callable[[sqlite3.Connection], T], *, spare: bool = False) -> T:
         """Run `work` inside one ``BEGIN IMMEDIATE`` transaction, in the writer's thread.
 
         Parameters
         ----------
         work : callable
             Gets the connection; must not commit, and must not return a cursor. If it raises, nothing is kept.
+            On a full disk it may be run a second time.
+        spare : bool
+            It may wait while the disk is full, and takes none of the room set aside.
 
         Returns
         -------
@@ -125,17 +139,34 @@ class Database:
         -----
         A caller that is cancelled while `work` runs does not undo it: the transaction still commits.
         """
-        return await self._in_thread(lambda: self._transaction(work))
+        return await self._in_thread(lambda: self._with_room(work, spare=spare))
 
     async def migrate(self, migrations: Iterable[Migration]) -> None:
         """Bring the tables of further store modules up to date; applied steps are skipped."""
         steps = tuple(migrations)
-        await self.run(lambda connection: _migrate(connection, steps))
+        await self.run(lambda connection: migrate(connection, steps))
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         if self._executor is None:
             raise PermanentError(f"store {self.path} is not open")
         return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+
+    def _with_room(self, work: Callable[[sqlite3.Connection], T], *, spare: bool) -> T:
+        """Run a transaction; on a full disk, once more with the room that was set aside."""
+        if spare and not self._has_room():
+            raise TransientError(f"store {self.path}: the disk is full; what is left is for others")
+        try:
+            return self._transaction(work)
+        except TransientError as error:
+            if spare or not _is_full(error) or not self._ballast.release():
+                raise
+        return self._transaction(work)
+
+    def _has_room(self) -> bool:
+        if self._ballast.held:
+            return True
+        self._since_room += 1
+        return self._since_room % _ROOM_RETRIES == 0 and self._ballast.take()
 
     def _transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
         connection = self._connection
@@ -153,20 +184,49 @@ class Database:
                 raise
         except sqlite3.Error as error:
             raise _wrapped(error, self.path) from error
+        except UnicodeDecodeError as error:  # not even an error's text can be read
+            raise CorruptError(f"store {self.path}: {error}") from error
         return result
 
     def _open(self) -> None:
         self._lock_fd = _lock(self.path)
         try:
+            self._start()
+        except TransientError as error:
+            if not _is_full(error) or not self._ballast.release():
+                raise
+            self._start()
+        self._ballast.take()
+
+    def _start(self) -> None:
+        """Open the file, or a fresh one in the place of one that is corrupt."""
+        try:
             self._connection = _connect(self.path)
+            self._transaction(lambda connection: migrate(connection, self._migrations))
+            self._check(self._connection)
         except CorruptError:
+            if self._connection is not None:
+                self._connection.close()
             self.quarantined = _quarantine(self.path)
             log.exception(
                 "the store was corrupt; it was put aside and a fresh one is started",
                 extra={"path": str(self.path), "quarantined": str(self.quarantined)},
             )
             self._connection = _connect(self.path)
-        self._transaction(lambda connection: _migrate(connection, self._migrations))
+            self._transaction(lambda connection: migrate(connection, self._migrations))
+            for table in self._salvaged:
+                _salvage(self._connection, self.quarantined, table)
+
+    def _check(self, connection: sqlite3.Connection) -> None:
+        for check in self._checks:
+            try:
+                check(connection)
+            except _UNREADABLE as error:
+                if isinstance(error, sqlite3.Error):
+                    wrapped = _wrapped(error, self.path)
+                    if isinstance(wrapped, TransientError):
+                        raise wrapped from error
+                raise CorruptError(f"store {self.path}: what it holds cannot be read: {error}") from error
 
     def _close(self) -> None:
         if self._connection is not None:
@@ -175,6 +235,32 @@ class Database:
         if self._lock_fd is not None:
             os.close(self._lock_fd)
             self._lock_fd = None
+
+
+def _is_full(error: TransientError) -> bool:
+    """Whether the disk had no room, as far as SQLite tells: files that cannot grow fail in several ways."""
+    code = getattr(error.__cause__, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in _FULL
+
+
+def _salvage(connection: sqlite3.Connection, aside: Path, table: str) -> None:
+    """Carry over the rows of a table that can still be read, one by one, until one cannot."""
+    carried = 0
+    try:
+        old = sqlite3.connect(f"{aside.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for row in old.execute(f'SELECT * FROM "{table}"'):
+                places = ", ".join("?" * len(row))
+                connection.execute(f'INSERT OR IGNORE INTO "{table}" VALUES ({places})', row)
+                carried += 1
+        finally:
+            if connection.in_transaction:
+                connection.execute("COMMIT")
+            old.close()
+    except _UNREADABLE as error:
+        log.error("not all could be carried over", extra={"table": table, "fault": str(error)})
+    log.info("carried over from the corrupt store", extra={"table": table, "rows": carried})
 
 
 def _lock(path: Path) -> int:
@@ -204,6 +290,9 @@ def _connect(path: Path) -> sqlite3.Connection:
     except sqlite3.Error as error:
         connection.close()
         raise _wrapped(error, path) from error
+    except UnicodeDecodeError as error:
+        connection.close()
+        raise CorruptError(f"store {path}: {error}") from error
     except CorruptError:
         connection.close()
         raise
@@ -223,46 +312,14 @@ def _quarantine(path: Path) -> Path:
     return aside
 
 
-def _migrate(connection: sqlite3.Connection, migrations: Iterable[Migration]) -> None:
-    """Apply the steps that the file has not seen, in order, all in the caller's transaction."""
-    connection.execute(_VERSIONS)
-    known: dict[str, int] = {}
-    for step in sorted(migrations):
-        known[step.name] = step.version
-        row = connection.execute("SELECT version FROM schema_version WHERE name = ?", (step.name,)).fetchone()
-        version = row[0] if row else 0
-        if step.version <= version:
-            continue
-        if step.version != version + 1:
-            raise PermanentError(f"store: migration {step.name} {step.version} follows {version}")
-        for statement in _statements(step.sql):
-            connection.execute(statement)
-        connection.execute("INSERT OR REPLACE INTO schema_version VALUES (?, ?)", (step.name, step.version))
-    for name, newest in known.items():
-        row = connection.execute("SELECT version FROM schema_version WHERE name = ?", (name,)).fetchone()
-        if row[0] > newest:
-            raise PermanentError(
-                f"store: schema {name} {row[0]} was written by a newer release (know {newest})"
-            )
-
-
-def _statements(sql: str) -> Iterator[str]:
-    """Split a script; ``executescript`` would commit the transaction it runs in."""
-    statement = ""
-    for piece in sql.split(";")[:-1] if sql.rstrip().endswith(";") else sql.split(";"):
-        statement += piece + ";"
-        if sqlite3.complete_statement(statement):
-            if statement.strip("; \n\t"):
-                yield statement
-            statement = ""
-
-
 def _wrapped(error: sqlite3.Error, path: Path) -> PermanentError | TransientError:
     """Say in our words whose fault it is: damage, the machine, or our SQL."""
     code = getattr(error, "sqlite_errorcode", None)
     primary = code & 0xFF if code is not None else None
     message = f"store {path}: {error}"
-    if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+    # Without a code it is Python's own: text that is no text.
+    undecodable = code is None and isinstance(error, sqlite3.OperationalError)
+    if undecodable or primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return CorruptError(message)
     if isinstance(error, sqlite3.OperationalError) and primary != sqlite3.SQLITE_ERROR:
         return TransientError(message)

@@ -84,6 +84,12 @@ class JobRecords:
             raise CorruptError(f"job {record.job_id}: epoch {record.highest_epoch} is below the stored one")
 
 
+def check(connection: sqlite3.Connection) -> None:
+    """Read every record; raises CorruptError on what is none, for the store to be put aside."""
+    for job_id, text in connection.execute("SELECT job_id, record FROM job"):
+        _decode(job_id, text)
+
+
 def _decode(job_id: str, text: str) -> JobRecord:
     try:
         return msgspec.json.decode(text, type=JobRecord)

@@ -1,9 +1,12 @@
 """Tables of the settlement: one record per interval, what events are settled at, and the ledger between.
 
-A record is written once. Only one that says that nothing was measured gives way, to one that was: a calendar
-that had run ahead leaves such records in the future. Nothing here is ever thinned or deleted.
+A record is written once, with a digest of what was written. Only one that says that nothing was measured
+gives way, to one that was: a calendar that had run ahead leaves such records in the future. Nothing here is
+ever thinned or deleted.
 """
 
+import hashlib
+import logging
 import sqlite3
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -17,6 +20,10 @@ from agent.model.settlement import SettledBaseline, SettlementRecord
 from agent.store.db import Database, Migration
 from sterna.errors import ConfigError, CorruptError, TransientError
 
+log = logging.getLogger(__name__)
+
+TABLES = ("settlement_record", "settlement_baseline")
+"""Carried over when the store is found corrupt."""
 MIGRATIONS = (
     Migration(
         "settlement",
@@ -24,7 +31,8 @@ MIGRATIONS = (
         """
         CREATE TABLE settlement_record (
             start_s INTEGER PRIMARY KEY, length_s REAL NOT NULL, measured INTEGER NOT NULL, import_wh REAL,
-            source TEXT NOT NULL, command_id TEXT NOT NULL, counterfactual_w REAL, record BLOB NOT NULL
+            source TEXT NOT NULL, command_id TEXT NOT NULL, counterfactual_w REAL, record BLOB NOT NULL,
+            digest BLOB NOT NULL
         ) STRICT;
         CREATE TABLE settlement_baseline (
             start_s INTEGER NOT NULL, method TEXT NOT NULL, baseline BLOB NOT NULL,
@@ -36,7 +44,10 @@ MIGRATIONS = (
         """,
     ),
 )
-_RECORDS = "SELECT record FROM settlement_record WHERE start_s >= ? AND start_s < ? ORDER BY start_s"
+_RECORDS = (
+    "SELECT start_s, record, digest FROM settlement_record"
+    " WHERE start_s >= ? AND start_s < ? ORDER BY start_s"
+)
 _BASELINES = (
     "SELECT baseline FROM settlement_baseline WHERE start_s >= ? AND start_s < ? ORDER BY start_s, method"
 )
@@ -75,10 +86,11 @@ class SettlementStore:
 
         def work(connection: sqlite3.Connection) -> None:
             connection.executemany(
-                "INSERT INTO settlement_record VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (start_s)"
+                "INSERT INTO settlement_record VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (start_s)"
                 " DO UPDATE SET length_s = excluded.length_s, measured = 1, import_wh = excluded.import_wh,"
                 " source = excluded.source, command_id = excluded.command_id,"
-                " counterfactual_w = excluded.counterfactual_w, record = excluded.record"
+                " counterfactual_w = excluded.counterfactual_w, record = excluded.record,"
+                " digest = excluded.digest"
                 " WHERE settlement_record.measured = 0 AND excluded.measured = 1",
                 rows,
             )
@@ -193,14 +205,22 @@ def _open_read_only(path: Path) -> sqlite3.Connection:
 def _records(
     connection: sqlite3.Connection, from_at: datetime, until_at: datetime
 ) -> tuple[SettlementRecord, ...]:
-    rows = connection.execute(_RECORDS, (_seconds(from_at), _seconds(until_at)))
-    return tuple(msgspec.json.decode(row[0], type=SettlementRecord) for row in rows)
+    """Return the records that are what was written; one that is not is left out and told of."""
+    found = []
+    for start_s, body, digest in connection.execute(_RECORDS, (_seconds(from_at), _seconds(until_at))):
+        if _digest(body) == digest:
+            found.append(msgspec.json.decode(body, type=SettlementRecord))
+        else:
+            start_at = datetime.fromtimestamp(start_s, UTC).isoformat()
+            log.error("a settlement record is damaged and left out", extra={"start_at": start_at})
+    return tuple(found)
 
 
 def _row(
     record: SettlementRecord,
-) -> tuple[int, float, int, float | None, str, str, float | None, bytes]:
-    source, command_id = binding(record.limits)
+) -> tuple[int, float, int, float | None, str, str, float | None, bytes, bytes]:
+    source, command_id = binding(record.limits, record.length_s)
+    body = msgspec.json.encode(record)
     return (
         _seconds(record.start_at),
         record.length_s,
@@ -209,8 +229,13 @@ def _row(
         source,
         command_id,
         record.counterfactual_w,
-        msgspec.json.encode(record),
+        body,
+        _digest(body),
     )
+
+
+def _digest(body: bytes) -> bytes:
+    return hashlib.sha256(body).digest()
 
 
 def _seconds(at: datetime) -> int:

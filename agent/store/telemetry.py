@@ -154,7 +154,7 @@ class TelemetryStore:
             batch = tuple(self._memory)
             if not batch:
                 return
-            self._on_disk = await self._db.run(lambda db: _insert(db, batch, self._max_samples))
+            self._on_disk = await self._db.run(lambda db: _insert(db, batch, self._max_samples), spare=True)
             self._disk_last = max(self._disk_last, batch[-1].sequence)
             while self._memory and self._memory[0].sequence <= batch[-1].sequence:
                 self._memory.popleft()

@@ -149,7 +149,7 @@ class Settlement:
             try:
                 if await self.step():
                     await self.settle()
-            except TransientError as error:  # a full disk stops neither metering nor obeying
+            except (TransientError, CorruptError) as error:  # a bad disk stops neither metering nor obeying
                 self._retry_s = self.clock.boottime_s() + RETRY_S
                 log.error(
                     "the settlement cannot be stored now",

@@ -139,7 +139,11 @@ async def test_reading_by_somebody_who_may_not_write_there() -> None:
         thread = threading.Thread(target=work)
         thread.start()
         thread.join()
-        assert sorted(file.name for file in Path(folder).iterdir()) == ["agent.db", "agent.db.lock"]
+        assert sorted(file.name for file in Path(folder).iterdir()) == [
+            "agent.db",
+            "agent.db.lock",
+            "agent.db.reserve",
+        ]
         Path(folder).chmod(0o755)
     assert counts == [1]
 

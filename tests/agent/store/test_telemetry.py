@@ -40,11 +40,11 @@ class CountingDatabase(Database):
     transactions = 0
     full = False
 
-    async def run(self, work):  # type: ignore[no-untyped-def]
+    async def run(self, work, *, spare=False):  # type: ignore[no-untyped-def]
         self.transactions += 1
         if self.full:
             raise TransientError("database or disk is full")
-        return await super().run(work)
+        return await super().run(work, spare=spare)
 
 
 @asynccontextmanager
