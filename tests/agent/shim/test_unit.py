@@ -87,7 +87,7 @@ def test_runs_the_job_in_the_process_that_was_started(
     status = manager.recv(4096).decode()
     assert "job j7" in status
     deadline_s = files.boottime_s() + 20
-    while not (directory / "trapped").exists():
+    while not ((directory / "trapped").exists() and (directory / files.SHIM).exists()):
         assert files.boottime_s() < deadline_s
     who = files.read_record(str(directory), files.SHIM)
     assert who is not None
