@@ -104,8 +104,8 @@ class RegisterMap:
             place += point.count
         return told
 
-    def image(self, state: SiteState, limit: Points) -> list[int]:
-        """Write the whole map, from `BASE` on.
+    def image(self, state: SiteState, limit: Points, first: int = 0, count: int = COUNT) -> list[int]:
+        """Write `count` registers of the map, from `first` on, counted from `BASE`.
 
         Parameters
         ----------
@@ -113,6 +113,8 @@ class RegisterMap:
             For the SunSpec models.
         limit : mapping
             LoadLimit's points that are not measurements.
+        first, count : int
+            Within the map; models that they do not touch cost nothing.
         """
         points: dict[int, Points] = {
             COMMON.ids[0]: self._common(),
@@ -126,9 +128,11 @@ class RegisterMap:
             LOAD_LIMIT.ids[0]: {**limit, **_balance(state)},
         }
         registers = list(SUNS)
-        for model in MODELS:
-            registers += encode(model, points.get(model.ids[0], {}))
-        return registers + list(END)
+        for base, model in _bases():
+            start, size = base - BASE, model.length + HEADER
+            touched = start < first + count and first < start + size
+            registers += encode(model, points.get(model.ids[0], {})) if touched else [0] * size
+        return (registers + list(END))[first : first + count]
 
     def _common(self) -> Points:
         return {

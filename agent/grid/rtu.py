@@ -78,8 +78,7 @@ class OperatorRegisters:
         first = address - BASE
         if first < 0 or first + count > COUNT:
             return Fault.ILLEGAL_ADDRESS
-        image = self._map.image(self._site(), self._limit() | session.staged)
-        return tuple(image[first : first + count])
+        return tuple(self._map.image(self._site(), self._limit() | session.staged, first, count))
 
     async def write(self, session: Session, address: int, values: tuple[int, ...]) -> Fault | None:
         """Take a write, all of it or nothing; None once what it says is stored."""

@@ -132,6 +132,14 @@ def test_every_reading_comes_back_within_half_a_step(
     assert der["Hz"] == (None if frequency_hz is None else pytest.approx(frequency_hz, abs=0.0051))
 
 
+@given(st.integers(0, COUNT - 1), st.integers(1, 125))
+def test_a_part_of_the_map_is_cut_from_the_whole(first: int, count: int) -> None:
+    state, limit = SiteState(power=balance(77.0), beat=3), {"State": 1, "CtlHb": 9}
+    count = min(count, COUNT - first)
+    plate = RegisterMap(PLATE)
+    assert plate.image(state, limit, first, count) == plate.image(state, limit)[first : first + count]
+
+
 BLOCK, AUTHORITY = ADDRESSES[64900], ADDRESSES[715]
 
 
