@@ -319,3 +319,15 @@ def test_every_interval_has_exactly_one_record(rows: list[tuple[int, float, bool
     starts = [record.start_at for record in found]
     assert starts == [START + timedelta(seconds=LENGTH_S * n) for n in range(len(found))]
     assert len(found) == at_s // int(LENGTH_S)
+
+
+def test_a_clock_that_was_set_back_is_told() -> None:
+    ledger = seen(opened(LENGTH_S, START), [sample(n, {"grid": 600.0}) for n in range(302)])
+    ledger, _ = records(ledger, 301)
+    again = [sample(n, {"grid": 600.0}, boot_s=-20.0) for n in range(282, 602)]
+    _, (record,) = records(seen(ledger, again), 601)
+    assert record.faults == (
+        "grid import: 319 s in 300 s: the clock was set",
+        "grid export: 319 s in 300 s: the clock was set",
+    )
+    assert record.quality is Quality.ESTIMATED
