@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 LET_GO_S = 3.0
 """Time to tell a device on the way out; one that does not answer returns by its own timer."""
-REFUSED_RETRY_S = 30.0
+REFUSED_RETRY_S = 5.0
 """A device that has said no is not asked at once again."""
 
 
