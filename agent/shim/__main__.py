@@ -19,4 +19,6 @@ if __name__ == "__main__":
         sys.exit(unit.main())
     from agent.shim.owner import main
 
+    # The agent runs ahead of the jobs; what it starts does not.
+    os.setpriority(os.PRIO_PROCESS, 0, max(0, os.getpriority(os.PRIO_PROCESS, 0)))
     sys.exit(main(sys.argv[1], int(sys.argv[2])))
