@@ -152,12 +152,19 @@ class MigrationTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """An order that shows no effect is sent again after this."""
     start_attempts: int = 3
     """How often a destination may fail to start a job before the job has failed."""
+    ahead_least_transfer_s: float = 10.0
+    """A checkpoint whose transfer takes at least this travels once while training goes on."""
+    ahead_least_bytes: int = 64_000_000
+    """The same over a link that no transfer has measured yet, by size."""
 
     def faults(self) -> _Faults:
         """Yield what is wrong beyond types."""
         yield from _not_above_zero(
             self, ("planned_s", "prepared_s", "stopping_s", "transferring_s", "retry_s")
         )
+        for key in ("ahead_least_transfer_s", "ahead_least_bytes"):
+            if getattr(self, key) < 0:
+                yield key, f"expected zero or more, got {getattr(self, key)}"
         if self.start_attempts < 1:
             yield "start_attempts", f"expected 1 or more, got {self.start_attempts}"
 

@@ -14,9 +14,11 @@ import grpc.aio
 
 from coordinator.config import CoordinatorConfig, PlannerTable
 from coordinator.core.endings import GrantSettings
+from coordinator.core.feasibility import Tolerance
 from coordinator.core.grants import LeaseBook, LeaseMargins
 from coordinator.core.policies import policy_named
 from coordinator.core.policy import PlannerSettings
+from coordinator.core.prestage import PrestageSettings
 from coordinator.core.progress import MigrationTimeouts
 from coordinator.core.view import ViewSettings
 from coordinator.forecast.feed import FeedForecaster
@@ -148,6 +150,7 @@ def build(config: CoordinatorConfig, base_dir: Path, clock: Clock) -> Coordinato
         clock=clock,
         grants=grants,
         timeouts=timeouts,
+        prestage=_prestage_settings(config),
         retry_s=config.migration.retry_s,
     )
     reception = Reception(
@@ -316,6 +319,21 @@ def _planner_settings(table: PlannerTable) -> PlannerSettings:
         gain_margin_s=table.gain_margin_s,
         gain_margin_frac=table.gain_margin_frac,
         horizon_s=table.horizon_s,
+    )
+
+
+def _prestage_settings(config: CoordinatorConfig) -> PrestageSettings:
+    planner = config.planner
+    return PrestageSettings(
+        view=_view_settings(config),
+        tolerance=Tolerance(
+            alpha=planner.alpha,
+            eta=planner.eta,
+            network_wh_per_gb=planner.network_wh_per_gb,
+            avoided_nonrenewable_frac=1.0 - planner.grid_renewable_frac,
+        ),
+        least_transfer_s=config.migration.ahead_least_transfer_s,
+        least_bytes=config.migration.ahead_least_bytes,
     )
 
 

@@ -54,9 +54,10 @@ Verdict = Accept | UnderWay | Done | Refuse
 
 def order_key(order: Order) -> OrderKey:
     """Return what makes this order the same as another."""
-    return OrderKey(
-        migration_id=order.migration_id, kind=type(order.action).__name__.lower(), epoch=order.epoch
-    )
+    kind = type(order.action).__name__.lower()
+    if isinstance(order.action, (Fetch, Offer)):  # one move may bring two: one sent ahead, one at the stop
+        kind += f" {order.action.checkpoint_id}"
+    return OrderKey(migration_id=order.migration_id, kind=kind, epoch=order.epoch)
 
 
 def remember(record: JobRecord, order: Order) -> tuple[OrderKey, ...]:

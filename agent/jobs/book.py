@@ -161,6 +161,7 @@ class JobBook:
             fetched_bytes=live.fetched_bytes,
             seal_s=record.seal_s,
             goodput_bps=record.goodput_bps,
+            transferred_bytes=record.transferred_bytes,
             load_s=record.load_s,
             pid=live.pid,
         )

@@ -17,6 +17,7 @@ class CopyResult:
 
     checkpoint: Checkpoint
     goodput_bps: float | None
+    transferred_bytes: int
 
 
 class CopyCarrier:
@@ -55,7 +56,8 @@ class CopyCarrier:
         staging = await self._here.fetch_staging(job_id, fetch.checkpoint_id)
         _copy(source, staging / "files")
         on_progress(found.manifest.size_bytes, found.manifest.size_bytes)
-        return CopyResult(checkpoint=await self._here.publish(staging, found.manifest), goodput_bps=1e9)
+        copied = await self._here.publish(staging, found.manifest)
+        return CopyResult(checkpoint=copied, goodput_bps=1e9, transferred_bytes=found.manifest.size_bytes)
 
     async def offer(self, _job_id: str, offer: Offer) -> None:
         """Note the offer; the other side's copy does the rest."""

@@ -141,7 +141,12 @@ class Minder:
         if record.fetch is None:
             raise PermanentError(f"job {self._job_id}: FETCHING without an order")
 
+        begun = False
+        resumed = False  # then what this process receives is not the whole
+
         def progressed(here_bytes: int) -> None:
+            nonlocal begun, resumed
+            begun, resumed = True, resumed or (here_bytes > 0 and not begun)
             self._book.see(self._job_id, Live(fetched_bytes=here_bytes))
 
         here = {JobPhase.FETCHING}
@@ -170,9 +175,13 @@ class Minder:
             return
         await self._list_checkpoints()
         # None: the bytes were all here before, so the last measurement stands.
-        goodput_bps = fetched.goodput_bps or record.goodput_bps
         await self._book.change(
-            self._job_id, JobEvent.FETCHED, only_in=here, message="", goodput_bps=goodput_bps
+            self._job_id,
+            JobEvent.FETCHED,
+            only_in=here,
+            message="",
+            goodput_bps=fetched.goodput_bps or record.goodput_bps,
+            transferred_bytes=None if resumed else fetched.transferred_bytes,
         )
 
     async def _live(self, record: JobRecord) -> float | None:

@@ -60,6 +60,11 @@ class Fetched(Protocol):
         ...
 
     @property
+    def transferred_bytes(self) -> int:
+        """What was received, as it crossed."""
+        ...
+
+    @property
     def goodput_bps(self) -> float | None:
         """Bits per second; None when nothing had to be moved."""
         ...

@@ -112,6 +112,7 @@ class JobReport:
     seal_s: float | None = None
     goodput_bps: float | None = None
     load_s: float | None = None
+    transferred_bytes: int | None = None
     pid: int | None = None
 
 

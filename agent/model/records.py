@@ -67,5 +67,7 @@ class JobRecord:
     seal_s: float | None = None
     load_s: float | None = None
     goodput_bps: float | None = None
+    transferred_bytes: int | None = None
+    """What the last fetch received, if it was seen from its begin to its end."""
     message: str = ""
     applied: tuple[OrderKey, ...] = ()

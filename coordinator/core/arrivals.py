@@ -33,6 +33,7 @@ def plan_migration(
     reason: str,
     predicted_s: float | None,
     reserved_bps: float | None,
+    window_end_at: datetime | None,
     now: datetime,
     migration_id: str,
 ) -> tuple[Event, ...]:
@@ -47,6 +48,7 @@ def plan_migration(
         reason=reason,
         predicted_s=predicted_s,
         reserved_bps=reserved_bps,
+        window_end_at=window_end_at,
     )
     return (event,)
 

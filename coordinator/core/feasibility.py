@@ -46,6 +46,8 @@ class Move:
 
     `until_window_end_s` runs from now to the end of the destination's window, at the quantile that the
     caller wants to rely on; zero or less: there is no window. Powers in W, times in s, all >= 0.
+    `checkpoint_bytes` is what crosses while the job is down (S, or S_effective after pre-staging),
+    `ahead_bytes` what crosses before that: it costs energy and no time.
     """
 
     checkpoint_bytes: float | None
@@ -57,6 +59,7 @@ class Move:
     job_power_w: float
     source_power_w: float
     destination_power_w: float
+    ahead_bytes: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +75,7 @@ class MoveArrays:
     job_power_w: Array
     source_power_w: Array
     destination_power_w: Array
+    ahead_bytes: Array | float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +142,7 @@ def evaluate(moves: MoveArrays, tolerance: Tolerance) -> TermArrays:
         budget = domain.budget_s(window, tolerance.alpha)
         source_j = _known(moves.source_power_w) * seal
         destination_j = _known(moves.destination_power_w) * (load + downtime)
-        carrying_wh = tolerance.network_wh_per_gb * (size / BYTES_PER_GB)
+        carrying_wh = tolerance.network_wh_per_gb * ((size + _known(moves.ahead_bytes)) / BYTES_PER_GB)
         energy = carrying_wh + (source_j + destination_j) / SECONDS_PER_HOUR
         avoided_w = _known(moves.job_power_w) * tolerance.avoided_nonrenewable_frac
         break_even = energy * SECONDS_PER_HOUR / avoided_w
@@ -254,7 +258,7 @@ def _terms(move: Move, terms: MoveTerms, remedies: dict[str, str]) -> tuple[Term
     )
 
 
-def _known(column: Array) -> Array:
+def _known(column: Array | float) -> Array:
     return np.where(np.isfinite(column) & (column >= 0.0), column, np.nan)
 
 

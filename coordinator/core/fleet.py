@@ -49,6 +49,7 @@ def apply(state: FleetState, event: ev.Event) -> FleetState:
         case (
             ev.MigrationPlanned()
             | ev.MigrationAdvanced()
+            | ev.MigrationSentAhead()
             | ev.MigrationSealed()
             | ev.MigrationCommitted()
             | ev.MigrationFailed()
@@ -72,6 +73,8 @@ def _apply_to_migration(state: FleetState, event: ev.Event) -> FleetState:
             return _planned(state, event)
         case ev.MigrationAdvanced():
             return _migration_advanced(state, event)
+        case ev.MigrationSentAhead():
+            return _migration_sent_ahead(state, event)
         case ev.MigrationSealed():
             return _migration_sealed(state, event)
         case ev.MigrationCommitted():
@@ -225,7 +228,8 @@ def _measured(state: FleetState, event: ev.JobMeasured) -> FleetState:
     job = _job(state, event.job_id)
     seal_s = job.seal_s if event.seal_s is None else event.seal_s
     load_s = job.load_s if event.load_s is None else event.load_s
-    return _with_job(state, replace(job, seal_s=seal_s, load_s=load_s))
+    sent_frac = job.sent_frac if event.sent_frac is None else event.sent_frac
+    return _with_job(state, replace(job, seal_s=seal_s, load_s=load_s, sent_frac=sent_frac))
 
 
 def _checkpoints(state: FleetState, event: ev.CheckpointSealed) -> FleetState:
@@ -282,6 +286,7 @@ def _planned(state: FleetState, event: ev.MigrationPlanned) -> FleetState:
         reason=event.reason,
         predicted_s=event.predicted_s,
         reserved_bps=event.reserved_bps,
+        window_end_at=event.window_end_at,
     )
     state = replace(state, migrations=_put(state.migrations, migration.migration_id, migration))
     return _with_job(state, replace(job, migration_id=migration.migration_id))
@@ -317,6 +322,11 @@ def _migration_advanced(state: FleetState, event: ev.MigrationAdvanced) -> Fleet
         return state
     job = state.jobs[migration.job_id]
     return _with_job(state, replace(job, failed_starts=0, downtime_s=migration.downtime_s))
+
+
+def _migration_sent_ahead(state: FleetState, event: ev.MigrationSentAhead) -> FleetState:
+    migration = replace(_migration(state, event.migration_id), ahead=event.checkpoint)
+    return _stepped(state, migration, ev.MigrationEvent.PRESTAGE, event.at)
 
 
 def _migration_sealed(state: FleetState, event: ev.MigrationSealed) -> FleetState:

@@ -184,7 +184,10 @@ class Judge:
 
         watts = power[:, None]
         return MoveArrays(
-            checkpoint_bytes=column([float(job.checkpoint_bytes or np.nan) for job in jobs]),
+            checkpoint_bytes=column(
+                [float(job.stop_bytes or job.checkpoint_bytes or np.nan) for job in jobs]
+            ),
+            ahead_bytes=column([_ahead_bytes(job) for job in jobs]),
             link_bps=link,
             seal_s=column([job.seal_s for job in jobs]),
             load_s=column([job.load_s for job in jobs]),
@@ -198,7 +201,8 @@ class Judge:
     def _move(self, job: JobView, ratings: Ratings, index: tuple[int, int]) -> Move:
         link_bps = float(ratings.link_bps[index])
         return Move(
-            checkpoint_bytes=job.checkpoint_bytes or None,
+            checkpoint_bytes=job.stop_bytes or job.checkpoint_bytes or None,
+            ahead_bytes=_ahead_bytes(job),
             link_bps=None if np.isnan(link_bps) else link_bps,
             seal_s=job.seal_s,
             load_s=job.load_s,
@@ -258,6 +262,12 @@ def judge(view: FleetView, job_id: str, site_id: str, settings: PlannerSettings)
     if job.phase is Phase.QUEUED:
         return judged.start_alternative(job, site, ratings, index)
     return judged.move_alternative(job, site, ratings, index)
+
+
+def _ahead_bytes(job: JobView) -> float:
+    """Bytes that cross before the stop: the whole checkpoint, where the stop sends a difference to it."""
+    whole = job.checkpoint_bytes or 0
+    return float(whole) if job.stop_bytes is not None and job.stop_bytes < whole else 0.0
 
 
 def _surplus_terms(site: SiteView, need_w: float) -> tuple[Term, ...]:

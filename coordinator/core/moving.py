@@ -7,11 +7,12 @@ is goes on covering it, is their judge's; urgency, hysteresis, reservations and 
 import heapq
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from math import inf
 
 import numpy as np
 
+from coordinator.core import confidence
 from coordinator.core.bookings import Bookings
 from coordinator.core.judgement import Judge, Ratings
 from coordinator.core.policy import PlannerSettings
@@ -206,7 +207,20 @@ class _Planning:
             job, DecisionKind.MIGRATE, site.site_id, f"{why}; {site.site_id} gains the most", alternatives
         )
         predicted_s = None if np.isnan(total_s) else total_s
-        return replace(decision, predicted_s=predicted_s, reserved_bps=rate_bps)
+        return replace(
+            decision,
+            predicted_s=predicted_s,
+            reserved_bps=rate_bps,
+            window_end_at=self._window_end_at(
+                job, float(ratings.ends_s[confidence.MEDIAN, 0, choice.column])
+            ),
+        )
+
+    def _window_end_at(self, job: JobView, ends_s: float) -> datetime | None:
+        """Return until when the move is worth making, by the median; None where it is made in any case."""
+        if self._urgency(job) != _VOLUNTARY or not np.isfinite(ends_s):
+            return None
+        return self.judge.view.now + timedelta(seconds=ends_s)
 
     def _stay(self, job: JobView, ratings: Ratings, index: int) -> Decision:
         lasts_s = float(ratings.lasts_s[index])

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from coordinator.core.reports import STATE_OF_PHASE
 from coordinator.model.fleet import FleetState, Job, JobState, Migration, MigrationState, Site
-from coordinator.model.job import ALIVE_PHASES, JobPhase, JobReport, newest
+from coordinator.model.job import ALIVE_PHASES, Checkpoint, JobPhase, JobReport, newest
 from coordinator.model.live import Live, report_of
 from coordinator.model.orders import Action, Fetch, Offer, Order, Prepare, Release, Start, Stop
 
@@ -114,8 +114,12 @@ def _migrating(
             if at_source is None or at_source.phase in STATE_OF_PHASE:
                 reason = f"migrating to {destination}: {migration.reason}"
                 yield source, Stop(reason=reason, cancel=False)
+        case M.PRESTAGING:
+            assert migration.ahead is not None  # the step into this state named it
+            yield from _transfer(state, migration, migration.ahead, at_destination)
         case M.TRANSFERRING:
-            yield from _transfer(state, migration, at_destination)
+            assert migration.checkpoint is not None  # SEALED named it
+            yield from _transfer(state, migration, migration.checkpoint, at_destination)
         case M.STARTING:
             assert job.grant is not None  # COMMITTED granted it
             starts = _start(job, at_destination, job.grant.checkpoint_id)
@@ -132,23 +136,29 @@ def _size_bytes(job: Job, site_id: str) -> int:
 
 
 def _transfer(
-    state: FleetState, migration: Migration, at_destination: JobReport | None
+    state: FleetState, migration: Migration, checkpoint: Checkpoint, at_destination: JobReport | None
 ) -> Iterator[tuple[str, Action]]:
-    assert migration.checkpoint is not None  # SEALED named it
-    checkpoint_id = migration.checkpoint.checkpoint_id
+    checkpoint_id = checkpoint.checkpoint_id
     holder_address = _address(state.sites.get(migration.source_site))
     receiver_address = _address(state.sites.get(migration.destination_site))
     here = at_destination is not None and at_destination.migration_id == migration.migration_id
-    phase = at_destination.phase if here and at_destination is not None else None
-    if phase is not JobPhase.HELD:  # also while it fetches: the holder's address may have changed since
-        fetch = Fetch(
-            checkpoint_id=checkpoint_id,
-            holder_site=migration.source_site,
-            holder_address=holder_address,
-            max_bps=migration.reserved_bps,
-        )
-        yield migration.destination_site, fetch
-    if not holder_address and receiver_address and phase is not JobPhase.HELD:
+    held = (
+        here
+        and at_destination is not None
+        and at_destination.phase is JobPhase.HELD
+        and at_destination.holds(checkpoint_id)
+    )
+    if held:
+        return
+    # Also while it fetches: the holder's address may have changed since.
+    fetch = Fetch(
+        checkpoint_id=checkpoint_id,
+        holder_site=migration.source_site,
+        holder_address=holder_address,
+        max_bps=migration.reserved_bps,
+    )
+    yield migration.destination_site, fetch
+    if not holder_address and receiver_address:
         offer = Offer(
             checkpoint_id=checkpoint_id,
             receiver_site=migration.destination_site,

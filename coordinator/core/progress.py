@@ -15,10 +15,12 @@ from coordinator.core.endings import (
     requeue,
 )
 from coordinator.core.migration import BEFORE_COMMIT
+from coordinator.core.prestage import PrestageSettings, obstacle_to_stop, to_send_ahead, window_closed
+from coordinator.core.reports import link_events
 from coordinator.core.story import Story
 from coordinator.model import events as ev
 from coordinator.model.fleet import FleetState, Job, JobState, Migration, MigrationState
-from coordinator.model.job import ALIVE_PHASES
+from coordinator.model.job import ALIVE_PHASES, JobPhase
 from coordinator.model.live import Live, is_connected, report_of
 from coordinator.model.orders import Fetch, Offer, Order, Prepare, Release, Start
 
@@ -34,12 +36,14 @@ class MigrationTimeouts:
     prepared_s: float = 60.0
     stopping_s: float = 600.0
     transferring_s: float = 3600.0
+    """Also for a checkpoint that is sent ahead."""
     by_state: Mapping[MigrationState, float] = field(init=False)
 
     def __post_init__(self) -> None:
         stays = {
             M.PLANNED: self.planned_s,
             M.PREPARED: self.prepared_s,
+            M.PRESTAGING: self.transferring_s,
             M.STOPPING: self.stopping_s,
             M.TRANSFERRING: self.transferring_s,
         }
@@ -48,10 +52,19 @@ class MigrationTimeouts:
     @property
     def reservation_s(self) -> float:
         """Return how long a reservation must last by itself: until the fetch, which then holds the slot."""
-        return sum(stay_s for state, stay_s in self.by_state.items() if state is not M.TRANSFERRING)
+        fetching = (M.PRESTAGING, M.TRANSFERRING)
+        return sum(stay_s for state, stay_s in self.by_state.items() if state not in fetching)
 
 
-def next_events(state: FleetState, job_id: str, live: Live, now: datetime) -> tuple[ev.Event, ...]:
+def next_events(
+    state: FleetState,
+    job_id: str,
+    live: Live,
+    now: datetime,
+    *,
+    prestage: PrestageSettings,
+    settings: GrantSettings,
+) -> tuple[ev.Event, ...]:
     """Return the one step that this job's machines take by themselves now, if any."""
     job = state.jobs[job_id]
     story = Story(state)
@@ -69,17 +82,51 @@ def next_events(state: FleetState, job_id: str, live: Live, now: datetime) -> tu
                 at=now, migration_id=migration.migration_id, epoch=job.epoch + 1, lease_ttl_s=ttl_s
             )
         )
-    elif (event := _own_step(migration, live)) is not None:
+    elif migration.state in (M.PREPARED, M.PRESTAGING):
+        # A source that cannot hear the order goes on training; stop it only while both ends are there.
+        if is_connected(live, migration.source_site) and is_connected(live, migration.destination_site):
+            _towards_stop(story, migration, live, now, prestage=prestage, settings=settings)
+    elif migration.state is M.TRANSFERRING and window_closed(migration, now):
+        failure = "the window that the job was to move for has ended"
+        fail_migration(story, migration, failure, now, settings)
+    elif (event := _OWN_STEPS.get(migration.state)) is not None:
         story.tell(ev.MigrationAdvanced(at=now, migration_id=migration.migration_id, event=event))
     return story.events
 
 
-def _own_step(migration: Migration, live: Live) -> On | None:
+_OWN_STEPS = {M.SEALED: On.FETCH, M.COMMITTED: On.START, M.CONFIRMED: On.FINISH}
+
+
+def _towards_stop(
+    story: Story,
+    migration: Migration,
+    live: Live,
+    now: datetime,
+    *,
+    prestage: PrestageSettings,
+    settings: GrantSettings,
+) -> None:
+    """Send ahead what is worth it; then, or without, judge the move once more and have the job stopped."""
+    name, goodput_bps = migration.migration_id, None
     if migration.state is M.PREPARED:
-        # A source that cannot hear the order goes on training; stop it only while both ends are there.
-        both = is_connected(live, migration.source_site) and is_connected(live, migration.destination_site)
-        return On.STOP if both else None
-    return {M.SEALED: On.FETCH, M.COMMITTED: On.START, M.CONFIRMED: On.FINISH}.get(migration.state)
+        ahead = to_send_ahead(story.state, migration, prestage)
+        if ahead is not None:
+            story.tell(ev.MigrationSentAhead(at=now, migration_id=name, checkpoint=ahead))
+            return
+    else:
+        assert migration.ahead is not None  # the step into PRESTAGING named it
+        report = report_of(live, migration.destination_site, migration.job_id)
+        if report is None or report.migration_id != name or not report.holds(migration.ahead.checkpoint_id):
+            return
+        if report.phase is not JobPhase.HELD:
+            return
+        goodput_bps = report.goodput_bps
+        story.tell(*link_events(migration, report, now))
+    obstacle = obstacle_to_stop(story.state, migration, goodput_bps, now, prestage)
+    if obstacle:
+        fail_migration(story, migration, obstacle, now, settings)
+    else:
+        story.tell(ev.MigrationAdvanced(at=now, migration_id=name, event=On.STOP))
 
 
 def _cancel(story: Story, job: Job, migration: Migration | None, live: Live, now: datetime) -> None:

@@ -30,6 +30,7 @@ class Reason:
 
 _UNITS = {
     "checkpoint_bytes": ("checkpoint", "B", "a declared checkpoint size or a first sealed checkpoint"),
+    "ahead_bytes": ("sent_ahead", "B", "a size of zero or more"),
     "link_bps": ("link", "bit/s", "a configured or measured link rate above zero"),
     "seal_s": ("seal", "s", "a time of zero or more"),
     "load_s": ("load", "s", "a time of zero or more"),

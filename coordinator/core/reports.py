@@ -12,7 +12,7 @@ from coordinator.core.migration import BEFORE_COMMIT
 from coordinator.core.story import Story
 from coordinator.model import events as ev
 from coordinator.model.fleet import FleetState, Job, JobState, Migration, MigrationState
-from coordinator.model.job import JobPhase, JobReport, newest
+from coordinator.model.job import Checkpoint, JobPhase, JobReport, newest
 
 On = ev.MigrationEvent
 STATE_OF_PHASE = {
@@ -188,7 +188,12 @@ def _source_before_commit(case: _Case, migration: Migration) -> None:
         case.end(JobState.FAILED)
     elif case.phase in STOPPED_PHASES:
         _stopped(case, migration)
-    elif migration.state in (MigrationState.PLANNED, MigrationState.PREPARED, MigrationState.STOPPING):
+    elif migration.state in (
+        MigrationState.PLANNED,
+        MigrationState.PREPARED,
+        MigrationState.PRESTAGING,
+        MigrationState.STOPPING,
+    ):
         case.follow_phase()
 
 
@@ -253,23 +258,40 @@ def _destination_before_commit(case: _Case, migration: Migration) -> None:
         assert migration.checkpoint is not None  # SEALED named it
         if case.phase is JobPhase.HELD and report.holds(migration.checkpoint.checkpoint_id):
             case.step(migration, On.VERIFY)
-            _link(case, migration)
-        elif case.phase is JobPhase.FAILED or (case.phase is JobPhase.RESERVED and report.message):
-            failure = f"{case.site_id} could not fetch the checkpoint: {report.message}"
-            fail_migration(case.story, migration, failure, case.now, case.settings)
+            _moved(case, migration, migration.checkpoint)
+        else:
+            _fail_unfetched(case, migration)
+    elif migration.state is MigrationState.PRESTAGING:
+        _fail_unfetched(case, migration)
 
 
-def _link(case: _Case, migration: Migration) -> None:
-    if case.report.goodput_bps is not None and case.report.goodput_bps > 0:
-        case.story.tell(
-            ev.LinkMeasured(
-                at=case.now,
-                source=migration.source_site,
-                destination=migration.destination_site,
-                goodput_bps=case.report.goodput_bps,
-                allotted_bps=migration.reserved_bps,
-            )
-        )
+def _fail_unfetched(case: _Case, migration: Migration) -> None:
+    if case.phase is JobPhase.FAILED or (case.phase is JobPhase.RESERVED and case.report.message):
+        failure = f"{case.site_id} could not fetch the checkpoint: {case.report.message}"
+        fail_migration(case.story, migration, failure, case.now, case.settings)
+
+
+def _moved(case: _Case, migration: Migration, checkpoint: Checkpoint) -> None:
+    """Learn from a transfer at the stop: the link's goodput, and how much of the checkpoint crossed."""
+    case.story.tell(*link_events(migration, case.report, case.now))
+    sent_bytes = case.report.transferred_bytes
+    if sent_bytes is not None and checkpoint.size_bytes > 0:
+        frac = sent_bytes / checkpoint.size_bytes
+        case.story.tell(ev.JobMeasured(at=case.now, job_id=migration.job_id, sent_frac=frac))
+
+
+def link_events(migration: Migration, report: JobReport, now: datetime) -> tuple[ev.Event, ...]:
+    """Return what the transfer that a destination reports says of the link."""
+    if report.goodput_bps is None or report.goodput_bps <= 0:
+        return ()
+    measured = ev.LinkMeasured(
+        at=now,
+        source=migration.source_site,
+        destination=migration.destination_site,
+        goodput_bps=report.goodput_bps,
+        allotted_bps=migration.reserved_bps,
+    )
+    return (measured,)
 
 
 def _stepped(report: JobReport, migration: Migration) -> bool:

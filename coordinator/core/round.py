@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from coordinator.core.endings import GrantSettings
+from coordinator.core.prestage import PrestageSettings
 from coordinator.core.progress import MigrationTimeouts, expiry_events, next_events, timeout_events
 from coordinator.core.reports import events_for_report
 from coordinator.core.story import Story
@@ -32,6 +33,7 @@ class RoundInputs:
     now: datetime
     grants: GrantSettings
     timeouts: MigrationTimeouts
+    prestage: PrestageSettings
     in_state_s: Mapping[str, float] = field(default_factory=dict)
     expired: frozenset[str] = frozenset()
 
@@ -49,7 +51,14 @@ def _one(story: Story, job_id: str, inputs: RoundInputs) -> None:
     _reports(story, job_id, inputs)
     _time(story, job_id, inputs)
     for _ in range(STEPS_MAX):
-        own = next_events(story.state, job_id, inputs.live, inputs.now)
+        own = next_events(
+            story.state,
+            job_id,
+            inputs.live,
+            inputs.now,
+            prestage=inputs.prestage,
+            settings=inputs.grants,
+        )
         if not own:
             return
         story.tell(*own)

@@ -75,7 +75,11 @@ def build_view(
     settings : ViewSettings
         Defaults and bounds.
     """
-    jobs = {job_id: _job(state, job, live, settings) for job_id, job in state.jobs.items() if not job.ended}
+    jobs = {
+        job_id: job_view(state, job, settings, _phase(job, live))
+        for job_id, job in state.jobs.items()
+        if not job.ended
+    }
     sites = {
         site_id: _site(
             state,
@@ -158,17 +162,20 @@ def _phase(job: Job, live: Live) -> Phase:
     return Phase.RUNNING if job.state is JobState.RUNNING or paused_for_good else Phase.HELD
 
 
-def _job(state: FleetState, job: Job, live: Live, settings: ViewSettings) -> JobView:
+def job_view(state: FleetState, job: Job, settings: ViewSettings, phase: Phase = Phase.RUNNING) -> JobView:
+    """Return what is known of a job, declared figures where none were measured."""
     spec, migration = job.spec, state.migration_of(job)
     known = job.checkpoint
+    size_bytes = known.size_bytes if known is not None else spec.checkpoint_bytes or None
     declared_load_s = spec.load_s if spec.load_s is not None else settings.load_s
     return JobView(
         job_id=job.job_id,
-        phase=_phase(job, live),
+        phase=phase,
         site_id=job.owner_site,
         home_site=spec.home_site or None,
         power_w=spec.power_w,
-        checkpoint_bytes=known.size_bytes if known is not None else spec.checkpoint_bytes or None,
+        checkpoint_bytes=size_bytes,
+        stop_bytes=_stop_bytes(job, size_bytes),
         seal_s=job.seal_s if job.seal_s is not None else settings.seal_s,
         load_s=job.load_s if job.load_s is not None else declared_load_s,
         downtime_s=settings.downtime_s,
@@ -227,3 +234,10 @@ def open_windows(view: FleetView) -> Mapping[str, datetime]:
         if found is not None and found.start_at <= view.now:
             ends[site_id] = found.end_at
     return ends
+
+
+def _stop_bytes(job: Job, size_bytes: int | None) -> int | None:
+    """Expect S_effective by the share of the checkpoint that crossed at the stop of the job's last move."""
+    if size_bytes is None or job.sent_frac is None:
+        return None
+    return max(1, round(size_bytes * min(1.0, job.sent_frac)))

@@ -54,3 +54,5 @@ class Decision:
     """T_mig as predicted, for a migration."""
     reserved_bps: float | None = None
     """Link rate that the plan allots, for a migration."""
+    window_end_at: datetime | None = None
+    """End of the window at the destination that the plan relies on; None: the move has another reason."""

@@ -115,6 +115,7 @@ class JobMeasured:
     job_id: str
     seal_s: float | None = None
     load_s: float | None = None
+    sent_frac: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +171,7 @@ class MigrationPlanned:
     reason: str
     predicted_s: float | None
     reserved_bps: float | None
+    window_end_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +182,15 @@ class MigrationAdvanced:
     migration_id: str
     event: MigrationEvent
     failure: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigrationSentAhead:
+    """A checkpoint is to travel while the job goes on."""
+
+    at: datetime
+    migration_id: str
+    checkpoint: Checkpoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,6 +283,7 @@ Event = (
     | EpochAdopted
     | MigrationPlanned
     | MigrationAdvanced
+    | MigrationSentAhead
     | MigrationSealed
     | MigrationCommitted
     | MigrationFailed

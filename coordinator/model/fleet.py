@@ -96,6 +96,8 @@ class Job:
     """Reports of FAILED since the job was last committed to a destination and not confirmed there."""
     seal_s: float | None = None
     load_s: float | None = None
+    sent_frac: float | None = None
+    """Bytes that crossed at the stop of its last move, over the checkpoint's."""
     downtime_s: float | None = None
     message: str = ""
 
@@ -131,6 +133,10 @@ class Migration:
     predicted_s: float | None = None
     reserved_bps: float | None = None
     """Rate that the plan allots on the link; None: no limit."""
+    window_end_at: datetime | None = None
+    """End of the window that it is made for; None: it is made for another reason."""
+    ahead: Checkpoint | None = None
+    """What was sent, or is being sent, while the job goes on."""
     checkpoint: Checkpoint | None = None
     stopped_at: datetime | None = None
     """When the source was told to stop, reckoned back from its seal; None before SEALED."""

@@ -98,6 +98,7 @@ class JobReport:
     seal_s: float | None = None
     goodput_bps: float | None = None
     load_s: float | None = None
+    transferred_bytes: int | None = None
     reported_at: datetime | None = None
 
     def holds(self, checkpoint_id: str) -> bool:

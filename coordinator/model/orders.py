@@ -78,4 +78,7 @@ class Order:
     @property
     def key(self) -> OrderKey:
         """Return what makes it the same order when it is sent again."""
-        return (self.site_id, self.migration_id, self.job_id, type(self.action).__name__, self.epoch)
+        kind = type(self.action).__name__
+        if isinstance(self.action, (Fetch, Offer)):  # one move may bring two checkpoints
+            kind += f" {self.action.checkpoint_id}"
+        return (self.site_id, self.migration_id, self.job_id, kind, self.epoch)

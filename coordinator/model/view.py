@@ -67,6 +67,8 @@ class JobView:
     resident_since: datetime | None
     """When it began to run where it is; None when it does not run."""
     min_residence_s: float
+    stop_bytes: int | None = None
+    """S_effective: what is expected to cross while it is down; None: the whole checkpoint."""
     held_at: frozenset[str] = frozenset()
     """Sites that hold a verified checkpoint to start from; empty for a job that never ran."""
     must_start_at_holder: bool = False

@@ -61,6 +61,7 @@ def job_report(message: job_pb2.JobReport) -> JobReport:
         seal_s=_optional_s("job.seal_time", message.seal_time) if message.HasField("seal_time") else None,
         goodput_bps=_optional("job", message, "goodput_bps"),
         load_s=_optional_s("job.load_time", message.load_time) if message.HasField("load_time") else None,
+        transferred_bytes=message.transferred_bytes if message.HasField("transferred_bytes") else None,
         reported_at=_instant("job.reported_at", message.reported_at)
         if message.HasField("reported_at")
         else None,

@@ -26,6 +26,7 @@ _EVENT_KINDS: dict[str, type[ev.Event]] = {
         ev.EpochAdopted,
         ev.MigrationPlanned,
         ev.MigrationAdvanced,
+        ev.MigrationSentAhead,
         ev.MigrationSealed,
         ev.MigrationCommitted,
         ev.MigrationFailed,

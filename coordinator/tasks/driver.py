@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from coordinator.core.endings import GrantSettings
 from coordinator.core.grants import LeaseBook
 from coordinator.core.orders import OrderSettings, orders_for
+from coordinator.core.prestage import PrestageSettings
 from coordinator.core.progress import MigrationTimeouts, refusal_events, released_events
 from coordinator.core.round import RoundInputs, round_events
 from coordinator.model.events import Event
@@ -51,7 +52,7 @@ class Driver:
         Rung when the fleet or what is live has changed.
     clock : Clock
         For events and durations.
-    grants, timeouts, orders
+    grants, timeouts, prestage
         The numbers.
     retry_s : float
         An order that stands is sent again after this.
@@ -72,6 +73,7 @@ class Driver:
         clock: Clock,
         grants: GrantSettings,
         timeouts: MigrationTimeouts,
+        prestage: PrestageSettings,
         retry_s: float = 2.0,
         refused_retry_s: float = 10.0,
         period_s: float = 0.5,
@@ -84,6 +86,7 @@ class Driver:
         self._clock = clock
         self._grants = grants
         self._timeouts = timeouts
+        self._prestage = prestage
         self._order_settings = OrderSettings(reservation_s=timeouts.reservation_s)
         self._retry_s = retry_s
         self._refused_retry_s = refused_retry_s
@@ -143,6 +146,7 @@ class Driver:
             now=self._clock.now(),
             grants=self._grants,
             timeouts=self._timeouts,
+            prestage=self._prestage,
             in_state_s={key: now_boot_s - entered_s for key, (_, entered_s) in since.items()},
             expired=self._expired(state, now_boot_s),
         )

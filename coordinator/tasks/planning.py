@@ -177,6 +177,7 @@ class Planner:
                     reason=decision.reason,
                     predicted_s=decision.predicted_s,
                     reserved_bps=decision.reserved_bps,
+                    window_end_at=decision.window_end_at,
                     now=self._clock.now(),
                     migration_id=uuid.uuid4().hex,
                 )

@@ -382,6 +382,7 @@ class JobReport(_message.Message):
     LOAD_TIME_FIELD_NUMBER: _builtins.int
     REPORTED_AT_FIELD_NUMBER: _builtins.int
     PID_FIELD_NUMBER: _builtins.int
+    TRANSFERRED_BYTES_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     epoch: _builtins.int
     """Epoch under which the job is or was last run here; 0 when it never was."""
@@ -400,6 +401,10 @@ class JobReport(_message.Message):
     """Measured: bits per second over the last transfer into this site."""
     pid: _builtins.int
     """Process id of the job's program; 0 when none runs."""
+    transferred_bytes: _builtins.int
+    """Measured: bytes that the last transfer into this site took, differences as they crossed; absent when it
+    was not measured from its begin to its end.
+    """
     @_builtins.property
     def checkpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___CheckpointSummary]:
         """Sealed and verified checkpoints at this site, newest first."""
@@ -431,10 +436,11 @@ class JobReport(_message.Message):
         load_time: _duration_pb2.Duration | None = ...,
         reported_at: _timestamp_pb2.Timestamp | None = ...,
         pid: _builtins.int = ...,
+        transferred_bytes: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_goodput_bps", b"_goodput_bps", "_load_time", b"_load_time", "_seal_time", b"_seal_time", "_start_step", b"_start_step", "_step", b"_step", "goodput_bps", b"goodput_bps", "load_time", b"load_time", "reported_at", b"reported_at", "seal_time", b"seal_time", "start_step", b"start_step", "step", b"step"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_goodput_bps", b"_goodput_bps", "_load_time", b"_load_time", "_seal_time", b"_seal_time", "_start_step", b"_start_step", "_step", b"_step", "_transferred_bytes", b"_transferred_bytes", "goodput_bps", b"goodput_bps", "load_time", b"load_time", "reported_at", b"reported_at", "seal_time", b"seal_time", "start_step", b"start_step", "step", b"step", "transferred_bytes", b"transferred_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_goodput_bps", b"_goodput_bps", "_load_time", b"_load_time", "_seal_time", b"_seal_time", "_start_step", b"_start_step", "_step", b"_step", "checkpoints", b"checkpoints", "epoch", b"epoch", "fetched_bytes", b"fetched_bytes", "goodput_bps", b"goodput_bps", "job_id", b"job_id", "load_time", b"load_time", "message", b"message", "migration_id", b"migration_id", "phase", b"phase", "pid", b"pid", "reported_at", b"reported_at", "seal_time", b"seal_time", "start_step", b"start_step", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_goodput_bps", b"_goodput_bps", "_load_time", b"_load_time", "_seal_time", b"_seal_time", "_start_step", b"_start_step", "_step", b"_step", "_transferred_bytes", b"_transferred_bytes", "checkpoints", b"checkpoints", "epoch", b"epoch", "fetched_bytes", b"fetched_bytes", "goodput_bps", b"goodput_bps", "job_id", b"job_id", "load_time", b"load_time", "message", b"message", "migration_id", b"migration_id", "phase", b"phase", "pid", b"pid", "reported_at", b"reported_at", "seal_time", b"seal_time", "start_step", b"start_step", "step", b"step", "transferred_bytes", b"transferred_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__goodput_bps: _TypeAlias = _typing.Literal["goodput_bps"]  # noqa: Y015
     _WhichOneofArgType__goodput_bps: _TypeAlias = _typing.Literal["_goodput_bps", b"_goodput_bps"]  # noqa: Y015
@@ -446,6 +452,8 @@ class JobReport(_message.Message):
     _WhichOneofArgType__start_step: _TypeAlias = _typing.Literal["_start_step", b"_start_step"]  # noqa: Y015
     _WhichOneofReturnType__step: _TypeAlias = _typing.Literal["step"]  # noqa: Y015
     _WhichOneofArgType__step: _TypeAlias = _typing.Literal["_step", b"_step"]  # noqa: Y015
+    _WhichOneofReturnType__transferred_bytes: _TypeAlias = _typing.Literal["transferred_bytes"]  # noqa: Y015
+    _WhichOneofArgType__transferred_bytes: _TypeAlias = _typing.Literal["_transferred_bytes", b"_transferred_bytes"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__goodput_bps) -> _WhichOneofReturnType__goodput_bps | None: ...
     @_typing.overload
@@ -456,6 +464,8 @@ class JobReport(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__start_step) -> _WhichOneofReturnType__start_step | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__step) -> _WhichOneofReturnType__step | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__transferred_bytes) -> _WhichOneofReturnType__transferred_bytes | None: ...
 
 Global___JobReport: _TypeAlias = JobReport  # noqa: Y015
 

@@ -76,7 +76,8 @@ class AgentModel:
                 elif record.phase in ALIVE_PHASES:
                     return "it runs here"
             case Fetch():
-                if record.phase is P.RESERVED:
+                held = any(one.checkpoint_id == order.action.checkpoint_id for one in record.checkpoints)
+                if record.phase is P.RESERVED or (record.phase is P.HELD and not held):
                     record.phase, record.wanted = P.FETCHING, order.action
                     record.migration_id = order.migration_id
                 elif record.phase not in (P.FETCHING, P.HELD):

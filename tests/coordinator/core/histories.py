@@ -4,7 +4,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from coordinator.core.endings import GrantSettings
+from coordinator.core.feasibility import Tolerance
 from coordinator.core.fleet import fold
+from coordinator.core.prestage import PrestageSettings
+from coordinator.core.view import ViewSettings
 from coordinator.model import events as ev
 from coordinator.model.fleet import FleetState, JobState, MigrationState
 from coordinator.model.job import Checkpoint, JobPhase, JobReport, JobSpec, OnPartition
@@ -13,6 +16,7 @@ from coordinator.model.site import Capabilities, Quality, SiteSample
 
 NOW = datetime(2030, 6, 1, 12, tzinfo=UTC)
 SETTINGS = GrantSettings(lease_ttl_s=60.0, start_attempts=2)
+PRESTAGE = PrestageSettings(view=ViewSettings(), tolerance=Tolerance())
 SPEC = JobSpec(name="t", argv=("train",), power_w=100.0, home_site="a", checkpoint_bytes=500)
 STOPS = replace(SPEC, on_partition=OnPartition.STOP)
 C1 = Checkpoint(checkpoint_id="c1", step=10, epoch=1, size_bytes=1000, sealed_at=NOW)

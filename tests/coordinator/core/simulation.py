@@ -9,9 +9,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from coordinator.core.endings import GrantSettings, fence, grant, holders_of, may_start_at
+from coordinator.core.feasibility import Tolerance
 from coordinator.core.fleet import apply, fold
 from coordinator.core.grants import LeaseBook, LeaseMargins, renewable
 from coordinator.core.orders import OrderSettings, orders_for
+from coordinator.core.prestage import PrestageSettings
 from coordinator.core.progress import (
     MigrationTimeouts,
     expiry_events,
@@ -21,6 +23,7 @@ from coordinator.core.progress import (
     timeout_events,
 )
 from coordinator.core.reports import events_for_report
+from coordinator.core.view import ViewSettings
 from coordinator.model import events as ev
 from coordinator.model.fleet import FleetState, JobState
 from coordinator.model.job import JobReport, JobSpec, OnPartition
@@ -32,7 +35,9 @@ from tests.coordinator.core.agentmodel import EPOCH_0, AgentModel
 SITES = ("north", "south", "west")
 JOBS = ("j1", "j2")
 SETTINGS = GrantSettings(lease_ttl_s=20.0)
-TIMEOUTS = MigrationTimeouts(planned_s=30, prepared_s=30, stopping_s=40, transferring_s=60)
+# Whatever the destination does not hold already is sent ahead.
+PRESTAGE = PrestageSettings(view=ViewSettings(), tolerance=Tolerance(), least_transfer_s=0.0, least_bytes=0)
+TIMEOUTS = MigrationTimeouts(planned_s=300, prepared_s=300, stopping_s=400, transferring_s=600)
 
 NextEvents = Callable[..., tuple[ev.Event, ...]]
 
@@ -133,7 +138,9 @@ class Simulation:
             for report in one.reports.values():
                 self.judge(site, report)
         for job_id in JOBS:
-            self.tell(*self.next_step(self.state, job_id, self.live, self.now))
+            self.tell(
+                *self.next_step(self.state, job_id, self.live, self.now, prestage=PRESTAGE, settings=SETTINGS)
+            )
             job = self.state.jobs[job_id]
             migration = self.state.migration_of(job)
             if migration is not None:
@@ -411,7 +418,7 @@ class Simulation:
             self.disconnect(site)
             self.connect(site)
         for _ in range(rounds):
-            self.now_s += 0.5
+            self.now_s += 4.0  # all rounds together outlast every timeout
             self.drive()
             while self.down:
                 self.deliver_down()

@@ -1,6 +1,7 @@
 """DESIGN 7's invariants, after every step of random histories."""
 
 from datetime import datetime
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -46,10 +47,13 @@ def test_histories_are_eventful() -> None:
         ends |= {one.state for one in simulation.state.migrations.values()}
         kinds |= {type(event).__name__ for event in simulation.history}
     assert ends == {MigrationState.DONE, MigrationState.ABORTED}
+    assert "MigrationSentAhead" in kinds
     assert {"MigrationCommitted", "MigrationFailed", "JobRequeued", "JobEnded", "SiteFenced"} <= kinds
 
 
-def commits_unverified(state: FleetState, job_id: str, live: Live, now: datetime) -> tuple[ev.Event, ...]:
+def commits_unverified(
+    state: FleetState, job_id: str, live: Live, now: datetime, **settings: Any
+) -> tuple[ev.Event, ...]:
     """Break invariant 5: commit while the transfer is still running."""
     job = state.jobs[job_id]
     migration = state.migration_of(job)
@@ -58,16 +62,18 @@ def commits_unverified(state: FleetState, job_id: str, live: Live, now: datetime
             at=now, migration_id=migration.migration_id, event=ev.MigrationEvent.VERIFY
         )
         return (verified,)
-    return next_events(state, job_id, live, now)
+    return next_events(state, job_id, live, now, **settings)
 
 
-def restarts_at_once(state: FleetState, job_id: str, live: Live, now: datetime) -> tuple[ev.Event, ...]:
+def restarts_at_once(
+    state: FleetState, job_id: str, live: Live, now: datetime, **settings: Any
+) -> tuple[ev.Event, ...]:
     """Break invariant 4: take a silent site's job away without waiting for its lease."""
     job = state.jobs[job_id]
     silent = job.owner_site is not None and not (job.owner_site in live and live[job.owner_site].connected)
     if job.grant is not None and silent and job.migration_id is None:
         return (ev.JobRequeued(at=now, job_id=job_id, epoch=job.epoch + 1, message="silence"),)
-    return next_events(state, job_id, live, now)
+    return next_events(state, job_id, live, now, **settings)
 
 
 class HastyBook(LeaseBook):

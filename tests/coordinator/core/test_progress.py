@@ -25,6 +25,7 @@ from coordinator.model.orders import Action, Fetch, Order, Prepare, Release, Sta
 from tests.coordinator.core.histories import (
     C2,
     NOW,
+    PRESTAGE,
     SETTINGS,
     SPEC,
     STOPS,
@@ -60,13 +61,13 @@ TIMEOUTS = MigrationTimeouts(planned_s=1, prepared_s=2, stopping_s=3, transferri
 )
 def test_own_steps(state: M, to: M) -> None:
     before = moving(state)
-    after = fold(next_events(before, "j", here(), NOW), before)
+    after = fold(next_events(before, "j", here(), NOW, prestage=PRESTAGE, settings=SETTINGS), before)
     assert after.migrations["m"].state is to
 
 
 def test_a_source_is_not_stopped_while_an_end_is_away() -> None:
     away = {**here(), "b": LiveSite()}
-    assert next_events(moving(M.PREPARED), "j", away, NOW) == ()
+    assert next_events(moving(M.PREPARED), "j", away, NOW, prestage=PRESTAGE, settings=SETTINGS) == ()
 
 
 @pytest.mark.parametrize(
@@ -86,11 +87,14 @@ def test_a_cancellation_that_no_process_has_to_hear(
     events: list[ev.Event], reports: dict[str, object], state: JobState
 ) -> None:
     before = fold([*events, CANCEL])
-    after = fold(next_events(before, "j", here(**reports), NOW), before)  # type: ignore[arg-type]
+    after = fold(next_events(before, "j", here(**reports), NOW, prestage=PRESTAGE, settings=SETTINGS), before)  # type: ignore[arg-type]
     assert after.jobs["j"].state is state
     gone = dict.fromkeys(("a", "b", "c"), LiveSite())
     if state is JobState.WITHDRAWING:
-        assert next_events(fold(events), "j", gone, NOW) == () or "m" in fold(events).migrations
+        assert (
+            next_events(fold(events), "j", gone, NOW, prestage=PRESTAGE, settings=SETTINGS) == ()
+            or "m" in fold(events).migrations
+        )
 
 
 @pytest.mark.parametrize(
@@ -242,6 +246,7 @@ def test_what_keeps_a_job_from_moving(events: list[ev.Event], site: str, obstacl
         reason="sun",
         predicted_s=None,
         reserved_bps=None,
+        window_end_at=None,
         now=NOW,
         migration_id="m2",
     )
@@ -257,7 +262,7 @@ def test_nothing_leaves_or_reaches_a_site_that_is_away() -> None:
 def test_a_round_goes_as_far_as_it_can() -> None:
     held = report(P.HELD, 0, migration_id="m", checkpoints=(C2,))
     live = here(a=report(P.SEALED, checkpoints=(C2,)), b=held)
-    inputs = RoundInputs(live=live, now=NOW, grants=SETTINGS, timeouts=TIMEOUTS)
+    inputs = RoundInputs(live=live, now=NOW, grants=SETTINGS, timeouts=TIMEOUTS, prestage=PRESTAGE)
     before = moving(M.STOPPING)
     after = fold(round_events(before, inputs), before)
     assert after.migrations["m"].state is M.STARTING
@@ -265,7 +270,9 @@ def test_a_round_goes_as_far_as_it_can() -> None:
 
 
 def test_a_round_ends_leases_that_have_run_out() -> None:
-    inputs = RoundInputs(live={}, now=NOW, grants=SETTINGS, timeouts=TIMEOUTS, expired=frozenset({"j"}))
+    inputs = RoundInputs(
+        live={}, now=NOW, grants=SETTINGS, timeouts=TIMEOUTS, prestage=PRESTAGE, expired=frozenset({"j"})
+    )
     for before in (fold(at_work(STOPS)), moving(M.STOPPING, STOPS), moving(M.STARTING, STOPS)):
         after = fold(round_events(before, inputs), before).jobs["j"]
         assert (after.state, after.grant, after.migration_id) == (JobState.QUEUED, None, None)

@@ -51,7 +51,7 @@ def test_every_event_survives_json() -> None:
     kinds = set()
     for seed in range(30):
         simulation = Simulation(seed)
-        for _ in range(300):
+        for _ in range(800):
             simulation.step()
         for event in simulation.history:
             assert read_event(event_kind(event), write(event)) == event
