@@ -18,8 +18,8 @@ class PowerTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """How fast it falls to a limit that has time; absent: at once. A limit is met in time in any case."""
     release_spread_s: float = 0.0
     """Sites wait up to so long, each its own time, before they rise after a limit has eased."""
-    meter_lag_s: float = 3.0
-    """A meter may show our old draw for so long after it has changed."""
+    meter_lag_s: float = 5.0
+    """A meter may show our old draw for so long after it has changed, polling included."""
     meter_grace_s: float = 10.0
     """A meter may be silent for so long before the worst is assumed."""
     blind_load_w: float | None = None

@@ -16,6 +16,12 @@ TRUSTED = (Quality.OK, Quality.ESTIMATED)
 TRIM_RELEASE_PER_S = 0.005
 """Share of an overestimated trim that is given back in a second: a job that idles for a minute keeps most."""
 
+DRIFT_LEARNT_S = 10.0
+DRIFT_HOLDS_S = 5.0
+SMALL_W, SMALL_FRAC = 150.0, 0.05
+"""A change of power is small up to so many watts, or that part of our draw. A load that changes by more
+between two looks was switched, and counts no more towards the drift than that."""
+
 
 def sees(power: SitePower | None) -> bool:
     """Whether the sample shows the site's import and can be trusted."""
@@ -87,7 +93,8 @@ def believed_others_w(sight: Sight, now_boot_s: float, settings: BudgetSettings)
     if sight.others_w is None:
         return settings.assumed_others_w
     if not blind(sight, now_boot_s, settings):
-        return sight.others_w
+        # The meter is late by its lag: what grows has grown since. What shrinks is believed when it is seen.
+        return sight.others_w + max(0.0, sight.drift_w_per_s) * settings.meter_lag_s
     if settings.assumed_others_w is not None:
         return max(sight.others_w, settings.assumed_others_w)
     return max(sight.others_w, sight.worst_w or sight.others_w)
@@ -110,14 +117,47 @@ def _others(sight: Sight, power: SitePower, now_boot_s: float, settings: BudgetS
     if raw_w is None:
         # Our share is unknown. A blink changes nothing; later all of the import counts as others'.
         return replace(sight, others_w=power.grid_w) if blind(sight, now_boot_s, settings) else sight
-    theirs_w = raw_w if power.load_metered else _unexplained_by_us(sight, power.grid_w, raw_w, settings)
+    scale_w = _scale_w(sight)
+    sight = replace(sight, others_w=_drifted_w(sight, now_boot_s))
+    theirs_w = raw_w
+    if not power.load_metered:
+        theirs_w = _unexplained_by_us(sight, power.grid_w, raw_w, now_boot_s, settings)
+    drift_w_per_s = _drift_w_per_s(sight, theirs_w, now_boot_s, kettle_w=scale_w)
+    sight = replace(sight, drift_w_per_s=drift_w_per_s)
     plantless_w = theirs_w + (power.generation_w or 0.0) + max(0.0, -(power.battery_w or 0.0))
     worst_w = plantless_w if sight.worst_w is None else max(sight.worst_w, plantless_w)
     return replace(sight, others_w=theirs_w, worst_w=worst_w, known_s=now_boot_s)
 
 
-def _unexplained_by_us(sight: Sight, grid_w: float, raw_w: float, settings: BudgetSettings) -> float:
-    """Move the belief as little as the sample allows, whichever of our recent draws the meter has shown."""
+def _drifted_w(sight: Sight, now_boot_s: float) -> float | None:
+    """Carry the belief on to now, as it was drifting."""
+    if sight.others_w is None or sight.known_s is None:
+        return sight.others_w
+    return sight.others_w + sight.drift_w_per_s * min(DRIFT_HOLDS_S, now_boot_s - sight.known_s)
+
+
+def _drift_w_per_s(sight: Sight, theirs_w: float, now_boot_s: float, *, kettle_w: float) -> float:
+    """Learn how fast the load that is not ours grows: a cloud that comes, not a kettle switched on."""
+    elapsed_s = 0.0 if sight.known_s is None else now_boot_s - sight.known_s
+    if sight.others_w is None or elapsed_s <= 0.0:
+        return sight.drift_w_per_s
+    missed_w = min(kettle_w, max(-kettle_w, theirs_w - sight.others_w))
+    return sight.drift_w_per_s + missed_w / elapsed_s * min(1.0, elapsed_s / DRIFT_LEARNT_S)
+
+
+def _scale_w(sight: Sight) -> float:
+    """Return what counts as a small change of power at this site, in watts."""
+    return max(SMALL_W, SMALL_FRAC * max((draw_w for _, draw_w in sight.draws), default=0.0))
+
+
+def _unexplained_by_us(
+    sight: Sight, grid_w: float, raw_w: float, now_boot_s: float, settings: BudgetSettings
+) -> float:
+    """Move the belief as little as the sample allows, whichever of our recent draws the meter has shown.
+
+    While our draw changes but little, the sample cannot be far wrong, and the belief goes on towards it:
+    else a load that grows as slowly as we give way would stay hidden behind our own change.
+    """
     draws = [draw_w for _, draw_w in sight.draws]
     intended = [draw_w for _, draw_w in sight.intended]
     if intended and max(intended) - min(intended) > settings.deadband_w:
@@ -127,7 +167,12 @@ def _unexplained_by_us(sight: Sight, grid_w: float, raw_w: float, settings: Budg
     low_w, high_w = grid_w - max(draws), grid_w - min(draws)
     if sight.others_w is None:
         return high_w
-    return min(high_w, max(low_w, sight.others_w))
+    near_w = min(high_w, max(low_w, sight.others_w))
+    if max(draws) - min(draws) > _scale_w(sight) or sight.known_s is None:
+        return near_w
+    elapsed_s = now_boot_s - sight.known_s
+    left_frac = math.exp(-elapsed_s / settings.meter_lag_s) if settings.meter_lag_s > 0 else 0.0
+    return raw_w + (near_w - raw_w) * left_frac
 
 
 def _unexplained_w(
@@ -173,7 +218,8 @@ def _trim(
     )
     if full_w <= state.cap_w + sight.trim_w:
         return sight  # the cap does not bind
-    error_w = power.compute_w - max(draw_w for _, draw_w in sight.intended)
+    recent = _recent(sight.intended, now_boot_s - settings.gpu_lag_s)
+    error_w = power.compute_w - max(draw_w for _, draw_w in recent)
     elapsed_s = 0.0 if state.looked_s is None else max(0.0, now_boot_s - state.looked_s)
     if error_w <= 0:
         error_w = max(-sight.trim_w, error_w) * min(1.0, TRIM_RELEASE_PER_S * elapsed_s)

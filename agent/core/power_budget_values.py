@@ -54,9 +54,10 @@ class BudgetSettings:
     `ramp_up_w_per_s` at most while anything bounds it, and nears a bound with the time constant
     `approach_s`; it falls at once (`ramp_down_w_per_s` None), or by that much, but in time for the limit.
     `release_delay_s` is this site's share of the spread over which sites rebound after a limit has eased.
-    `meter_lag_s` is how long a meter may still show what our draw was; `settle_s` how long one may still
-    show jobs that no longer run. A meter may be silent for `meter_grace_s`; then `assumed_others_w` stands
-    in for the load that is not ours (None: the highest seen so far). `follow` None: surplus is not followed.
+    `meter_lag_s` is how long a meter may still show what our draw was, polling included, `gpu_lag_s` the
+    same for the accelerators' own figures; `settle_s` how long one may still show jobs that no longer run.
+    A meter may be silent for `meter_grace_s`; then `assumed_others_w` stands in for the load that is not
+    ours (None: the highest seen so far). `follow` None: surplus is not followed.
     """
 
     margin_w: float = 0.0
@@ -71,7 +72,8 @@ class BudgetSettings:
     move_after_s: float = 300.0
     stop_after_s: float = 15.0
     meter_grace_s: float = 10.0
-    meter_lag_s: float = 3.0
+    meter_lag_s: float = 5.0
+    gpu_lag_s: float = 2.0
     settle_s: float = 5.0
     assumed_others_w: float | None = None
     follow: FollowSettings | None = None
@@ -107,14 +109,15 @@ class Because:
 class Sight:
     """What is believed of the site, from samples that could be trusted; every `_s` is CLOCK_BOOTTIME seconds.
 
-    `others_w` is the import that is not ours (negative when the site would export), `worst_w` the most it
-    has been without the plant. `unexplained_w` is what our jobs drew beyond their declaration, `trim_w` what
-    they drew beyond the cap. `draws` are our recent draws as measured, `intended` as commanded, each as
-    (seconds, watts). `trimmed_at` is the instant of the sample that the trim has seen; `surplus_w` is
-    smoothed.
+    `others_w` is the import that is not ours (negative when the site would export), `drift_w_per_s` how fast
+    it grows, `worst_w` the most it has been without the plant. `unexplained_w` is what our jobs drew beyond
+    their declaration, `trim_w` what they drew beyond the cap. `draws` are our recent draws as measured,
+    `intended` as commanded, each as (seconds, watts). `trimmed_at` is the instant of the sample that the
+    trim has seen; `surplus_w` is smoothed.
     """
 
     others_w: float | None = None
+    drift_w_per_s: float = 0.0
     worst_w: float | None = None
     known_s: float | None = None
     unexplained_w: float = 0.0

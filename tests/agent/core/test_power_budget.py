@@ -237,8 +237,11 @@ def test_a_load_that_grows_while_we_come_down_is_seen_as_soon_as_it_cannot_be_ou
     site.look(2000.0)
     assert site.look(1700.0).cap_w == 700.0
     assert site.look(1700.0, power(compute_w=700.0, grid_w=2000.0)).cap_w == 700.0, "may be our old draw"
-    assert site.look(1700.0, power(compute_w=700.0, grid_w=2300.0)).cap_w == 400.0, "300 W are not"
-    assert site.look(1700.0, power(others_w=1300.0, compute_w=400.0), after_s=4).cap_w == 400.0
+    cap_w = site.look(1700.0, power(compute_w=700.0, grid_w=2300.0)).cap_w
+    assert cap_w == 325.0, "300 W are not, and 15 W/s more are to be expected until the meter shows them"
+    for _ in range(60):
+        actions = site.look(1700.0, site.balance(1300.0))
+    assert actions.cap_w == pytest.approx(400.0, abs=SETTINGS.deadband_w)
 
 
 def test_a_metered_load_is_believed_at_once() -> None:
@@ -246,7 +249,20 @@ def test_a_metered_load_is_believed_at_once() -> None:
     site.look(2000.0)
     site.look(1700.0)
     grown = power(compute_w=700.0, grid_w=2000.0, site_load_w=1300.0, generation_w=0.0, load_metered=True)
-    assert site.look(1700.0, grown).cap_w == 400.0
+    assert site.look(1700.0, grown).cap_w == 325.0
+
+
+def test_a_cloud_that_comes_is_met_before_the_meter_shows_all_of_it() -> None:
+    site = Site(LOW, HIGH, cap=CAP)
+    for second in range(30):
+        site.others_w = 1000.0 + 20.0 * second
+        assert site.import_w <= 2100.0 + 50.0, "what was decided a second ago holds a second on"
+        actions = site.look(2100.0)
+    assert actions.cap_w is not None
+    assert actions.cap_w < 2100.0 - site.others_w - 50.0, "ahead of the cloud"
+    for _ in range(120):
+        actions = site.look(2100.0)
+    assert actions.cap_w == pytest.approx(2100.0 - site.others_w, abs=2 * SETTINGS.deadband_w)
 
 
 def test_what_a_cap_lets_through_is_taken_off_the_cap() -> None:
