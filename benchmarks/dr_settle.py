@@ -58,8 +58,8 @@ class Meter:
                 reading = await self._meter.poll()
             except SternaError:
                 continue
-            if reading.power_w is not None:
-                self.samples.append((time.perf_counter(), reading.power_w))
+            if reading.active_power_w is not None:
+                self.samples.append((time.perf_counter(), reading.active_power_w))
             await asyncio.sleep(POLL_S)
 
 

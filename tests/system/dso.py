@@ -83,7 +83,7 @@ class Dso:
 async def dso(broker: Broker, site: str) -> AsyncIterator[Dso]:
     """Be the operator of a site."""
     async with aiomqtt.Client(
-        broker.host, broker.port, identifier="dso", protocol=aiomqtt.ProtocolVersion.V5
+        broker.host, broker.port, identifier=f"dso-{site}", protocol=aiomqtt.ProtocolVersion.V5
     ) as mqtt:
         for leaf in ("ack", "status", "telemetry"):
             await mqtt.subscribe(f"dr/v1/{OPERATOR}/{site}/{leaf}", qos=1)
