@@ -127,6 +127,19 @@ async def _assemble(build: Build) -> None:
         from agent.build.setpoints import open_setpoints  # few sites write to devices
 
         open_setpoints(build, lines, senses)
+    if config.metrics is not None:
+        from agent.build.metrics import open_metrics  # sites that are not scraped do not pay for it
+
+        meters = open_metrics(
+            build,
+            config.metrics,
+            meters=meters,
+            news=news,
+            checkpoints=checkpoints,
+            transfers=transfers,
+            telemetry=telemetry,
+            database=database,
+        )
     _name_site_loops(build, meters, control, news, telemetry)
     _name_job_loops(build, keeper, link)
 

@@ -55,6 +55,11 @@ class Pulse:
         self._hearts.append(heart)
         return heart
 
+    @property
+    def hearts(self) -> tuple[Heart, ...]:
+        """Every loop that has promised to beat."""
+        return tuple(self._hearts)
+
     def overdue(self) -> list[str]:
         """Names of the loops that missed their deadline."""
         return [heart.name for heart in self._hearts if heart.overdue_s > 0]

@@ -40,6 +40,8 @@ class Build:
         Told of every balance of the site, once a second; they must not block.
     measurements : list
         Each adds to what the site can tell of itself in reports.
+    links : dict
+        Tells of each peer, by name, whether it is connected now.
     """
 
     config: AgentConfig
@@ -50,6 +52,7 @@ class Build:
     loops: Loops = field(default_factory=dict)
     listeners: list[Callable[[SitePower], None]] = field(default_factory=list)
     measurements: list[Callable[["Measurements"], "Measurements"]] = field(default_factory=list)
+    links: dict[str, Callable[[], bool]] = field(default_factory=dict)
 
     def measured(self, measurements: "Measurements") -> "Measurements":
         """Return what the site can tell of itself, with what other parts know of its past."""

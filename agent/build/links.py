@@ -11,7 +11,6 @@ from sterna import VERSION
 from sterna.identity import Identity, Role, load_credentials
 
 
-
 def make_peers(build: Build) -> Peers:
     """Load our certificate and say who we are.
 
@@ -50,5 +49,6 @@ def open_uplink(
         clock=build.clock,
         backoff_max_s=table.backoff_max_s,
     )
+    build.links["coordinator"] = lambda: link.connected
     build.loops["uplink"] = partial(link.run, build.pulse.heart("uplink", BEAT_WITHIN_S))
     return link

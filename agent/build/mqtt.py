@@ -64,6 +64,7 @@ def open_mqtt(build: Build, desk: GridDesk, news: News, link: Uplink | None, tab
         session_expiry_s=table.session_expiry_s,
         on_beat=build.pulse.heart("mqtt", MQTT_DEADLINE_S).beat,
     )
+    build.links["mqtt"] = lambda: broker.connected
     build.loops["mqtt"] = broker.run
     if table.report_interval_s > 0:
         _report(build, desk, news, broker, table.report_interval_s)

@@ -17,7 +17,6 @@ from agent.tasks.liaison import News
 from agent.tasks.measurements import SiteMeasurements
 from sterna.config import read_secret
 
-
 OPENADR_DEADLINE_S = 90.0
 
 
@@ -63,5 +62,6 @@ def open_openadr(build: Build, desk: GridDesk, news: News, table: OpenAdrTable) 
         poll_period_s=table.poll_period_s,
         on_beat=build.pulse.heart("openadr", OPENADR_DEADLINE_S).beat,
     )
+    build.links["openadr"] = lambda: ven.connected
     build.loops["openadr"] = ven.run
     build.listeners.append(measurements.take)

@@ -14,10 +14,11 @@ from agent.config.buses import BusTable, line_faults
 from agent.config.coordinator import CoordinatorTable, TransferTable
 from agent.config.grid import GridTable
 from agent.config.meters import MeterTable
+from agent.config.metrics import MetricsTable
 from agent.config.node import GpuTable, JobsTable
 from agent.config.power import PowerTable
-from agent.config.settlement import SettlementTable
 from agent.config.setpoints import SetpointTable, setpoint_faults
+from agent.config.settlement import SettlementTable
 from agent.config.tls import TlsFiles
 
 
@@ -43,6 +44,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     transfer: TransferTable | None = None
     power: PowerTable = PowerTable()
     settlement: SettlementTable = SettlementTable()
+    metrics: MetricsTable | None = None
 
     def faults(self) -> Iterable[tuple[str, str]]:
         """Yield what is wrong beyond types."""

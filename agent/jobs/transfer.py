@@ -103,6 +103,10 @@ class Transfers:
         self._random = random.Random()
         self._worker = worker
         self._link_bps: dict[str, float] = {}
+        self.received_bytes = 0
+        """Bytes that completed fetches have received since the start."""
+        self.sent_bytes = 0
+        """Bytes that receivers which we dialled have taken since the start."""
 
     async def fetch(self, job_id: str, order: Fetch, on_progress: OnProgress) -> FetchResult:
         """Bring a checkpoint here; idempotent, and cheap when it is here already.
@@ -174,6 +178,7 @@ class Transfers:
         )
 
     def _result(self, order: Fetch, checkpoint: Checkpoint, tally: Tally, seconds: float) -> FetchResult:
+        self.received_bytes += tally.transferred_bytes
         moved_bits = bytes_to_bits(tally.transferred_bytes)
         # The pace of a difference is that of the slowest of link and two processors: it says too little.
         plain = tally.difference_bytes == 0
@@ -218,7 +223,10 @@ class Transfers:
             pacer=Pacer(order.max_bps, self._clock),
             tally=tally,
         )
-        await self._persist(order.receiver_site, tally, push.attempt)
+        try:
+            await self._persist(order.receiver_site, tally, push.attempt)
+        finally:
+            self.sent_bytes += tally.transferred_bytes
         return tally.transferred_bytes
 
     async def _persist(self, peer: str, tally: Tally, attempt: Callable[[], Awaitable[T]]) -> T:

@@ -1,0 +1,89 @@
+"""The port that Prometheus scrapes, and what it is told."""
+
+import ssl
+from collections.abc import Sequence
+from functools import partial
+
+from agent.build.base import LOOP_DEADLINE_S, Build
+from agent.config.metrics import MetricsTable
+from agent.config.tls import TlsFiles
+from agent.devices.meters import Meter
+from agent.devices.meters_counted import CountedMeter
+from agent.jobs.checkpoints import CheckpointStore
+from agent.jobs.transfer import Transfers
+from agent.metrics.process import process_samples, started_at_s
+from agent.metrics.server import MetricsServer
+from agent.metrics.text import render
+from agent.store.db import Database
+from agent.store.telemetry import TelemetryStore
+from agent.tasks.liaison import News
+from agent.tasks.metrics import Figures
+from sterna import VERSION
+from sterna.errors import ConfigError
+
+
+def open_metrics(
+    build: Build,
+    table: MetricsTable,
+    *,
+    meters: Sequence[Meter],
+    news: News,
+    checkpoints: CheckpointStore,
+    transfers: Transfers,
+    telemetry: TelemetryStore,
+    database: Database,
+) -> tuple[Meter, ...]:
+    """Bind the port and have it served.
+
+    Returns
+    -------
+    tuple of Meter
+        The meters, with their polls counted: these are to be polled.
+
+    Raises
+    ------
+    ConfigError
+        The address cannot be bound, or a certificate file cannot be used.
+    """
+    counted = tuple(CountedMeter(meter) for meter in meters)
+    figures = Figures(
+        identity=(build.config.fleet, build.config.site, VERSION),
+        news=news,
+        meters=counted,
+        transfers=transfers,
+        telemetry=telemetry,
+        links=build.links,
+        hearts=lambda: build.pulse.hearts,
+        free_bytes=checkpoints.free_bytes,
+        store_files=(database.path, database.path.with_name(database.path.name + "-wal")),
+        process=partial(process_samples, started_at_s(build.clock)),
+    )
+    host, port = table.address
+    server = MetricsServer(
+        host=host,
+        port=port,
+        page=lambda openmetrics: render(figures.samples(), openmetrics=openmetrics),
+        clock=build.clock,
+        tls=None if table.tls is None else _tls_context(build, table.tls),
+        on_beat=build.pulse.heart("metrics", LOOP_DEADLINE_S).beat,
+    )
+    try:
+        server.bind()
+    except ConfigError as error:
+        raise ConfigError(f"agent.toml: metrics.listen: {error}") from error
+    build.stack.callback(server.close)
+    build.loops["metrics"] = server.run
+    return counted
+
+
+def _tls_context(build: Build, files: TlsFiles) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_mode = ssl.CERT_REQUIRED
+    base_dir = build.base_dir
+    try:
+        context.load_verify_locations(base_dir / files.ca)
+        context.load_cert_chain(base_dir / files.cert, base_dir / files.key)
+    except OSError as error:  # ssl.SSLError is one
+        raise ConfigError(f"agent.toml: metrics.tls: {error}") from error
+    return context
