@@ -95,8 +95,16 @@ async def settled(client: aiomqtt.Client, payload: bytes, command_id: str) -> No
 
 async def kills(folder: Path, count: int) -> dict[str, object]:
     """Kill the broker around `count` commands; return what it took to come back."""
-    rng, back_s, broker = random.Random(5), [], Broker(folder)
+    broker = Broker(folder)
     await broker.start()
+    try:
+        return await killed(broker, folder, count)
+    finally:
+        broker.kill()
+
+
+async def killed(broker: Broker, folder: Path, count: int) -> dict[str, object]:
+    rng, back_s = random.Random(5), []
     async with Database(folder / "agent.db", MIGRATIONS) as db:
         store = CountingStore(db)
         desk = make_desk(store)
@@ -124,7 +132,6 @@ async def kills(folder: Path, count: int) -> dict[str, object]:
                     await settled(operator, payload, f"c{seq}")
                 assert desk.last_sequence("mqtt") == seq
             running.cancel()
-    broker.kill()
     assert store.applied == {f"c{seq}": 1 for seq in range(1, count + 1)}
     return {"kills": count, "applied_once": len(store.applied), "worst_back_s": round(max(back_s), 2)}
 
