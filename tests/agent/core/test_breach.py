@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from agent.core.breach import BreachTally, Judgement, fold
@@ -95,3 +96,10 @@ def test_a_stepped_calendar_excuses_nothing() -> None:
             now_boot_s=1031.0,
         )
         assert stepped.judgement is Judgement.BREACH
+
+
+def test_a_silent_plant_hides_no_breach() -> None:
+    import_known = replace(sample(30, 4500, quality=Quality.BAD), grid_quality=Quality.OK)
+    assert fold_at(BreachTally(), import_known, limit()).judgement is Judgement.BREACH
+    import_lost = replace(sample(30, 4500), grid_quality=Quality.STALE)
+    assert fold_at(BreachTally(), import_lost, limit()).judgement is Judgement.UNKNOWN

@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.core.power_budget import BudgetInputs, decide
@@ -67,7 +67,7 @@ def once(
     jobs: tuple[BudgetJob, ...],
     cap: CapRange | None,
     *,
-    settings: BudgetSettings = SETTINGS,
+    rules: BudgetSettings = SETTINGS,
 ) -> BudgetActions:
     """Look once, with a state that fits the jobs and the cap."""
     if cap is not None and state.allowed_w is not None:
@@ -75,9 +75,10 @@ def once(
     inputs = BudgetInputs(
         now=NOW, now_boot_s=NOW_S, envelope=limited(*limits), power=sample, jobs=jobs, cap=cap
     )
-    return decide(state, inputs, settings)[1]
+    return decide(state, inputs, rules)[1]
 
 
+@settings(deadline=None)
 @given(STATES, LIMITS, SAMPLES, JOBS, CAPS)
 def test_within_the_limit_whenever_it_is_achievable(
     state: BudgetState,
@@ -98,6 +99,7 @@ def test_within_the_limit_whenever_it_is_achievable(
     assert len(actions.resume) <= 1
 
 
+@settings(deadline=None)
 @given(STATES, LIMITS, LIMITS, SAMPLES, JOBS, CAPS, RAMPS, st.sampled_from([SETTINGS, RAMPED]))
 def test_a_more_restrictive_limit_never_yields_more_power(  # noqa: PLR0917 - drawn by position
     state: BudgetState,
@@ -107,23 +109,24 @@ def test_a_more_restrictive_limit_never_yields_more_power(  # noqa: PLR0917 - dr
     jobs: tuple[BudgetJob, ...],
     cap: CapRange | None,
     ramp_s: float,
-    settings: BudgetSettings,
+    rules: BudgetSettings,
 ) -> None:
     tight, loose = (limit(limit_w, ramp_s=ramp_s) for limit_w in sorted((one_w, other_w)))
     # What rose a moment ago may have to wait for its turn; here it is the same moment for both.
     state = replace(state, bound_w=None)
-    tighter = once(state, (tight,), sample, jobs, cap, settings=settings)
-    both = once(state, (tight, replace(loose, source="other")), sample, jobs, cap, settings=settings)
+    tighter = once(state, (tight,), sample, jobs, cap, rules=rules)
+    both = once(state, (tight, replace(loose, source="other")), sample, jobs, cap, rules=rules)
     assert both.predicted_w == tighter.predicted_w, "a looser limit beside it changes nothing"
     for wider in (
-        once(state, (loose,), sample, jobs, cap, settings=settings),
-        once(state, (), sample, jobs, cap, settings=settings),
+        once(state, (loose,), sample, jobs, cap, rules=rules),
+        once(state, (), sample, jobs, cap, rules=rules),
     ):
         if tighter.predicted_w is not None and wider.predicted_w is not None:
             assert tighter.predicted_w <= wider.predicted_w + ROUNDING_W
         assert set(wider.pause) <= set(tighter.pause) | set(wider.resume)
 
 
+@settings(deadline=None)
 @given(STATES, LIMITS, SAMPLES, JOBS, CAPS, st.randoms())
 def test_the_order_in_which_jobs_are_named_changes_nothing(  # noqa: PLR0917 - drawn by position
     state: BudgetState,
@@ -141,6 +144,7 @@ def test_the_order_in_which_jobs_are_named_changes_nothing(  # noqa: PLR0917 - d
     assert one.cap_w == other.cap_w or abs((one.cap_w or 0) - (other.cap_w or 0)) < ROUNDING_W
 
 
+@settings(deadline=None)
 @given(st.integers(2, 5), st.floats(100, 900), st.floats(0, 5000), st.sampled_from(Flexibility), CAPS)
 def test_equal_jobs_fare_alike_but_for_their_names(
     count: int, power_w: float, limit_w: float, tier: Flexibility, cap: CapRange | None
@@ -155,6 +159,7 @@ def test_equal_jobs_fare_alike_but_for_their_names(
     assert (len(one.pause), one.cap_w, one.predicted_w) == (len(other.pause), other.cap_w, other.predicted_w)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from([Quality.STALE, Quality.BAD, None]), min_size=1, max_size=9),
     st.floats(1500, 2500),
@@ -179,6 +184,7 @@ def test_a_blink_changes_nothing(
         assert site.paused == paused
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from([None, 1100.0, 1250.0, 1400.0, 1700.0, 2500.0]), min_size=1, max_size=8),
     st.sampled_from([20.0, 100.0]),
@@ -189,8 +195,8 @@ def test_nothing_rises_faster_than_the_ramp(
 ) -> None:
     jobs = [BudgetJob(job_id=f"j{number}", power_w=300.0) for number in range(3)]
     cap = CapRange(min_w=150.0, max_w=900.0) if capped else None
-    settings = replace(SETTINGS, ramp_up_w_per_s=ramp_w_per_s, resume_hold_s=0.0)
-    site = Site(*jobs, cap=cap, settings=settings)
+    rules = replace(SETTINGS, ramp_up_w_per_s=ramp_w_per_s, resume_hold_s=0.0)
+    site = Site(*jobs, cap=cap, settings=rules)
     site.look(1100.0)
     for limit_w in limits:
         for _ in range(20):
@@ -208,6 +214,7 @@ def test_nothing_rises_faster_than_the_ramp(
                 assert after_w <= most_w
 
 
+@settings(deadline=None)
 @given(st.permutations(list(Flexibility)), st.floats(0, 100))
 def test_a_more_flexible_job_is_never_paused_after_a_firmer_one(
     tiers: list[Flexibility], debt_s: float

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.sitepower import site_power
+from agent.core.sitepower import others_w, site_power
 from agent.model.readings import MeterReading, MeterRole, Quality, SitePower
 
 NOW = datetime(2026, 3, 30, 12, tzinfo=UTC)
@@ -161,3 +161,31 @@ def test_more_load_never_means_more_surplus(generation: float, load: float, grow
     less = balance({GENERATION: generation, LOAD: load + growth}).surplus_w
     more = balance({GENERATION: generation, LOAD: load}).surplus_w
     assert less is not None and more is not None and less <= more
+
+
+@pytest.mark.parametrize(
+    ("powers", "compute_w", "expected_w"),
+    [
+        ({GRID: 500.0, GENERATION: 0.0}, 400.0, 100.0),
+        ({GRID: 500.0, GENERATION: (2000.0, Quality.STALE)}, 400.0, 100.0),
+        ({GRID: 500.0, GENERATION: None}, 400.0, 100.0),
+        ({GRID: 500.0, GENERATION: 1000.0, LOAD: 1200.0}, 400.0, 200.0),
+        ({GRID: 500.0, GENERATION: 1000.0, LOAD: (1200.0, Quality.STALE)}, 400.0, 100.0),
+        ({GRID: (500.0, Quality.STALE), GENERATION: 1000.0, LOAD: (1200.0, Quality.STALE)}, 400.0, 200.0),
+        ({GRID: 500.0, GENERATION: None}, None, None),
+    ],
+    ids=["both", "plant stale", "plant silent", "load metered", "load stale", "all stale", "ours unknown"],
+)
+def test_a_silent_neighbour_does_not_hide_what_the_grid_meter_says(
+    powers: dict[MeterRole, Any], compute_w: float | None, expected_w: float | None
+) -> None:
+    site = balance(powers, compute_w=compute_w)
+    assert others_w(site) == expected_w
+    assert site.load_metered is (LOAD in powers)
+    stale = isinstance(powers[GRID], tuple)
+    assert site.import_quality is (Quality.STALE if stale else Quality.OK)
+
+
+def test_a_site_without_a_grid_meter_has_no_import_to_trust() -> None:
+    site = balance({GENERATION: 3000.0, LOAD: 1200.0})
+    assert (site.quality, site.import_quality) == (Quality.OK, Quality.BAD)

@@ -288,6 +288,21 @@ async def test_a_shim_that_does_not_answer_is_no_pause(
     await stepping(site, site.report().step + 3)
 
 
+async def test_a_job_that_must_be_shed_saves_and_stops_without_an_order(
+    site: Site, trainer: SpecMaker
+) -> None:
+    assert site.keeper.sealed_at("j1") is None
+    assert not await site.keeper.halt("j1", "nothing runs")
+    await site.order(start(trainer(steps=100_000)))
+    await stepping(site, 2)
+    assert await site.keeper.halt("j1", "it did not pause")
+    report = await site.phase(P.SEALED)
+    assert report.checkpoints[0].manifest.step == report.step, "nothing is lost"
+    assert site.keeper.sealed_at("j1") == report.checkpoints[0].manifest.sealed_at
+    assert not await site.keeper.halt("j1", "it has stopped")
+    assert (await site.order(start(trainer(steps=100_000)), epoch=2)).result is OrderResult.ACCEPTED
+
+
 async def test_regrant_goes_on_in_place(site: Site, trainer: SpecMaker) -> None:
     spec = trainer(steps=100_000)
     await site.order(start(spec))

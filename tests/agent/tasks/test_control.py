@@ -23,6 +23,7 @@ from agent.store.db import Database
 from agent.tasks.control import ASK_AGAIN_S, Control, run_control
 from agent.tasks.sense import Senses
 from sterna.clock import FakeClock
+from sterna.errors import TransientError
 from sterna.supervise import Pulse
 
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
@@ -36,6 +37,8 @@ class TwoJobs:
     phases: dict[str, JobPhase] = field(
         default_factory=lambda: {"a": JobPhase.RUNNING, "b": JobPhase.RUNNING}
     )
+
+    deaf: set[str] = field(default_factory=set)
 
     def live(self) -> dict[str, tuple[JobPhase, JobSpec]]:
         spec = JobSpec(name="job", argv=("train",), power_w=JOB_W)
@@ -55,6 +58,8 @@ class TwoJobs:
         return True
 
     async def pause(self, job_id: str) -> bool:
+        if job_id in self.deaf:
+            return False
         self.phases[job_id] = JobPhase.PAUSED
         return True
 
@@ -63,13 +68,24 @@ class TwoJobs:
         return True
 
 
+class StuckGpu(FakeGpu):
+    """A GPU whose cap cannot be set for a while."""
+
+    stuck = False
+
+    def set_power_cap_w(self, cap_w: float | None) -> None:
+        if self.stuck:
+            raise TransientError("the cap does not answer")
+        super().set_power_cap_w(cap_w)
+
+
 class House:
     """A site at night with a grid meter, under a standing limit of the site's own."""
 
     def __init__(self, database: Database, limit_w: float) -> None:
         self.clock = FakeClock(NOW)
         self.jobs = TwoJobs()
-        self.gpu = FakeGpu(clock=self.clock, idle_w=IDLE_W, max_w=IDLE_W + 2 * JOB_W)
+        self.gpu = StuckGpu(clock=self.clock, idle_w=IDLE_W, max_w=IDLE_W + 2 * JOB_W)
         self.senses = Senses(meters={"grid": MeterRole.GRID}, gpu=self.gpu, clock=self.clock)
         self.asked: list[MoveRequest] = []
         self.told = 0
@@ -173,3 +189,38 @@ async def test_a_new_limit_does_not_wait_for_the_next_look(database: Database) -
         while (house.gpu.read()[0].power_cap_w or 9e9) > IDLE_W + JOB_W:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         looking.cancel()
+
+
+async def test_a_job_that_does_not_pause_is_stopped(database: Database) -> None:
+    house = House(database, limit_w=BASE_W + IDLE_W)
+    house.jobs.deaf = {"a"}
+    for _ in range(15):
+        await house.step()
+        assert house.jobs.phases == {"a": JobPhase.RUNNING, "b": JobPhase.PAUSED}
+    await house.step()
+    assert house.jobs.phases == {"a": JobPhase.STOPPING, "b": JobPhase.PAUSED}
+
+
+async def test_where_the_cap_cannot_be_set_jobs_pause_until_it_can(database: Database) -> None:
+    limit_w = BASE_W + IDLE_W + 1.2 * JOB_W
+    house = House(database, limit_w=limit_w)
+    house.gpu.stuck = True
+    await house.step()
+    assert await house.step() <= limit_w
+    assert sorted(phase.name for phase in house.jobs.phases.values()) == ["PAUSED", "RUNNING"]
+    house.gpu.stuck = False
+    for _ in range(60):
+        assert await house.step() <= limit_w + 1e-6
+    assert set(house.jobs.phases.values()) == {JobPhase.RUNNING}, "the cap is enough again"
+
+
+async def test_what_bounds_the_draw_is_said_once_each_time(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    house = House(database, limit_w=BASE_W + IDLE_W + JOB_W)
+    with caplog.at_level("INFO", logger="agent.tasks.control"):
+        for _ in range(5):
+            await house.step()
+    said = [one for one in caplog.records if one.message == "what bounds the draw has changed"]
+    assert [(one.__dict__["bound"], one.__dict__["limit_source"]) for one in said] == [("a limit", "local")]
+    assert said[0].__dict__["budget_w"] == IDLE_W + JOB_W
