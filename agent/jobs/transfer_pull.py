@@ -90,6 +90,8 @@ class Pull:
             stack.callback(staging.close)
             await in_thread(staging.open)
             staging.require_space(self._store.free_bytes())
+            total_bytes = manifest.size_bytes
+            self._on_progress(total_bytes - staging.missing_bytes, total_bytes)
             if self._head_start is not None:
                 await self._head_start.take(staging, partial(self._ask_difference, channels[0]))
             runs = deque(staging.missing(self._run_chunks))

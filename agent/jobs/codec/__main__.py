@@ -101,10 +101,13 @@ def _say(line: Mapping[str, object]) -> None:
 
 def _say_aside(line: Mapping[str, object]) -> None:
     sys.stderr.write(json.dumps(line) + "\n")
+    sys.stderr.flush()
 
 
 def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
+    # Not through sys.stdin: at the end of the process a reader that still waits there would abort it.
+    while os.read(0, 4096):
+        pass
     os._exit(_ORPHANED_EXIT_CODE)
 
 
