@@ -77,7 +77,8 @@ def fold(
     """
     if tally.last_sample_at == power.measured_at:
         return tally
-    tally = replace(_bound(tally, limit, now, now_boot_s), last_sample_at=power.measured_at)
+    tally = bind(tally, limit, now=now, now_boot_s=now_boot_s)
+    tally = replace(tally, last_sample_at=power.measured_at)
     measured_boot_s = now_boot_s - (now - power.measured_at).total_seconds()
     judgement = _judge(tally, power, tolerance_w, measured_boot_s)
     fresh = tally.judgement is not Judgement.BREACH
@@ -92,7 +93,23 @@ def fold(
     )
 
 
-def _bound(tally: BreachTally, limit: Limit | None, now: datetime, now_boot_s: float) -> BreachTally:
+def bind(tally: BreachTally, limit: Limit | None, *, now: datetime, now_boot_s: float) -> BreachTally:
+    """Note what binds now, also where no sample is there to be judged.
+
+    Parameters
+    ----------
+    tally : BreachTally
+        What was counted before.
+    limit : Limit or None
+        The binding limit; None: none.
+    now, now_boot_s
+        The same instant on both clocks.
+
+    Notes
+    -----
+    Without it a limit that is released between two samples would go on as the next one's: whoever is let go
+    and limited again has a ramp again.
+    """
     if limit is None:
         return replace(tally, bound_w=None, due_boot_s=None)
     due_s = now_boot_s + (limit.start_at - now).total_seconds() + limit.ramp_s + SETTLING_S

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from agent.core import failsafe
-from agent.core.breach import BreachTally, fold
+from agent.core.breach import BreachTally
 from agent.core.commands import Accepted, LastSeen, LimitRequest, Repeated, Rules, judge, parse_limit
 from agent.core.failsafe import CONTROLLED, Event, FailsafeSettings, Machine
 from agent.core.limits import HeldCommand, Timeline, envelope, hold
@@ -25,6 +25,7 @@ from agent.core.operator import (
 )
 from agent.grid import answers
 from agent.grid.answers import Answers
+from agent.grid.breaches import Breaches
 from agent.grid.ports import GridStore, Seal
 from agent.model.grid import Ack, OperatorConfig, Reason, Refusal
 from agent.model.limits import Envelope, GridState
@@ -82,7 +83,6 @@ class GridDesk:
         self._rules = rules
         self._bounds = bounds or ConfigBounds()
         self._standing_w = dict(standing_limits_w or {})
-        self._tolerance_w = tolerance_w
         self._clock_synced = clock_synced
         self._seals = dict(seals or {})
         boot_s = clock.boottime_s()
@@ -91,7 +91,7 @@ class GridDesk:
         self._last_seen: dict[str, LastSeen] = {}
         self._configs: dict[str, OperatorConfig] = {}
         self._heartbeats: dict[str, Heartbeat] = {}
-        self._tally = BreachTally()
+        self._breaches = Breaches(clock=clock, store=store, tolerance_w=tolerance_w)
         self._answers = Answers()
         self._doubt: tuple[HeldCommand, str] | None = None
         self._lock = asyncio.Lock()
@@ -101,7 +101,7 @@ class GridDesk:
     @property
     def tally(self) -> BreachTally:
         """How often a limit was broken, since the store was started."""
-        return self._tally
+        return self._breaches.tally
 
     @property
     def machines(self) -> Mapping[str, Machine]:
@@ -137,7 +137,7 @@ class GridDesk:
         self._timeline = memory.timeline
         self._last_seen = dict(memory.last_seen)
         self._configs = dict(memory.configs)
-        self._tally = memory.tally
+        self._breaches.tally = memory.tally
         for source in self._machines:
             self._machines[source] = failsafe.cold_start(boot_s, self.settings(source))
         log.info("grid commands recovered", extra={"commands": len(self._timeline.held)})
@@ -269,21 +269,7 @@ class GridDesk:
 
     async def observe(self, power: SitePower) -> BreachTally:
         """Judge one sample of the site's import against the binding limit, and keep the count."""
-        before = self._tally
-        now = self._clock.now()
-        self._tally = fold(
-            before,
-            power,
-            self.envelope(now).binding,
-            tolerance_w=self._tolerance_w,
-            now=now,
-            now_boot_s=self._clock.boottime_s(),
-        )
-        if self._tally.episodes != before.episodes:
-            log.error("the site imports more than its limit", extra={"grid_w": power.grid_w})
-        if self._tally.samples != before.samples:
-            await self._store.keep_tally(self._tally)
-        return self._tally
+        return await self._breaches.observe(power, self.envelope().binding)
 
     async def pending_acks(self, source: str, most: int = 20) -> list[tuple[int | None, Ack]]:
         """Return acks to deliver, oldest first; number None: not stored, gone once returned."""
@@ -345,10 +331,12 @@ class GridDesk:
         self._last_seen[command.source] = LastSeen(
             sequence=command.sequence, command_id=command.command_id, digest=digest
         )
+        self._breaches.bind(self.envelope().binding)  # what bound until now may have ended unseen
         self._timeline = self._timeline.with_command(held)
         if command.source in self._machines:
             event = Event.RELEASE if command.is_release else Event.LIMIT
             self._step(command.source, event, self._clock.boottime_s())
+        self._breaches.bind(self.envelope().binding)
         self.on_limit()
         log.info(
             "a grid command holds",

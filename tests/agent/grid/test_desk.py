@@ -278,6 +278,33 @@ async def test_breaches_are_counted_and_survive(rig: Rig) -> None:
     assert (rig.desk.tally.samples, rig.desk.tally.episodes, rig.desk.tally.worst_excess_w) == (2, 1, 1100.0)
 
 
+async def test_a_release_between_two_samples_gives_the_next_limit_its_ramp(rig: Rig) -> None:
+    def sample(grid_w: float) -> SitePower:
+        return SitePower(
+            measured_at=rig.clock.now(),
+            quality=Quality.OK,
+            grid_w=grid_w,
+            generation_w=None,
+            available_w=None,
+            battery_w=None,
+            compute_w=grid_w,
+            site_load_w=None,
+            surplus_w=None,
+        )
+
+    rig.beat()
+    await rig.limit(1, 1300.0)
+    rig.clock.advance(5)
+    assert (await rig.desk.observe(sample(1300.0))).judgement is Judgement.KEPT
+    await rig.limit(2, None)
+    rig.clock.advance(0.5)
+    await rig.limit(3, 1500.0)
+    rig.clock.advance(0.4)
+    assert (await rig.desk.observe(sample(1800.0))).judgement is Judgement.RAMPING
+    rig.clock.advance(3)
+    assert (await rig.desk.observe(sample(1800.0))).judgement is Judgement.BREACH
+
+
 @pytest.mark.parametrize("committed", [True, False])
 @pytest.mark.parametrize("noticed_by", ["tick", "repeat"])
 async def test_a_link_that_is_lost_while_a_command_is_stored_loses_no_command(
