@@ -79,7 +79,7 @@ async def _assemble(build: Build) -> None:
     server = serve_checkpoints(build, peers, checkpoints, transfers, ticket_key)
     address = await build.stack.enter_async_context(server)
     reports = LateSink()
-    keeper = make_keeper(build, job_store.JobRecords(database), checkpoints, transfers, boot_id, reports)
+    keeper = make_keeper(build, job_store.JobRecords(database), (checkpoints, transfers), boot_id, reports)
     await keeper.open()
     liaison = Liaison(
         keeper=keeper,

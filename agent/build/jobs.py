@@ -52,8 +52,7 @@ def _codec_worker(build: Build) -> CodecWorker | None:
 def make_keeper(
     build: Build,
     records: JobRecords,
-    checkpoints: CheckpointStore,
-    transfers: Transfers,
+    carriage: tuple[CheckpointStore, Transfers],
     boot_id: str,
     on_report: ReportSink,
 ) -> Keeper:
@@ -62,8 +61,8 @@ def make_keeper(
     return Keeper(
         root=build.state_dir / "jobs",
         records=records,
-        checkpoints=checkpoints,
-        carrier=transfers,
+        checkpoints=carriage[0],
+        carrier=carriage[1],
         clock=build.clock,
         boot_id=boot_id,
         launcher=Launcher(site_id=build.config.site, shims=_make_shims(build)),

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from sterna.v1 import job_pb2 as sterna_dot_v1_dot_job__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"sterna/v1/checkpoint_service.proto\x12\tsterna.v1\x1a\x13sterna/v1/job.proto\"(\n\x0fManifestRequest\x12\x15\n\rcheckpoint_id\x18\x01 \x01(\t\"C\n\x10ManifestResponse\x12/\n\x08manifest\x18\x01 \x01(\x0b\x32\x1d.sterna.v1.CheckpointManifest\"C\n\x0c\x43hunkRequest\x12\x15\n\rcheckpoint_id\x18\x01 \x01(\t\x12\r\n\x05\x66irst\x18\x02 \x01(\r\x12\r\n\x05\x63ount\x18\x03 \x01(\r\"\x1d\n\rChunkResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"F\n\x11\x44ifferenceRequest\x12\x15\n\rcheckpoint_id\x18\x01 \x01(\t\x12\x1a\n\x12\x62\x61se_checkpoint_id\x18\x02 \x01(\t\"\\\n\x0cOfferRequest\x12\x31\n\x08manifest\x18\x01 \x01(\x0b\x32\x1d.sterna.v1.CheckpointManifestH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\t\n\x07message\"W\n\rOfferResponse\x12\'\n\x04want\x18\x01 \x01(\x0b\x32\x17.sterna.v1.ChunkRequestH\x00\x12\x12\n\x08\x63omplete\x18\x02 \x01(\x08H\x00\x42\t\n\x07message2\x9e\x02\n\x11\x43heckpointService\x12\x43\n\x08Manifest\x12\x1a.sterna.v1.ManifestRequest\x1a\x1b.sterna.v1.ManifestResponse\x12<\n\x05\x43hunk\x12\x17.sterna.v1.ChunkRequest\x1a\x18.sterna.v1.ChunkResponse0\x01\x12\x46\n\nDifference\x12\x1c.sterna.v1.DifferenceRequest\x1a\x18.sterna.v1.ChunkResponse0\x01\x12>\n\x05Offer\x12\x17.sterna.v1.OfferRequest\x1a\x18.sterna.v1.OfferResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"sterna/v1/checkpoint_service.proto\x12\tsterna.v1\x1a\x13sterna/v1/job.proto\"(\n\x0fManifestRequest\x12\x15\n\rcheckpoint_id\x18\x01 \x01(\t\"C\n\x10ManifestResponse\x12/\n\x08manifest\x18\x01 \x01(\x0b\x32\x1d.sterna.v1.CheckpointManifest\"C\n\x0c\x43hunkRequest\x12\x15\n\rcheckpoint_id\x18\x01 \x01(\t\x12\r\n\x05\x66irst\x18\x02 \x01(\r\x12\r\n\x05\x63ount\x18\x03 \x01(\r\"\x1d\n\rChunkResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"F\n\x11\x44ifferenceRequest\x12\x15\n\rcheckpoint_id\x18\x01 \x01(\t\x12\x1a\n\x12\x62\x61se_checkpoint_id\x18\x02 \x01(\t\"\"\n\x12\x44ifferenceResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"\\\n\x0cOfferRequest\x12\x31\n\x08manifest\x18\x01 \x01(\x0b\x32\x1d.sterna.v1.CheckpointManifestH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\t\n\x07message\"W\n\rOfferResponse\x12\'\n\x04want\x18\x01 \x01(\x0b\x32\x17.sterna.v1.ChunkRequestH\x00\x12\x12\n\x08\x63omplete\x18\x02 \x01(\x08H\x00\x42\t\n\x07message2\xa3\x02\n\x11\x43heckpointService\x12\x43\n\x08Manifest\x12\x1a.sterna.v1.ManifestRequest\x1a\x1b.sterna.v1.ManifestResponse\x12<\n\x05\x43hunk\x12\x17.sterna.v1.ChunkRequest\x1a\x18.sterna.v1.ChunkResponse0\x01\x12K\n\nDifference\x12\x1c.sterna.v1.DifferenceRequest\x1a\x1d.sterna.v1.DifferenceResponse0\x01\x12>\n\x05Offer\x12\x17.sterna.v1.OfferRequest\x1a\x18.sterna.v1.OfferResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,10 +42,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHUNKRESPONSE']._serialized_end=279
   _globals['_DIFFERENCEREQUEST']._serialized_start=281
   _globals['_DIFFERENCEREQUEST']._serialized_end=351
-  _globals['_OFFERREQUEST']._serialized_start=353
-  _globals['_OFFERREQUEST']._serialized_end=445
-  _globals['_OFFERRESPONSE']._serialized_start=447
-  _globals['_OFFERRESPONSE']._serialized_end=534
-  _globals['_CHECKPOINTSERVICE']._serialized_start=537
-  _globals['_CHECKPOINTSERVICE']._serialized_end=823
+  _globals['_DIFFERENCERESPONSE']._serialized_start=353
+  _globals['_DIFFERENCERESPONSE']._serialized_end=387
+  _globals['_OFFERREQUEST']._serialized_start=389
+  _globals['_OFFERREQUEST']._serialized_end=481
+  _globals['_OFFERRESPONSE']._serialized_start=483
+  _globals['_OFFERRESPONSE']._serialized_end=570
+  _globals['_CHECKPOINTSERVICE']._serialized_start=573
+  _globals['_CHECKPOINTSERVICE']._serialized_end=864
 # @@protoc_insertion_point(module_scope)

@@ -126,6 +126,26 @@ class DifferenceRequest(_message.Message):
 Global___DifferenceRequest: _TypeAlias = DifferenceRequest  # noqa: Y015
 
 @_typing.final
+class DifferenceResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    """The next bytes of a container."""
+    def __init__(
+        self,
+        *,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DifferenceResponse: _TypeAlias = DifferenceResponse  # noqa: Y015
+
+@_typing.final
 class OfferRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -52,7 +52,7 @@ class CheckpointServiceStub:
         self.Difference = channel.unary_stream(
                 '/sterna.v1.CheckpointService/Difference',
                 request_serializer=sterna_dot_v1_dot_checkpoint__service__pb2.DifferenceRequest.SerializeToString,
-                response_deserializer=sterna_dot_v1_dot_checkpoint__service__pb2.ChunkResponse.FromString,
+                response_deserializer=sterna_dot_v1_dot_checkpoint__service__pb2.DifferenceResponse.FromString,
                 _registered_method=True)
         self.Offer = channel.stream_stream(
                 '/sterna.v1.CheckpointService/Offer',
@@ -122,7 +122,7 @@ def add_CheckpointServiceServicer_to_server(servicer, server):
             'Difference': grpc.unary_stream_rpc_method_handler(
                     servicer.Difference,
                     request_deserializer=sterna_dot_v1_dot_checkpoint__service__pb2.DifferenceRequest.FromString,
-                    response_serializer=sterna_dot_v1_dot_checkpoint__service__pb2.ChunkResponse.SerializeToString,
+                    response_serializer=sterna_dot_v1_dot_checkpoint__service__pb2.DifferenceResponse.SerializeToString,
             ),
             'Offer': grpc.stream_stream_rpc_method_handler(
                     servicer.Offer,
@@ -215,7 +215,7 @@ class CheckpointService:
             target,
             '/sterna.v1.CheckpointService/Difference',
             sterna_dot_v1_dot_checkpoint__service__pb2.DifferenceRequest.SerializeToString,
-            sterna_dot_v1_dot_checkpoint__service__pb2.ChunkResponse.FromString,
+            sterna_dot_v1_dot_checkpoint__service__pb2.DifferenceResponse.FromString,
             options,
             channel_credentials,
             insecure,

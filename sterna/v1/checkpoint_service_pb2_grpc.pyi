@@ -47,7 +47,7 @@ class CheckpointServiceStub:
     """The bytes of consecutive chunks, in messages of at most 1 MiB that never straddle two chunks.
     Status: as Manifest; OUT_OF_RANGE no such chunk; DATA_LOSS the stored bytes cannot be read.
     """
-    Difference: _grpc.UnaryStreamMultiCallable[_checkpoint_service_pb2.DifferenceRequest, _checkpoint_service_pb2.ChunkResponse]
+    Difference: _grpc.UnaryStreamMultiCallable[_checkpoint_service_pb2.DifferenceRequest, _checkpoint_service_pb2.DifferenceResponse]
     """The checkpoint as a difference to an earlier one that both ends have, made while it is sent (docs/delta.md).
     A head start and no more: the receiver holds what comes out to the manifest of the checkpoint, and asks for
     the chunks that are still missing. An empty message says that the holder is still reckoning.
@@ -79,7 +79,7 @@ class CheckpointServiceAsyncStub(CheckpointServiceStub):
     """The bytes of consecutive chunks, in messages of at most 1 MiB that never straddle two chunks.
     Status: as Manifest; OUT_OF_RANGE no such chunk; DATA_LOSS the stored bytes cannot be read.
     """
-    Difference: _aio.UnaryStreamMultiCallable[_checkpoint_service_pb2.DifferenceRequest, _checkpoint_service_pb2.ChunkResponse]  # type: ignore[assignment]
+    Difference: _aio.UnaryStreamMultiCallable[_checkpoint_service_pb2.DifferenceRequest, _checkpoint_service_pb2.DifferenceResponse]  # type: ignore[assignment]
     """The checkpoint as a difference to an earlier one that both ends have, made while it is sent (docs/delta.md).
     A head start and no more: the receiver holds what comes out to the manifest of the checkpoint, and asks for
     the chunks that are still missing. An empty message says that the holder is still reckoning.
@@ -126,7 +126,7 @@ class CheckpointServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _checkpoint_service_pb2.DifferenceRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_checkpoint_service_pb2.ChunkResponse], _abc.AsyncIterator[_checkpoint_service_pb2.ChunkResponse]]:
+    ) -> _typing.Union[_abc.Iterator[_checkpoint_service_pb2.DifferenceResponse], _abc.AsyncIterator[_checkpoint_service_pb2.DifferenceResponse]]:
         """The checkpoint as a difference to an earlier one that both ends have, made while it is sent (docs/delta.md).
         A head start and no more: the receiver holds what comes out to the manifest of the checkpoint, and asks for
         the chunks that are still missing. An empty message says that the holder is still reckoning.
