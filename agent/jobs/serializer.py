@@ -1,8 +1,8 @@
 """Bulk bytes on the wire: ordinary protobuf messages whose tag and length are written here.
 
-``ChunkResponse {bytes data = 1}``, its twin ``DifferenceResponse`` and ``OfferRequest {… bytes data = 2}`` are
-what every protobuf reader expects; going around the generated classes saves two copies per message and doubles
-the throughput
+``ChunkResponse {bytes data = 1}``, its twin ``DifferenceResponse`` and ``OfferRequest {… bytes data = 2}``
+are what every protobuf reader expects; going around the generated classes saves two copies per message and
+doubles the throughput
 (reference: measured, bulk transfer). Whatever does not have the one shape that we write is left to the
 generated class, so that a peer in another language, or a later field, works too, only slower.
 """
