@@ -1,12 +1,14 @@
 """`sterna-agent`: run the daemon, check its configuration, simulate a site. Imports little before it must."""
 
-import argparse
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sterna.errors import ConfigError
+
+if TYPE_CHECKING:
+    import argparse
 
 DEFAULT_CONFIG = Path("/etc/sterna/agent.toml")
 EXIT_USAGE = 2
@@ -26,24 +28,36 @@ COMMANDS = {
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
+    arguments = sys.argv[1:] if argv is None else argv
+    try:
+        match arguments:
+            case ["run"]:
+                return _run(DEFAULT_CONFIG)
+            case ["run", "--config", path]:  # as the unit has it: the daemon keeps no parser in its memory
+                return _run(Path(path))
+        module, args = _parse(arguments)
+        return _run(args.config) if module is None else _command(module, args)
+    except ConfigError as error:
+        for line in str(error).splitlines():
+            sys.stderr.write(f"sterna-agent: {line}\n")
+        return EXIT_USAGE
+
+
+def _parse(arguments: list[str]) -> tuple[Any, "argparse.Namespace"]:
+    """Return the command's module, None for ``run``, and its arguments."""
+    import argparse
+
     parser = argparse.ArgumentParser(prog="sterna-agent", description="The site daemon of Sterna.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="run the agent")
     run.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="default: %(default)s")
-    arguments = sys.argv[1:] if argv is None else argv
     module = None
     for name, (path, about) in COMMANDS.items():
         command = commands.add_parser(name, help=about)
         if arguments[:1] == [name]:
             module = import_module(path)
             module.add_arguments(command)
-    args = parser.parse_args(arguments)
-    try:
-        return _run(args.config) if module is None else _command(module, args)
-    except ConfigError as error:
-        for line in str(error).splitlines():
-            sys.stderr.write(f"sterna-agent: {line}\n")
-        return EXIT_USAGE
+    return module, parser.parse_args(arguments)
 
 
 def _run(path: Path) -> int:
@@ -57,7 +71,7 @@ def _run(path: Path) -> int:
     return start(config, path.parent)
 
 
-def _command(module: Any, args: argparse.Namespace) -> int:
+def _command(module: Any, args: "argparse.Namespace") -> int:
     from sterna.log import setup
 
     setup(getattr(module, "LOG_LEVEL", "INFO"))

@@ -1,9 +1,12 @@
 """What an idle agent costs: memory and CPU of its process tree, jobs and their shims left out.
 
-The agent is the shipped daemon, at 1 Hz with one simulated meter over Modbus, a real broker and an mTLS
-session with a coordinator that acknowledges. Everything but the agent runs outside the measured tree.
+Thin: the shipped daemon, at 1 Hz with one simulated meter over Modbus, a real broker and an mTLS session with
+a coordinator that acknowledges. Full: everything on, see `footprint_full.py`, and collectd beside it in the
+same seconds, null where it is not installed. Everything but the agent runs outside the measured tree.
 
-    scripts/bench agent-footprint --profile thin [--seconds 60] [--warm-up 20]
+    scripts/bench agent-footprint --profile thin|full [--seconds 60] [--warm-up 20]
+
+The last line is one JSON object.
 """
 
 import argparse
@@ -15,11 +18,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import footprint_full as full
 
 from sterna import pki
 from sterna.clock import SystemClock
@@ -66,6 +71,16 @@ host = "127.0.0.1"
 port = {broker_port}
 insecure = true
 """
+
+
+def as_installed() -> None:
+    """Give the daemons the bytecode that an installed package comes with.
+
+    Compiling at every start leaves holes in the heap that no operator would have.
+    """
+    root = Path(__file__).resolve().parents[1]
+    packages = [str(root / name) for name in ("agent", "coordinator", "sterna")]
+    subprocess.run([sys.executable, "-m", "compileall", "-q", *packages], check=True)
 
 
 @contextmanager
@@ -141,30 +156,40 @@ async def until(condition, within_s: float, what: str) -> None:  # type: ignore[
 
 
 async def measure(
-    agent: subprocess.Popen[bytes], coordinator: Coordinator, seconds: float
-) -> dict[str, float]:
-    """Watch the tree; the figures of memory are the highest seen."""
-    begun, ticks = time.perf_counter(), cpu_ticks(tree(agent.pid))
-    samples, rss_kib, uss_kib = len(coordinator.samples), 0, 0
+    roots: Mapping[str, int], progress: Callable[[], Sequence[float]], seconds: float
+) -> dict[str, dict[str, float]]:
+    """Watch each tree; the figures of memory are the highest seen.
+
+    `progress` counts what each part of the agent has done: about one a second, or the figures mean nothing.
+    """
+    begun, before = time.perf_counter(), progress()
+    ticks = {name: cpu_ticks(tree(pid)) for name, pid in roots.items()}
+    highest = dict.fromkeys(roots, (0, 0))
     while time.perf_counter() - begun < seconds:
         await asyncio.sleep(1.0)
-        if agent.poll() is not None:
-            raise SystemExit("agent-footprint: the agent ended by itself")
-        rss, uss = memory_kib(tree(agent.pid))
-        rss_kib, uss_kib = max(rss_kib, rss), max(uss_kib, uss)
+        for name, pid in roots.items():
+            rss, uss = memory_kib(tree(pid))
+            if not rss:
+                raise SystemExit(f"agent-footprint: {name} ended by itself")
+            highest[name] = max(highest[name][0], rss), max(highest[name][1], uss)
     elapsed = time.perf_counter() - begun
-    if len(coordinator.samples) - samples < SECONDS_MIN_SAMPLES_FRAC * elapsed:
-        raise SystemExit("agent-footprint: telemetry did not flow at 1 Hz; the figures would mean nothing")
-    used = (cpu_ticks(tree(agent.pid)) - ticks) / TICKS_PER_S
+    done = [now - then for now, then in zip(progress(), before, strict=True)]
+    if min(done) < SECONDS_MIN_SAMPLES_FRAC * elapsed:
+        raise SystemExit(
+            f"agent-footprint: {done} in {elapsed:.0f} s, not 1 Hz; the figures would mean nothing"
+        )
     return {
-        "rss_mb": round(rss_kib * 1024 / 1e6, 1),
-        "uss_mb": round(uss_kib * 1024 / 1e6, 1),
-        "cpu_pct": round(100 * used / elapsed, 2),
-        "seconds": round(elapsed, 1),
+        name: {
+            "rss_mb": round(highest[name][0] * 1024 / 1e6, 1),
+            "uss_mb": round(highest[name][1] * 1024 / 1e6, 1),
+            "cpu_pct": round(100 * (cpu_ticks(tree(pid)) - ticks[name]) / TICKS_PER_S / elapsed, 2),
+            "seconds": round(elapsed, 1),
+        }
+        for name, pid in roots.items()
     }
 
 
-async def run(args: argparse.Namespace, folder: Path) -> dict[str, float]:
+async def thin(args: argparse.Namespace, folder: Path) -> dict[str, float]:
     pki.init(folder / "pki", "bench")
     site = pki.issue(folder / "pki", Role.SITE, "north")
     files = pki.issue(folder / "pki", Role.COORDINATOR, "main")
@@ -202,17 +227,71 @@ async def run(args: argparse.Namespace, folder: Path) -> dict[str, float]:
         ):
             await until(lambda: coordinator.samples, 30, "no telemetry came")
             await asyncio.sleep(args.warm_up)
-            return await measure(agent, coordinator, args.seconds)
+            found = await measure({"agent": agent.pid}, lambda: [len(coordinator.samples)], args.seconds)
+            return found["agent"]
     finally:
         broker.kill()
         await coordinator.stop()
+
+
+async def everything(args: argparse.Namespace, folder: Path) -> dict[str, float | None]:
+    """Measure the agent with everything on, and collectd on the same registers."""
+    pki.init(folder / "pki", "bench")
+    site = pki.issue(folder / "pki", Role.SITE, full.SITE)
+    fleet = pki.issue(folder / "pki", Role.COORDINATOR, "main")
+    names = ("coordinator", "meter", "rtu", "metrics", "vtn")
+    ports = {f"{name}_port": _free_port() for name in names}
+    broker = Broker(folder)
+    await broker.start()
+    (folder / "state").mkdir()
+    (folder / "secret").touch(mode=0o600)
+    (folder / "secret").write_text(full.CLIENT_SECRET)
+    (folder / "events.json").write_text(full.events())
+    files = {"ca": site.ca_file, "cert": site.cert_file, "key": site.key_file, "folder": folder}
+    (folder / "agent.toml").write_text(full.agent_config(broker_port=broker.port, **files, **ports))
+    files = {"ca": fleet.ca_file, "cert": fleet.cert_file, "key": fleet.key_file, "folder": folder}
+    port = ports["coordinator_port"]
+    (folder / "coordinator.toml").write_text(full.COORDINATOR_CONFIG.format(port=port, **files))
+    plant = [args.command, "simulate", "--site", full.SITE, "--place", args.place, "--load-meter"]
+    plant += ["--trace-start", args.trace_start, "--pv-w", "5000", "--port", str(ports["meter_port"])]
+    vtn = [args.command, "simulate-vtn", "--port", str(ports["vtn_port"]), "--client-id", "ven"]
+    vtn += ["--client-secret-file", str(folder / "secret"), "--events", str(folder / "events.json")]
+    vtn += ["--broker", f"{broker.host}:{broker.port}"]
+    coordinator = [str(COMMANDS / "sterna-coordinator"), "run", "--config", str(folder / "coordinator.toml")]
+    roots = {}
+    try:
+        with ExitStack() as stack:
+            for argv in (plant, vtn, coordinator):
+                stack.enter_context(spawned(*argv))
+            agent = stack.enter_context(spawned(args.command, "run", "--config", str(folder / "agent.toml")))
+            roots["agent"] = agent.pid
+            collectd = full.collectd_argv(folder, ports["meter_port"])
+            if collectd is not None:
+                roots["collectd"] = stack.enter_context(spawned(*collectd)).pid
+            async with full.company(
+                broker=broker, rtu_port=ports["rtu_port"], metrics_port=ports["metrics_port"]
+            ) as company:
+                await until(lambda: company.whole, 60, "not every part came to work")
+                await asyncio.sleep(args.warm_up)
+                found = await measure(roots, lambda: [*company.polls, company.rtu_rounds], args.seconds)
+                print(f"{company.scrapes} scrapes, {company.rtu_rounds} rounds of the RTU", file=sys.stderr)
+    finally:
+        broker.kill()
+    beside = found.get("collectd", {})
+    return {
+        **found["agent"],
+        "collectd_rss_mb": beside.get("rss_mb"),
+        "collectd_cpu_pct": beside.get("cpu_pct"),
+    }
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--profile", choices=["thin"], default="thin", help="what the agent is connected to")
+    parser.add_argument(
+        "--profile", choices=["thin", "full"], default="thin", help="what the agent is connected to"
+    )
     parser.add_argument("--seconds", type=float, default=60.0, help="how long to watch (default %(default)s)")
     parser.add_argument("--warm-up", type=float, default=20.0, help="before that, s (default %(default)s)")
     parser.add_argument("--place", default="greensboro", help="weather (default %(default)s)")
@@ -220,7 +299,9 @@ def main() -> int:
     parser.add_argument("--command", default=str(COMMANDS / "sterna-agent"), help="(default %(default)s)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="sterna-footprint-") as folder:
-        figures = asyncio.run(run(args, Path(folder)))
+        as_installed()
+        profile = thin if args.profile == "thin" else everything
+        figures = asyncio.run(profile(args, Path(folder)))
     print(json.dumps(figures))
     return 0
 

@@ -8,7 +8,6 @@ A struct may define ``faults(self) -> Iterable[tuple[str, str]]``: key (relative
 and message of everything that only shows when fields are seen together.
 """
 
-import difflib
 import math
 import os
 import re
@@ -221,6 +220,8 @@ def _join(at: str, key: str) -> str:
 
 
 def _did_you_mean(key: str, known: Iterable[str]) -> str:
+    import difflib  # only a faulty file pays for it
+
     close = difflib.get_close_matches(key, list(known), n=1)
     return f"; did you mean {close[0]}?" if close else ""
 

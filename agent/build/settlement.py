@@ -3,10 +3,9 @@
 import logging
 from dataclasses import replace
 from functools import partial
-from zoneinfo import ZoneInfo
 
 from agent.build.base import LOOP_DEADLINE_S, Build
-from agent.config.settlement import DAY_NAMES, SettlementTable
+from agent.config.settlement import DAY_NAMES, SettlementTable, time_zone
 from agent.core.baselines import RULES, Calendar, Rule
 from agent.grid.desk import GridDesk
 from agent.grid.openadr_ports import Measurements
@@ -49,7 +48,7 @@ async def open_settlement(
         max_gap_s=max(LEAST_GAP_S, *(GAP_POLLS * meter.poll_interval_s for meter in meters)),
         rules=[_rule(RULES[name], table) for name in table.methods],
         calendar=Calendar(
-            zone=ZoneInfo(table.timezone),
+            zone=time_zone(table.timezone),
             holidays=frozenset(table.holidays),
             weekend=frozenset(DAY_NAMES.index(name) for name in table.weekend),
         ),

@@ -3,7 +3,6 @@
 Knows processes and signals; knows no lease and no file of the run directory but the log.
 """
 
-import ctypes
 import os
 import signal
 from contextlib import suppress
@@ -16,6 +15,8 @@ PR_SET_CHILD_SUBREAPER = 36
 
 def become_subreaper() -> None:
     """Have orphaned descendants handed to this process, so that none outlives the run unseen."""
+    import ctypes  # the agent imports this module too, and never calls it
+
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
@@ -51,6 +52,8 @@ def start(
     OSError
         The program cannot be executed.
     """
+    import ctypes
+
     prctl = ctypes.CDLL(None, use_errno=True).prctl  # found before the fork: the child only makes calls
     parent = os.getpid()
     door = None if group is None else group.open_door()
