@@ -15,6 +15,8 @@ Outside Sterna (no STERNA_JOB_ID in the environment) every call does nothing, an
 Sterna judges how a run ended by the result that this module writes, not by the exit code.
 """
 
+from __future__ import annotations  # it runs in the trainer's Python, which may be older than ours
+
 import json
 import os
 import signal
@@ -51,7 +53,8 @@ class Job:
         self._stop_file = environ.get("STERNA_STOP_FILE") or None
         result = environ.get("STERNA_RESULT_FILE")
         self._result = Path(result) if self.job_id and result else None
-        self._stop_signal = environ.get("STERNA_STOP_SIGNAL") or "TERM"
+        self.stop_signum = signal.Signals[f"SIG{environ.get('STERNA_STOP_SIGNAL') or 'TERM'}"]
+        """What announces a stop."""
         self._signalled = threading.Event()
         self._period_s = 1.0 / reports_per_s
         self._written_s = float("-inf")
@@ -60,7 +63,7 @@ class Job:
     def catch_signal(self) -> None:
         """Turn the stop signal into `should_stop`. Only the main thread can; elsewhere the file is enough."""
         if self.job_id and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.Signals[f"SIG{self._stop_signal}"], lambda *_: self._signalled.set())
+            signal.signal(self.stop_signum, lambda *_: self._signalled.set())
 
     def should_stop(self) -> bool:
         """Tell whether to stop at the next step boundary, with a checkpoint. Costs a stat."""
@@ -98,8 +101,12 @@ class Job:
             self._progress.setdefault("start_step", step - 1)
             self._progress["first_step_s"] = _boottime_s()
         self._progress.update(step=step, metrics=metrics)
-        if first or _boottime_s() - self._written_s >= self._period_s:
+        if first or self.report_is_due():
             self._write_progress()
+
+    def report_is_due(self) -> bool:
+        """Tell whether the next `report` is written; figures that cost something need only be made then."""
+        return _boottime_s() - self._written_s >= self._period_s
 
     def checkpoint_saved(self, path: str | os.PathLike[str], step: int) -> None:
         """Tell that the checkpoint of `step` is complete at `path`, a file or a directory."""

@@ -21,10 +21,9 @@ import blake3
 from agent.core.manifest import Layout
 from agent.model.jobs import CheckpointFile
 from sterna.errors import CorruptError, PermanentError, TransientError
+from sterna.trainers import complete
 
 BUFFER_BYTES = 1024 * 1024
-INCOMPLETE_MARKERS = frozenset({"checkpoint-is-incomplete.txt"})
-"""Files that say that the trainer has not finished writing (transformers writes this one)."""
 _FICLONE = 0x40049409
 _NO_REFLINK = frozenset(
     {errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EPERM}
@@ -98,7 +97,7 @@ def scan(source: Path, files: Sequence[str] | None) -> tuple[Found, ...]:
         raise TransientError(
             f"checkpoint {source.name}: {error.filename} vanished", retry_after_s=1.0
         ) from error
-    marker = next((item.name for item in found if item.path.name in INCOMPLETE_MARKERS), None)
+    marker = next((item.name for item in found if item.path.name in complete.MARKERS), None)
     if marker:
         raise TransientError(
             f"checkpoint {source.name}: {marker} says that it is incomplete", retry_after_s=1.0

@@ -23,6 +23,7 @@ from agent.jobs import checkpoint_files as disk
 from agent.model.jobs import Checkpoint, CheckpointFile, Manifest
 from sterna.clock import Clock
 from sterna.errors import CorruptError, PermanentError, StaleEpochError, TransientError
+from sterna.trainers import complete
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +92,7 @@ class CheckpointStore:
         StaleEpochError
             A checkpoint of a higher epoch is here.
         TransientError
-            The trainer keeps writing, says that it is incomplete, or the disk is full.
+            The trainer keeps writing, it is incomplete, or the disk is full.
         PermanentError
             What lies there cannot be a checkpoint.
         """
@@ -120,6 +121,12 @@ class CheckpointStore:
         else:
             raise TransientError(
                 f"job {wanted.job_id}: its checkpoint changes while it is copied", retry_after_s=1.0
+            )
+        # Judged by the copy: what the trainer has may have changed since somebody looked at it.
+        fault = complete.fault(target / found[0].name.split("/")[0]) if found else None
+        if fault:
+            raise TransientError(
+                f"checkpoint {wanted.source.name} is not complete: {fault}", retry_after_s=1.0
             )
         manifest = Manifest(
             job_id=wanted.job_id,

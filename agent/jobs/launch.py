@@ -14,10 +14,15 @@ from agent.jobs.shims import ForkedShims, ShimStarter
 from agent.model.jobs import JobSpec
 from agent.model.records import JobRecord
 from agent.shim import files
+from sterna import trainers
 from sterna.errors import PermanentError, TransientError
 
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_HOME", "VIRTUAL_ENV")
 """What a job gets of the agent's own environment; secrets and systemd's sockets stay out."""
+
+
+HOOKS = Path(trainers.__file__).parent / "path"
+"""First on a job's PYTHONPATH; see `sterna.trainers`."""
 
 
 class Launcher:
@@ -126,6 +131,7 @@ class Launcher:
         return {
             **inherited,
             **spec.env,
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(HOOKS), spec.env.get("PYTHONPATH")))),
             "STERNA_JOB_ID": record.job_id,
             "STERNA_SITE": self._site_id,
             "STERNA_EPOCH": str(record.epoch),

@@ -1,18 +1,22 @@
 """When a running job's checkpoint is sealed, and which.
 
-A trainer that uses `sterna.job` names each checkpoint; for one that does not, the spec's glob
-finds the files.
+A trainer that uses `sterna.job`, or runs under our hooks, names each checkpoint; for one that does not, the
+spec's glob finds them. Only complete ones are sealed: after a stop that left half of one, the newest that was
+sealed before is what the job goes on from.
 """
 
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.jobs.matching import matches, newest_written_s
 from agent.jobs.ports import Checkpoints
 from agent.jobs.runner import Progress, Run
 from agent.model.jobs import Checkpoint
 from agent.model.records import JobRecord
 from sterna.clock import Clock
+from sterna.errors import PermanentError
+from sterna.trainers import complete
 
 log = logging.getLogger(__name__)
 
@@ -61,37 +65,57 @@ class Sealer:
     def candidate(
         self, record: JobRecord, run: Run, progress: Progress, newest: Checkpoint | None, *, ended: bool
     ) -> Candidate | None:
-        """Find what is newer than the newest sealed checkpoint; None when nothing is. Blocks briefly."""
-        if progress.saved is not None:
-            saved = progress.saved
-            if newest is not None and (newest.manifest.epoch, newest.manifest.step) >= (
-                record.epoch,
-                saved.step,
-            ):
-                return None
-            written_s = _written_s([saved.path])
-            if written_s is None:
-                return None
-            return Candidate(source=saved.path, files=None, step=saved.step, written_s=written_s)
+        """Find what is complete and newer than the newest sealed; None when nothing is. Blocks briefly.
+
+        Raises
+        ------
+        PermanentError
+            The run has ended, and what it called its last checkpoint is not complete.
+        """
         glob = record.spec.checkpoint_glob if record.spec is not None else ""
-        return self._matching(run, glob, progress, newest, ended=ended) if glob else None
+        reported, fault = self._reported(record, progress, newest)
+        found = reported or (self._matching(record, run, progress, newest, ended=ended) if glob else None)
+        if found is None and fault and ended:
+            raise PermanentError(fault)
+        return found
+
+    def _reported(
+        self, record: JobRecord, progress: Progress, newest: Checkpoint | None
+    ) -> tuple[Candidate | None, str]:
+        """Return the checkpoint that the trainer named last, or what is missing in it."""
+        saved = progress.saved
+        if saved is None:
+            return None, ""
+        if newest is not None and (newest.manifest.epoch, newest.manifest.step) >= (record.epoch, saved.step):
+            return None, ""
+        written_s = newest_written_s([saved.path])
+        if written_s is None:
+            return None, ""
+        fault = complete.fault(saved.path)
+        if fault:
+            return None, f"checkpoint {saved.path.name} is not complete: {fault}"
+        return Candidate(source=saved.path, files=None, step=saved.step, written_s=written_s), ""
 
     def _matching(
-        self, run: Run, glob: str, progress: Progress, newest: Checkpoint | None, *, ended: bool
+        self, record: JobRecord, run: Run, progress: Progress, newest: Checkpoint | None, *, ended: bool
     ) -> Candidate | None:
-        """Find the files of a trainer that does not report."""
-        found = sorted(path for path in run.checkpoint_dir.glob(glob) if path.is_file())
-        written_s = _written_s(found)
-        if written_s is None:
-            return None
-        if not ended and self._clock.now().timestamp() - written_s < SETTLED_S:
-            return None
-        if newest is not None and newest.manifest.sealed_at.timestamp() >= written_s:
-            return None
-        # Without reports the step is unknown; counting seals at least keeps checkpoints in order.
-        step = progress.step if progress.step is not None else (newest.manifest.step + 1 if newest else 1)
-        names = tuple(path.relative_to(run.checkpoint_dir).as_posix() for path in found)
-        return Candidate(source=run.checkpoint_dir, files=names, step=step, written_s=written_s)
+        """Find the newest complete checkpoint of a trainer that does not report."""
+        known = newest.manifest if newest is not None else None
+        same_epoch = known is not None and known.epoch == record.epoch
+        for match in matches(run.checkpoint_dir, record.spec.checkpoint_glob if record.spec else ""):
+            later = known is None or match.written_s > known.sealed_at.timestamp()
+            # One that was finished while an earlier one was sealed is newer too: its step tells.
+            further = match.step is not None and (not same_epoch or known is None or match.step > known.step)
+            settled = ended or self._clock.now().timestamp() - match.written_s >= SETTLED_S
+            if not (later or further) or not settled or match.fault():
+                continue
+            # Without reports the step may be unknown; counting seals at least keeps checkpoints in order.
+            step = match.step if match.step is not None else progress.step
+            least = 1 if known is None else known.step + 1
+            if step is None or (same_epoch and known is not None and step < known.step):
+                step = least
+            return Candidate(source=match.source, files=match.files, step=step, written_s=match.written_s)
+        return None
 
     async def seal(self, record: JobRecord, candidate: Candidate) -> Checkpoint:
         """Seal it, and drop what is older than the last few.
@@ -107,15 +131,3 @@ class Sealer:
         )
         await self._checkpoints.keep_newest(record.job_id, self._keep)
         return checkpoint
-
-
-def _written_s(paths: list[Path]) -> float | None:
-    """Return the newest modification, in calendar seconds; None when nothing is there (any more)."""
-    times = []
-    for path in paths:
-        try:
-            times.append(path.stat().st_mtime)
-            times.extend(child.stat().st_mtime for child in path.rglob("*"))
-        except FileNotFoundError:
-            return None
-    return max(times, default=None)

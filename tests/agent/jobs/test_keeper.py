@@ -1,8 +1,10 @@
 import asyncio
+import dataclasses
 import json
 import random
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -537,3 +539,58 @@ async def test_a_whole_site_can_be_ended(site: Site, trainer: SpecMaker) -> None
     assert files.processes_of_run(run.run_id) == []
     await site.up()
     assert "its operator ended it" in (await site.phase(P.SEALED)).message
+
+
+async def test_opaque_program_goes_on_from_its_newest_whole_checkpoint(site: Site) -> None:
+    """It names its files by step, and is stopped in the middle of writing one."""
+    script = """
+import os, pathlib, signal, sys, time, zipfile
+folder = pathlib.Path(os.environ["STERNA_CHECKPOINT_DIR"])
+resumed = os.environ["STERNA_RESUME_FROM"]
+pathlib.Path("resumed").write_text(resumed)
+def save(step):
+    path = folder / f"step-{step}.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("data", bytes(100))
+    return path
+def half(*_):
+    path = save(30)
+    path.write_bytes(path.read_bytes()[:-10])
+    sys.exit(1)
+signal.signal(signal.SIGTERM, half)
+save(10); save(20)
+pathlib.Path("ready").touch()
+while True: time.sleep(0.05)
+"""
+    spec = shell("", checkpoint_glob="*.pt", stop_grace_s=10)
+    spec = dataclasses.replace(spec, argv=(sys.executable, "-c", script))
+    await site.order(start(spec))
+    await site.phase(P.RUNNING)
+    await until((only_run(site).directory / "ready").exists, "it has saved twice")
+    await site.order(Stop(reason="moves", cancel=False))
+    report = await site.phase(P.SEALED)
+    manifest = report.checkpoints[0].manifest
+    assert (manifest.step, [file.path for file in manifest.files]) == (20, ["step-20.pt"])
+    assert "steps were not in a checkpoint" in report.message
+    await site.order(start(spec), epoch=2)
+    await until(lambda: (r := site.report()) and r.phase is P.RUNNING and r.epoch == 2, "it runs again")
+    run = only_run(site)
+    await until((run.directory / "ready").exists, "it has read where to resume from")
+    assert (run.directory / "resumed").read_text() == str(run.resume_dir / "step-20.pt")
+
+
+async def test_a_reported_checkpoint_that_is_not_whole_is_not_sealed(site: Site) -> None:
+    script = (
+        "from sterna import job; import pathlib, time; job.report(5); folder = job.checkpoint_dir();"
+        "path = folder / 'w.safetensors'; path.write_bytes(b'cut'); job.checkpoint_saved(path, 5);"
+        "pathlib.Path('ready').touch()\nwhile not job.should_stop(): time.sleep(0.02)\njob.stopped(5)"
+    )
+    spec = dataclasses.replace(shell("", stop_grace_s=10), argv=(sys.executable, "-c", script))
+    await site.order(start(spec))
+    await site.phase(P.RUNNING)
+    await until((only_run(site).directory / "ready").exists, "it says that it has saved")
+    await site.order(Stop(reason="moves", cancel=False))
+    report = await site.phase(P.SEALED)
+    assert report.checkpoints == ()
+    assert "w.safetensors is not complete" in report.message
+    assert "5 steps were not in a checkpoint" in report.message
