@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from agent.build.base import LOOP_DEADLINE_S, Build
+from agent.build.clock import make_clock_trust, watch_clock
 from agent.build.gpu import open_gpu
 from agent.build.grid import make_desk
 from agent.build.jobs import make_carriage, make_keeper, serve_checkpoints
@@ -54,7 +55,14 @@ async def run(config: AgentConfig, base_dir: Path) -> int:
     """
     clock = SystemClock()
     async with AsyncExitStack() as stack:
-        build = Build(config=config, base_dir=base_dir, clock=clock, stack=stack, pulse=Pulse(clock))
+        build = Build(
+            config=config,
+            base_dir=base_dir,
+            clock=clock,
+            stack=stack,
+            pulse=Pulse(clock),
+            clock_trust=make_clock_trust(config.grid, base_dir),
+        )
         await _assemble(build)
         return await supervise(
             build.loops,
@@ -140,6 +148,7 @@ async def _assemble(build: Build) -> None:
             telemetry=telemetry,
             database=database,
         )
+    watch_clock(build)
     _name_site_loops(build, meters, control, news, telemetry)
     _name_job_loops(build, keeper, link)
 
@@ -213,4 +222,5 @@ def _name_job_loops(build: Build, keeper: Keeper, link: Uplink | None) -> None:
 
 def start(config: AgentConfig, base_dir: Path) -> int:
     """Run the agent in a fresh event loop."""
-    return asyncio.run(run(config, base_dir))
+    # Absolute: jobs and helpers run in folders of their own, where a relative path would mean another place.
+    return asyncio.run(run(config, base_dir.absolute()))

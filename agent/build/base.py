@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from agent.config import AgentConfig
 from agent.model.readings import SitePower
+from agent.tasks.clock_trust import ClockTrust
 from sterna.clock import Clock
 from sterna.supervise import Pulse
 
@@ -42,6 +43,8 @@ class Build:
         Each adds to what the site can tell of itself in reports.
     links : dict
         Tells of each peer, by name, whether it is connected now.
+    clock_trust : ClockTrust
+        Says whether the calendar may be believed now.
     """
 
     config: AgentConfig
@@ -53,6 +56,9 @@ class Build:
     listeners: list[Callable[[SitePower], None]] = field(default_factory=list)
     measurements: list[Callable[["Measurements"], "Measurements"]] = field(default_factory=list)
     links: dict[str, Callable[[], bool]] = field(default_factory=dict)
+    clock_trust: ClockTrust = field(
+        default_factory=lambda: ClockTrust(ask=lambda: True, always=True, synced=True)
+    )
 
     def measured(self, measurements: "Measurements") -> "Measurements":
         """Return what the site can tell of itself, with what other parts know of its past."""

@@ -33,5 +33,6 @@ def make_desk(build: Build, store: command_store.CommandStore) -> GridDesk:
         bounds=ConfigBounds(),
         standing_limits_w=standing_w,
         tolerance_w=grid.meter_tolerance_w,
+        clock_synced=build.clock_trust,
         seals={} if seal is None else {MQTT: seal},
     )

@@ -26,7 +26,7 @@ def make_peers(build: Build) -> Peers:
             ca_file=base_dir / config.tls.ca,
             cert_file=base_dir / config.tls.cert,
             key_file=base_dir / config.tls.key,
-            now=build.clock.now(),
+            now=build.clock.now() if build.clock_trust() else None,
             expected=Identity(fleet=config.fleet, role=Role.SITE, name=config.site),
         )
     return Peers(fleet=config.fleet, site=config.site, credentials=credentials, insecure=config.insecure)

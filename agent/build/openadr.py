@@ -39,7 +39,7 @@ def open_openadr(build: Build, desk: GridDesk, news: News, table: OpenAdrTable) 
     )
     ven = OpenAdrVen(
         vtn=vtn,
-        feed=PlanFeed(desk=desk, source=OPENADR, clock=build.clock),
+        feed=PlanFeed(desk=desk, source=OPENADR, clock=build.clock, clock_synced=build.clock_trust),
         clock=build.clock,
         ven_name=ven_name,
         resource_name=resource_name,
@@ -62,6 +62,7 @@ def open_openadr(build: Build, desk: GridDesk, news: News, table: OpenAdrTable) 
         poll_period_s=table.poll_period_s,
         on_beat=build.pulse.heart("openadr", OPENADR_DEADLINE_S).beat,
     )
+    build.clock_trust.listeners.append(ven.poke)  # a schedule waits for the clock
     build.links["openadr"] = lambda: ven.connected
     build.loops["openadr"] = ven.run
     build.listeners.append(measurements.take)

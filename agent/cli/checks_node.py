@@ -1,6 +1,5 @@
 """The doctor's looks at the machine itself: clock, certificates, disk, GPU, helper, service."""
 
-import ctypes
 import os
 import shutil
 import subprocess
@@ -12,44 +11,38 @@ from pathlib import Path
 from agent.cli.config_files import walk
 from agent.cli.findings import Finding, fail, good, skipped, warn
 from agent.config import AgentConfig
+from agent.config.grid import GridTable
 from agent.devices.gpu import open_provider
 from agent.devices.power_client import DEFAULT_SOCKET, PowerClient
 from sterna.clock import Clock
 from sterna.errors import SternaError
+from sterna.timesync import ask_kernel, ask_timedated
 
-STA_UNSYNC, TIME_ERROR = 0x40, 5
 RENEW_BEFORE = timedelta(days=30)
 LEAST_FREE_BYTES, SCARCE_FREE_BYTES = 1 << 30, 10 << 30
 COMMAND_TIMEOUT_S = 5.0
 
 
-class _Timex(ctypes.Structure):
-    """The head of struct timex of adjtimex(2), with room for the rest."""
-
-    _fields_ = (
-        ("modes", ctypes.c_uint),
-        ("offset", ctypes.c_long),
-        ("freq", ctypes.c_long),
-        ("maxerror", ctypes.c_long),
-        ("esterror", ctypes.c_long),
-        ("status", ctypes.c_int),
-        ("rest", ctypes.c_byte * 512),
+def check_clock(grid: GridTable, base_dir: Path) -> Finding:
+    """Say whether somebody keeps the clock, as the agent would find out."""
+    part, mend = (
+        "clock",
+        "start systemd-timesyncd or chrony; until then only commands for less power are taken",
     )
-
-
-def check_clock() -> Finding:
-    """Ask the kernel whether somebody keeps its clock."""
-    timex = _Timex()
-    try:
-        state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(timex))
-    except (OSError, AttributeError):
-        return skipped("clock", "this system does not say whether its clock is kept")
-    if state < 0:
-        return skipped("clock", "the kernel does not let us ask whether its clock is kept")
-    if state == TIME_ERROR or timex.status & STA_UNSYNC:
-        mend = "start systemd-timesyncd or chrony; grid commands with a time are judged by this clock"
-        return fail("clock", "not synchronised", mend)
-    return good("clock", f"synchronised, error at most {timex.maxerror / 1e6:.3g} s")
+    if grid.trust_clock == "file":
+        path = base_dir / grid.trust_clock_file
+        return good(part, f"{path} is there") if path.exists() else fail(part, f"{path} is not there", mend)
+    kernel = ask_kernel()
+    synced = ask_timedated() if kernel is None else kernel.synced
+    if synced:
+        within = "" if kernel is None else f", error at most {kernel.max_error_s:.3g} s"
+        return good(part, f"synchronised{within}")
+    says = "nobody says whether it is kept" if synced is None else "not synchronised"
+    if grid.trust_clock == "always":
+        return warn(
+            part, f"{says}, and believed all the same", 'keep the clock and drop trust_clock = "always"'
+        )
+    return fail(part, says, mend)
 
 
 def check_certificates(config: AgentConfig, base_dir: Path, now: datetime) -> Iterator[Finding]:

@@ -57,7 +57,7 @@ async def _run(args: argparse.Namespace) -> int:
 
 async def _looks(config: AgentConfig, base_dir: Path, timeout_s: float) -> AsyncIterator[Finding]:
     clock = SystemClock()
-    yield checks_node.check_clock()
+    yield checks_node.check_clock(config.grid, base_dir)
     for finding in checks_node.check_certificates(config, base_dir, clock.now()):
         yield finding
     for finding in checks_node.check_state_dir(base_dir / config.state_dir):

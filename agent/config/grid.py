@@ -64,6 +64,11 @@ class GridTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Limits below this are refused: the site cannot go lower without harm."""
     clock_skew_s: float = 30.0
     """Commands whose issue time is further off are refused."""
+    trust_clock: Literal["kernel", "file", "always"] = "kernel"
+    """Whose word it takes to believe the calendar: that the kernel's clock is kept by NTP, that
+    `trust_clock_file` is there, or nobody's. Unbelieved, only commands for less power are taken."""
+    trust_clock_file: str = "/run/systemd/timesync/synchronized"
+    """file: made by whoever keeps the clock, and gone while it is not kept; so not one that must be there."""
     local_limit_w: float | None = None
     """The site operator's own limit on grid import."""
     meter_tolerance_w: float = 50.0

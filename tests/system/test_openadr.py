@@ -37,7 +37,8 @@ def fleet(tmp_path: Path, vtn: SimulatedVtn) -> Iterator[System]:
         "poll_period_s": 1.0,
         "subscription_w": 9000.0,
     }
-    grid = {"operator": "none", "failsafe_import_w": 4000.0, "openadr": openadr}
+    grid: dict[str, object] = {"operator": "none", "failsafe_import_w": 4000.0, "openadr": openadr}
+    grid["trust_clock"] = "always"
     system = System(folder=tmp_path, sites=("west",), agents={"west": {"grid": grid}})
     try:
         system.start()

@@ -156,6 +156,7 @@ def _agent(fleet: Fleet, site: w.DemoSite) -> dict[str, Any]:
         "grid": {
             "operator": OPERATOR,
             "failsafe_import_w": FAILSAFE_IMPORT_W,
+            "trust_clock": "always",  # all of the demo is on one machine, with one clock
             "mqtt": {"host": "127.0.0.1", "port": fleet.broker_port, "insecure": True},
         },
         "meters": meters,

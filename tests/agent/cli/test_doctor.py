@@ -17,6 +17,7 @@ from agent.cli.checks_node import (
 )
 from agent.cli.findings import Finding, Health, as_text, fail, good
 from agent.cli.mqtt_knock import Door, KnockError, knock
+from agent.config.grid import GridTable
 from agent.main import main
 from sterna import rpc
 from sterna.clock import SystemClock
@@ -117,8 +118,15 @@ def test_the_state_dir(tmp_path: Path) -> None:
     assert finding.health is Health.FAIL
 
 
-def test_the_clock_is_asked_of_the_kernel() -> None:
-    assert check_clock().part == "clock"
+def test_the_clock_is_looked_at_as_the_agent_does(tmp_path: Path) -> None:
+    kernel = check_clock(GridTable(operator="none"), tmp_path)
+    always = check_clock(GridTable(operator="none", trust_clock="always"), tmp_path)
+    assert kernel.part == "clock" and kernel.health in (Health.OK, Health.FAIL)
+    assert always.health is (Health.OK if kernel.health is Health.OK else Health.WARN)
+    by_file = GridTable(operator="none", trust_clock="file", trust_clock_file="kept")
+    assert check_clock(by_file, tmp_path).health is Health.FAIL
+    (tmp_path / "kept").touch()
+    assert check_clock(by_file, tmp_path).health is Health.OK
 
 
 def test_a_gpu_that_is_not_there_and_a_helper_that_does_not_answer(tmp_path: Path) -> None:

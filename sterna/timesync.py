@@ -1,0 +1,65 @@
+"""Whether somebody keeps the machine's calendar. `sterna.clock` tells the time; this, whether to believe it.
+
+The kernel knows (adjtimex(2)); a service whose sandbox forbids the call asks systemd-timedated, which makes
+the same call for it.
+"""
+
+import subprocess
+from dataclasses import dataclass
+
+STA_UNSYNC, TIME_ERROR = 0x40, 5
+ASK_TIMEDATED = ("timedatectl", "show", "--property=NTPSynchronized", "--value")
+TIMEDATED_TIMEOUT_S = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelClock:
+    """What the kernel says of its calendar; `max_error_s` is its own bound of how far it is off."""
+
+    synced: bool
+    max_error_s: float
+
+
+def ask_kernel() -> KernelClock | None:
+    """Ask the kernel; None: it has no such call, or does not let us ask."""
+    import ctypes  # few parts need it
+
+    class Timex(ctypes.Structure):
+        """The head of struct timex, with room for the rest."""
+
+        _fields_ = (
+            ("modes", ctypes.c_uint),
+            ("offset", ctypes.c_long),
+            ("freq", ctypes.c_long),
+            ("maxerror", ctypes.c_long),
+            ("esterror", ctypes.c_long),
+            ("status", ctypes.c_int),
+            ("rest", ctypes.c_byte * 512),
+        )
+
+    timex = Timex()
+    try:
+        state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(timex))
+    except (OSError, AttributeError):
+        return None
+    if state < 0:
+        return None
+    synced = state != TIME_ERROR and not timex.status & STA_UNSYNC
+    return KernelClock(synced=synced, max_error_s=timex.maxerror / 1e6)
+
+
+def ask_timedated() -> bool | None:
+    """Ask systemd-timedated, a process for each answer; None: there is none that answers."""
+    try:
+        said = subprocess.run(
+            ASK_TIMEDATED, capture_output=True, text=True, timeout=TIMEDATED_TIMEOUT_S, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {"yes": True, "no": False}.get(said)
+
+
+def synchronised() -> bool | None:
+    """Say whether the calendar is kept; None: nobody can tell. It may take `TIMEDATED_TIMEOUT_S`."""
+    kernel = ask_kernel()
+    return ask_timedated() if kernel is None else kernel.synced
