@@ -1,10 +1,11 @@
 """What an accepted order changes in a job's record. Pure; the phase itself comes from the table."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from agent.core.joborders import Accept, remember
 from agent.core.jobtable import JobEvent
-from agent.model.jobs import JobPhase
+from agent.model.jobs import Checkpoint, JobPhase
 from agent.model.orders import Fetch, Order, Prepare, Release, Start, Stop
 from agent.model.records import JobRecord, Lease, PendingStart
 
@@ -14,7 +15,7 @@ def apply_order(
     order: Order,
     verdict: Accept,
     *,
-    newest: str | None,
+    held: Sequence[Checkpoint],
     run_id: str,
     now_s: float,
     boot_id: str,
@@ -25,8 +26,8 @@ def apply_order(
     ----------
     record, order, verdict
         As judged.
-    newest : str or None
-        Id of the job's newest sealed checkpoint here.
+    held : sequence of Checkpoint
+        The job's sealed checkpoints here, newest first.
     run_id : str
         A fresh name, for the run that a grant may begin.
     now_s : float
@@ -60,7 +61,7 @@ def apply_order(
                 start=order.action,
                 lease=Lease(ttl_s=order.action.lease_ttl_s, expires_s=expires_s, boot_id=boot_id),
             )
-            return _granted(record, grant, verdict, newest, run_id)
+            return _granted(record, grant, verdict, held, run_id)
         case Stop(reason=reason, cancel=cancel):
             began_s = record.stop_ordered_s if record.phase is JobPhase.STOPPING else now_s
             return replace(
@@ -85,7 +86,7 @@ def apply_order(
 
 
 def _granted(
-    record: JobRecord, grant: PendingStart, verdict: Accept, newest: str | None, run_id: str
+    record: JobRecord, grant: PendingStart, verdict: Accept, held: Sequence[Checkpoint], run_id: str
 ) -> JobRecord:
     """Give the job an epoch: to the process that is there, to the one after it, or to a new one."""
     if verdict.event is JobEvent.REGRANT and record.phase is JobPhase.STOPPING:
@@ -94,10 +95,10 @@ def _granted(
         return replace(record, epoch=grant.epoch, lease=grant.lease)
     # A job that was here before goes on from what it has; only one that was let go of starts afresh.
     fresh = record.phase in (JobPhase.RELEASED, JobPhase.RESERVED)
-    return begin(record, grant, newest=None if fresh else newest, run_id=run_id)
+    return begin(record, grant, held=() if fresh else held, run_id=run_id)
 
 
-def begin(record: JobRecord, grant: PendingStart, *, newest: str | None, run_id: str) -> JobRecord:
+def begin(record: JobRecord, grant: PendingStart, *, held: Sequence[Checkpoint], run_id: str) -> JobRecord:
     """Return the record with the intent to start a process under a new grant.
 
     Parameters
@@ -106,8 +107,8 @@ def begin(record: JobRecord, grant: PendingStart, *, newest: str | None, run_id:
         In a phase from which START is allowed.
     grant : PendingStart
         What was granted.
-    newest : str or None
-        Checkpoint to resume from where the grant names none; None: fresh.
+    held : sequence of Checkpoint
+        What it may resume from, newest first, where the grant names none or knew only older ones; none: fresh.
     run_id : str
         Name of the new run.
     """
@@ -117,7 +118,7 @@ def begin(record: JobRecord, grant: PendingStart, *, newest: str | None, run_id:
         epoch=grant.epoch,
         lease=grant.lease,
         run_id=run_id,
-        resume_id=grant.start.checkpoint_id or newest,
+        resume_id=_resume_id(record, grant.start.checkpoint_id, held),
         restarts=0,
         pending=None,
         stop_reason="",
@@ -130,3 +131,20 @@ def begin(record: JobRecord, grant: PendingStart, *, newest: str | None, run_id:
         load_s=None,
         message="",
     )
+
+
+def _resume_id(record: JobRecord, named: str | None, held: Sequence[Checkpoint]) -> str | None:
+    """Choose what to resume from: what the grant names, unless this site has sealed a later step since.
+
+    The grant may have been made before the last seal was heard of. A destination (HELD) takes what was named:
+    what else it has of the job is older, whatever its steps are.
+    """
+    if not held:
+        return named
+    if named is None:
+        return held[0].checkpoint_id
+    known = next((one for one in held if one.checkpoint_id == named), None)
+    furthest = max(held, key=lambda one: one.manifest.step)
+    if record.phase is JobPhase.HELD or (known and furthest.manifest.step <= known.manifest.step):
+        return named
+    return furthest.checkpoint_id

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from agent.core.jobtable import JobEvent, next_phase
@@ -15,6 +16,7 @@ from agent.model.jobs import Checkpoint, JobPhase
 from agent.model.orders import JobReport
 from agent.model.records import JobRecord
 from sterna.clock import Clock
+from sterna.errors import CorruptError
 
 ReportSink = Callable[[JobReport], None]
 
@@ -56,6 +58,8 @@ class JobBook:
         self._checkpoints: dict[str, tuple[Checkpoint, ...]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._reported: dict[str, tuple[JobReport, float]] = {}
+        self._doubtful: set[str] = set()
+        self._last_instant: datetime | None = None
 
     async def load(self) -> None:
         """Read the records of earlier lives."""
@@ -81,14 +85,38 @@ class JobBook:
         IllegalTransitionError
             The table has no entry for the event; nothing changed.
         TransientError
-            The disk does not take it; nothing changed.
+            The disk does not take it, or says so; nothing changed here, see `settled`.
         """
         if event is not None:
             record = replace(record, phase=next_phase(record.phase, event))
+        self._doubtful.add(record.job_id)  # until the disk has answered; the caller may not wait for that
         await self._store.save(record)
+        self._doubtful.discard(record.job_id)
         self._records[record.job_id] = record
         self.report(record.job_id)
         return record
+
+    async def settled(self, job_id: str) -> JobRecord:
+        """Return a job's record, the same in memory and on disk, under the caller's lock.
+
+        A save that failed may have reached the disk all the same: whoever answers from memory would promise
+        what the next life of this process does not know. So the record in memory is written again; where the
+        disk has a higher epoch, what is there counts.
+
+        Raises
+        ------
+        TransientError
+            The disk still does not take it; nobody knows what will be found there.
+        """
+        if job_id in self._doubtful:
+            try:
+                await self._store.save(self.get(job_id))
+            except CorruptError:
+                self._records.update({record.job_id: record for record in await self._store.load()
+                                      if record.job_id == job_id})  # fmt: skip
+                self.report(job_id)
+            self._doubtful.discard(job_id)
+        return self.get(job_id)
 
     async def change(
         self,
@@ -153,7 +181,7 @@ class JobBook:
             epoch=record.epoch,
             phase=record.phase,
             migration_id=record.migration_id,
-            reported_at=self._clock.now(),
+            reported_at=self._instant(),
             step=live.step if live.step is not None else record.step,
             start_step=live.start_step if live.start_step is not None else record.start_step,
             checkpoints=self.checkpoints(job_id),
@@ -165,3 +193,14 @@ class JobBook:
             load_s=record.load_s,
             pid=live.pid,
         )
+
+    def _instant(self) -> datetime:
+        """Return the calendar's instant, but never one before the last: reports are told apart by it.
+
+        A calendar that is set back would else make the coordinator take what is new for old.
+        """
+        now = self._clock.now()
+        if self._last_instant is not None and now <= self._last_instant:
+            now = self._last_instant + timedelta(microseconds=1)
+        self._last_instant = now
+        return now

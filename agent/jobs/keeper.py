@@ -171,7 +171,7 @@ class Keeper:
             return answer(order, OrderResult.REFUSED, fault)
         try:
             async with self._orders, self._book.locked(order.job_id):
-                record = self._book.get(order.job_id)
+                record = await self._book.settled(order.job_id)
                 verdict = joborders.judge_order(record, order, await self._room(record))
                 if isinstance(verdict, Refuse):
                     log.warning("order refused", extra={"job_id": order.job_id, "reason": verdict.reason})
@@ -179,12 +179,11 @@ class Keeper:
                 if not isinstance(verdict, Accept):
                     done = isinstance(verdict, joborders.Done)
                     return answer(order, OrderResult.DONE if done else OrderResult.ACCEPTED)
-                listed = self._book.checkpoints(order.job_id)
                 record = apply_order(
                     record,
                     order,
                     verdict,
-                    newest=listed[0].checkpoint_id if listed else None,
+                    held=self._book.checkpoints(order.job_id),
                     run_id=new_run_id(),
                     now_s=self._clock.boottime_s() if received_boot_s is None else received_boot_s,
                     boot_id=self._boot_id,
@@ -252,11 +251,11 @@ class Keeper:
         return self._leases.due(self._book.records(), self._clock.boottime_s(), self._boot_id)
 
     def reports(self) -> tuple[JobReport, ...]:
-        """Return every job that is not released, as Hello wants them."""
+        """Return every job that is not released, or of which a checkpoint is here, as Hello wants them."""
         return tuple(
             self._book.describe(record.job_id)
             for record in self._book.records()
-            if record.phase is not JobPhase.RELEASED
+            if record.phase is not JobPhase.RELEASED or self._book.checkpoints(record.job_id)
         )
 
     def running_power(self) -> dict[str, float]:

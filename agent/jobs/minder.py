@@ -358,7 +358,7 @@ class Minder:
         granted = begin(
             replace(record, phase=next_phase(record.phase, verdict.event)),
             pending,
-            newest=newest,
+            held=listed,
             run_id=new_run_id(),
         )
         return await self._book.put(granted, JobEvent.START)

@@ -1,6 +1,7 @@
 """Orders judged and applied; the laws run a whole site's job on a model of processes."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given, settings
@@ -19,11 +20,12 @@ from agent.core.joborders import (
     remember,
 )
 from agent.core.jobtable import LIVE, TABLE, JobEvent, next_phase
+from agent.model.jobs import Checkpoint, JobSpec, Manifest
 from agent.model.jobs import JobPhase as P
-from agent.model.jobs import JobSpec
 from agent.model.orders import Action, Fetch, Offer, Order, Prepare, Release, Start, Stop
 from agent.model.records import JobRecord
 
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
 SPEC = JobSpec(name="t", argv=("x",))
 ROOM = Room(slots_free=1, free_bytes=1000, checkpoint_ids=frozenset({"c1"}))
 PREPARE = Prepare(spec=SPEC, checkpoint_bytes=10, expires_after_s=60.0)
@@ -45,10 +47,26 @@ def record(phase: P, **fields: object) -> JobRecord:
     return replace(base, **fields)  # type: ignore[arg-type]
 
 
+def held(*steps: int) -> tuple[Checkpoint, ...]:
+    """Checkpoints c1, c2, …, of these steps."""
+    return tuple(
+        Checkpoint(
+            checkpoint_id=f"c{number}",
+            manifest=Manifest(
+                job_id="j", epoch=1, step=step, files=(), chunk_bytes=1, chunk_hashes=(), sealed_at=NOW
+            ),
+        )
+        for number, step in enumerate(steps, 1)
+    )
+
+
+C1 = held(10)
+
+
 def act(
-    job: JobRecord, what: Order, verdict: Accept, run_id: str = "r", newest: str | None = "c1"
+    job: JobRecord, what: Order, verdict: Accept, run_id: str = "r", here: tuple[Checkpoint, ...] = C1
 ) -> JobRecord:
-    job = apply_order(job, what, verdict, newest=newest, run_id=run_id, now_s=100.0, boot_id="b")
+    job = apply_order(job, what, verdict, held=here, run_id=run_id, now_s=100.0, boot_id="b")
     return job if verdict.event is None else replace(job, phase=next_phase(job.phase, verdict.event))
 
 
@@ -163,10 +181,36 @@ def test_what_a_grant_resumes_from() -> None:
     accept = Accept(event=JobEvent.START)
     assert act(record(P.RELEASED), order(START, 2), accept).resume_id is None
     assert act(record(P.SEALED), order(START, 2), accept).resume_id == "c1"
-    assert act(record(P.RESERVED), order(RESUME, 2), accept, newest=None).resume_id == "c1"
+    assert act(record(P.RESERVED), order(RESUME, 2), accept, here=()).resume_id == "c1"
     job = act(record(P.HELD, stop_reason="x", restarts=2), order(RESUME, 2), accept)
     assert job.lease is not None and (job.lease.expires_s, job.lease.boot_id) == (130.0, "b")
     assert (job.stop_reason, job.restarts, job.run_id, job.epoch) == ("", 0, "r", 2)
+
+
+@pytest.mark.parametrize(
+    ("phase", "here", "resumed"),
+    [
+        (P.SEALED, held(10), "c1"),
+        (P.SEALED, held(10, 20), "c2"),  # sealed after the grant had been made
+        (P.SEALED, held(10, 5), "c1"),
+        (P.FAILED, held(10, 20), "c2"),
+        (P.HELD, held(10, 20), "c1"),  # what was fetched, not what an abandoned history left
+        (P.RELEASED, held(10, 20), "c1"),
+    ],
+)
+def test_a_grant_does_not_go_back_behind_what_is_sealed_here(
+    phase: P, here: tuple[Checkpoint, ...], resumed: str
+) -> None:
+    job = act(record(phase), order(RESUME, 2), Accept(event=JobEvent.START), here=here)
+    assert job.resume_id == resumed
+
+
+def test_a_grant_that_waited_for_a_stop_goes_on_from_what_the_stop_sealed() -> None:
+    job = act(record(P.STOPPING), order(RESUME, 2), Accept(event=JobEvent.REGRANT))
+    assert job.pending is not None
+    stopped = replace(job, phase=next_phase(job.phase, JobEvent.STOPPED))
+    assert begin(stopped, job.pending, held=held(10, 20), run_id="r").resume_id == "c2"
+    assert begin(stopped, job.pending, held=(), run_id="r").resume_id == "c1"
 
 
 def test_other_orders_in_the_record() -> None:
@@ -227,7 +271,7 @@ class Model:
             if event is JobEvent.RUN_LOST:
                 job = replace(job, run_id=f"r{self.count}")
             elif event is JobEvent.STOPPED and job.pending is not None:
-                job = begin(job, job.pending, newest="c1", run_id=f"r{self.count}")
+                job = begin(job, job.pending, held=C1, run_id=f"r{self.count}")
                 job = replace(job, phase=next_phase(job.phase, JobEvent.START))
             job = replace(job, pending=None)
         self.job = job
