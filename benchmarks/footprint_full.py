@@ -17,8 +17,7 @@ from typing import Any
 
 import aiomqtt
 
-from agent.core.rtu_registers import BASE as RTU_BASE
-from agent.core.rtu_registers import COUNT as RTU_COUNT
+from agent.core.rtu_registers import ADDRESSES
 from agent.devices.meters_sunspec import POLLED
 from agent.grid.wire import stamp
 from agent.model.sunspec import (
@@ -32,6 +31,8 @@ from agent.model.sunspec import (
     Model,
     Type,
 )
+from agent.model.sunspec.der_ac import DER_AC
+from agent.model.sunspec.load_limit import LOAD_LIMIT
 from sterna.clock import SystemClock
 from tests.agent.grid.rtu_rig import rtu
 from tests.brokers import Broker
@@ -45,6 +46,7 @@ UNITS = (
 LIMIT_W = 8000.0
 SCRAPE_PERIOD_S = 5.0
 RTU_PERIOD_S = 1.0
+MAX_READ = 125
 HEARTBEAT_PERIOD_S = 10.0
 CLIENT_SECRET = "footprint"
 COLLECTD_PLUGINS = Path("/usr/lib/collectd")
@@ -77,6 +79,7 @@ idle_w = 5.0
 
 [grid]
 operator = "dso"
+trust_clock = "always"
 failsafe_import_w = 4200.0
 
 [grid.mqtt]
@@ -206,15 +209,16 @@ async def _operator(broker: Broker) -> None:
 
 
 async def _rtu(port: int, those: Company) -> None:
-    """Beat, and read the whole map, every second."""
+    """Beat, and read what the site draws and what limits it, every second."""
     while True:
         try:
             async with rtu(port) as client:
                 while True:
                     await client.beat()
-                    for start in range(0, RTU_COUNT, 120):
+                    for model in (DER_AC, LOAD_LIMIT):
+                        place = ADDRESSES[model.ids[0]]
                         assert isinstance(
-                            await client.read(RTU_BASE + start, min(120, RTU_COUNT - start)), list
+                            await client.read(place, min(MAX_READ, model.length + HEADER)), list
                         )
                     those.rtu_rounds += 1
                     await asyncio.sleep(RTU_PERIOD_S)
