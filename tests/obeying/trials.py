@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from random import Random
 from statistics import quantiles
 
-from agent.core.power_budget_values import BudgetSettings, CapRange
+from agent.core.power_budget_values import BudgetSettings, CapRange, FollowSettings
 from tests.obeying.closed_loop import TOLERANCE_W, ClosedLoop, Nature, SiteSpec, random_jobs, settled_s
 
 LIMITS_PER_SITE = 25
@@ -179,4 +179,53 @@ def _emerald_event(random: Random, duration_s: float) -> EmeraldEvent:
         met=kept and reached_s <= EMERALD_WITHIN_S,
         reached_s=reached_s,
         breaches=loop.tally.samples,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FollowFigures:
+    """Energy of compute, watt-hours: all of it, what the surplus did not cover, what surplus was left unused.
+
+    `turns` is how often the cap changed its direction.
+    """
+
+    drawn_wh: float
+    beyond_wh: float
+    unused_wh: float
+    turns: int
+
+
+def follow_surplus(seed: int, hours: float, *, load_meter: bool, follow: bool = True) -> FollowFigures:
+    """Follow a cloudy sky with two jobs that could draw 1500 W, at a site that generates up to 3000 W."""
+    random = Random(seed)
+    jobs = random_jobs(random, 2, least_w=700.0, most_w=750.0)
+    spec = SiteSpec(
+        jobs=jobs,
+        cap=CapRange(min_w=200.0, max_w=1560.0),
+        idle_w=60.0,
+        pv_w=3000.0,
+        base_load_w=1000.0,
+        settings=BudgetSettings(idle_w=60.0, follow=FollowSettings() if follow else None),
+        nature=Nature(tick_s=0.5, load_meter=load_meter),
+    )
+    loop = ClosedLoop(spec=spec, random=random)
+    loop.pass_time(60.0)
+    drawn_w = beyond_w = unused_w = 0.0
+    turns, caps = 0, [0.0, 0.0]
+    for _ in loop.run(hours * 3600.0):
+        surplus_w = max(0.0, loop.compute_w - loop.import_w)
+        full_w = 60.0 + sum(job.power_w or 0.0 for job in jobs)
+        drawn_w += loop.compute_w
+        beyond_w += max(0.0, loop.compute_w - surplus_w)
+        unused_w += max(0.0, min(surplus_w, full_w) - loop.compute_w)
+        cap_w = loop.state.cap_w or 0.0
+        if abs(cap_w - caps[-1]) > 1.0:
+            turns += (cap_w > caps[-1]) != (caps[-1] > caps[-2])
+            caps = [caps[-1], cap_w]
+    ticks_per_h = 3600.0 / spec.nature.tick_s
+    return FollowFigures(
+        drawn_wh=drawn_w / ticks_per_h,
+        beyond_wh=beyond_w / ticks_per_h,
+        unused_wh=unused_w / ticks_per_h,
+        turns=turns,
     )

@@ -184,7 +184,7 @@ def test_a_blink_changes_nothing(
         assert site.paused == paused
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(
     st.lists(st.sampled_from([None, 1100.0, 1250.0, 1400.0, 1700.0, 2500.0]), min_size=1, max_size=8),
     st.sampled_from([20.0, 100.0]),
