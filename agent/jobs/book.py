@@ -190,6 +190,7 @@ class JobBook:
             seal_s=record.seal_s,
             goodput_bps=record.goodput_bps,
             transferred_bytes=record.transferred_bytes,
+            highest_epoch=record.highest_epoch,
             load_s=record.load_s,
             pid=live.pid,
         )

@@ -113,6 +113,8 @@ class JobReport:
     goodput_bps: float | None = None
     load_s: float | None = None
     transferred_bytes: int | None = None
+    highest_epoch: int = 0
+    """The highest seen in any order about the job."""
     pid: int | None = None
 
 

@@ -178,6 +178,7 @@ def _job(report: JobReport) -> job_pb2.JobReport:
         seal_time=None if report.seal_s is None else _duration(report.seal_s),
         goodput_bps=report.goodput_bps,
         transferred_bytes=report.transferred_bytes,
+        highest_epoch=report.highest_epoch,
         load_time=None if report.load_s is None else _duration(report.load_s),
         reported_at=_timestamp(report.reported_at),
         pid=report.pid or 0,

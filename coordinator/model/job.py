@@ -99,6 +99,8 @@ class JobReport:
     goodput_bps: float | None = None
     load_s: float | None = None
     transferred_bytes: int | None = None
+    highest_epoch: int = 0
+    """The highest that the site has seen in any order; it refuses lower ones. 0: it did not say."""
     reported_at: datetime | None = None
 
     def holds(self, checkpoint_id: str) -> bool:

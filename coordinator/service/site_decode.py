@@ -62,6 +62,7 @@ def job_report(message: job_pb2.JobReport) -> JobReport:
         goodput_bps=_optional("job", message, "goodput_bps"),
         load_s=_optional_s("job.load_time", message.load_time) if message.HasField("load_time") else None,
         transferred_bytes=message.transferred_bytes if message.HasField("transferred_bytes") else None,
+        highest_epoch=message.highest_epoch,
         reported_at=_instant("job.reported_at", message.reported_at)
         if message.HasField("reported_at")
         else None,

@@ -383,6 +383,7 @@ class JobReport(_message.Message):
     REPORTED_AT_FIELD_NUMBER: _builtins.int
     PID_FIELD_NUMBER: _builtins.int
     TRANSFERRED_BYTES_FIELD_NUMBER: _builtins.int
+    HIGHEST_EPOCH_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     epoch: _builtins.int
     """Epoch under which the job is or was last run here; 0 when it never was."""
@@ -404,6 +405,10 @@ class JobReport(_message.Message):
     transferred_bytes: _builtins.int
     """Measured: bytes that the last transfer into this site took, differences as they crossed; absent when it
     was not measured from its begin to its end.
+    """
+    highest_epoch: _builtins.int
+    """Highest epoch that this site has seen in any order about the job, at least `epoch`; orders under a lower one
+    are refused. 0 from agents that do not tell.
     """
     @_builtins.property
     def checkpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___CheckpointSummary]:
@@ -437,10 +442,11 @@ class JobReport(_message.Message):
         reported_at: _timestamp_pb2.Timestamp | None = ...,
         pid: _builtins.int = ...,
         transferred_bytes: _builtins.int | None = ...,
+        highest_epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_goodput_bps", b"_goodput_bps", "_load_time", b"_load_time", "_seal_time", b"_seal_time", "_start_step", b"_start_step", "_step", b"_step", "_transferred_bytes", b"_transferred_bytes", "goodput_bps", b"goodput_bps", "load_time", b"load_time", "reported_at", b"reported_at", "seal_time", b"seal_time", "start_step", b"start_step", "step", b"step", "transferred_bytes", b"transferred_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_goodput_bps", b"_goodput_bps", "_load_time", b"_load_time", "_seal_time", b"_seal_time", "_start_step", b"_start_step", "_step", b"_step", "_transferred_bytes", b"_transferred_bytes", "checkpoints", b"checkpoints", "epoch", b"epoch", "fetched_bytes", b"fetched_bytes", "goodput_bps", b"goodput_bps", "job_id", b"job_id", "load_time", b"load_time", "message", b"message", "migration_id", b"migration_id", "phase", b"phase", "pid", b"pid", "reported_at", b"reported_at", "seal_time", b"seal_time", "start_step", b"start_step", "step", b"step", "transferred_bytes", b"transferred_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_goodput_bps", b"_goodput_bps", "_load_time", b"_load_time", "_seal_time", b"_seal_time", "_start_step", b"_start_step", "_step", b"_step", "_transferred_bytes", b"_transferred_bytes", "checkpoints", b"checkpoints", "epoch", b"epoch", "fetched_bytes", b"fetched_bytes", "goodput_bps", b"goodput_bps", "highest_epoch", b"highest_epoch", "job_id", b"job_id", "load_time", b"load_time", "message", b"message", "migration_id", b"migration_id", "phase", b"phase", "pid", b"pid", "reported_at", b"reported_at", "seal_time", b"seal_time", "start_step", b"start_step", "step", b"step", "transferred_bytes", b"transferred_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__goodput_bps: _TypeAlias = _typing.Literal["goodput_bps"]  # noqa: Y015
     _WhichOneofArgType__goodput_bps: _TypeAlias = _typing.Literal["_goodput_bps", b"_goodput_bps"]  # noqa: Y015
