@@ -234,6 +234,7 @@ class SignalKind(Enum):
     """What an event's payload means to a site."""
 
     IMPORT_LIMIT = "import limit"
+    UNREADABLE_LIMIT = "unreadable event that may limit"
     EXPORT_LIMIT = "export limit"
     IMPORT_SUBSCRIPTION = "import subscription"
     IMPORT_RESERVATION = "import reservation"

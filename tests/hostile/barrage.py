@@ -8,6 +8,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+LEAST_PER_REASON = 1_000
+"""How often a long barrage reaches each reason."""
+GROWTH_KIB = 5 * 1024
+"""Most that memory may grow by in a long barrage."""
 WARM_UP_FRAC = 0.1
 """Share of a barrage after which memory is taken as settled."""
 

@@ -10,10 +10,12 @@ from pathlib import Path
 
 from tests.hostile.barrage import Target, barrage
 from tests.hostile.mqtt import mqtt_target
+from tests.hostile.openadr import openadr_target
 from tests.hostile.rtu import rtu_target
 
 TARGETS: dict[str, Callable[[Path], AbstractAsyncContextManager[Target]]] = {
     "mqtt": mqtt_target,
+    "openadr": openadr_target,
     "rtu": rtu_target,
 }
 

@@ -4,12 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile.barrage import Tally, barrage
+from tests.hostile.barrage import GROWTH_KIB, LEAST_PER_REASON, Tally, barrage
 from tests.hostile.mqtt import mqtt_target
 
 FEW, MANY = 4_000, 1_000_000
-LEAST_PER_REASON = 1_000
-GROWTH_KIB = 5 * 1024
 
 
 async def run(folder: Path, count: int) -> Tally:

@@ -4,12 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile.barrage import Tally, barrage
+from tests.hostile.barrage import GROWTH_KIB, LEAST_PER_REASON, Tally, barrage
 from tests.hostile.rtu import rtu_target
 
 FEW, MANY = 2_000, 300_000
-LEAST_PER_REASON = 1_000
-GROWTH_KIB = 5 * 1024
 
 
 async def run(folder: Path, count: int) -> Tally:

@@ -13,8 +13,6 @@ from agent.core.openadr.meaning import LIMITING, meaning, signals
 from agent.core.openadr.schedule import Schedule, is_momentary, lay_out
 from agent.model.openadr import Event, Signal, SignalKind, Unreadable
 
-UNREADABLE_PRIORITY = 0
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
@@ -115,12 +113,15 @@ def _cancels(event: Event | Unreadable, before: Known | None) -> bool:
 
 
 def _unknown_limit(key: str, received_at: datetime) -> Signal:
-    """Stand for an event that speaks of limits and cannot be read: a limit without a figure, from now on."""
+    """Stand for an event that speaks of limits and cannot be read: a limit without a figure, from now on.
+
+    It is of a kind of its own: whose limits it would have overridden is not known, so it overrides none.
+    """
     return Signal(
-        kind=SignalKind.IMPORT_LIMIT,
+        kind=SignalKind.UNREADABLE_LIMIT,
         payload_type="IMPORT_CAPACITY_LIMIT",
         event_id=key,
-        priority=UNREADABLE_PRIORITY,
+        priority=None,
         start_at=received_at,
         end_at=None,
         value=None,

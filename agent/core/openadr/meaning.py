@@ -58,6 +58,7 @@ MEANINGS: dict[str, Meaning] = {
 LIMITING = frozenset(
     {
         SignalKind.IMPORT_LIMIT,
+        SignalKind.UNREADABLE_LIMIT,
         SignalKind.IMPORT_SUBSCRIPTION,
         SignalKind.IMPORT_RESERVATION,
         SignalKind.SETPOINT,

@@ -125,7 +125,7 @@ def _tracks(signals: Iterable[Signal], settings: LimitSettings) -> dict[SignalKi
 def _limit_w(signal: Signal, settings: LimitSettings) -> float | None:
     """Return the limit that a signal sets, infinite where it sets none; None: it is not about limits."""
     match signal.kind:
-        case SignalKind.IMPORT_LIMIT | SignalKind.IMPORT_SUBSCRIPTION:
+        case SignalKind.IMPORT_LIMIT | SignalKind.UNREADABLE_LIMIT | SignalKind.IMPORT_SUBSCRIPTION:
             return settings.fallback_w if signal.value is None else signal.value
         case SignalKind.IMPORT_RESERVATION:
             return signal.value  # what cannot be read adds nothing
@@ -157,6 +157,7 @@ def _level_w(level: float, settings: LimitSettings) -> float:
 
 _REASONS = {
     SignalKind.IMPORT_LIMIT: "IMPORT_CAPACITY_LIMIT",
+    SignalKind.UNREADABLE_LIMIT: "IMPORT_CAPACITY_LIMIT",
     SignalKind.SETPOINT: "DISPATCH_SETPOINT",
     SignalKind.SETPOINT_RELATIVE: "DISPATCH_SETPOINT_RELATIVE",
     SignalKind.LEVEL: "SIMPLE",

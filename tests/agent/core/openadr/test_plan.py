@@ -146,6 +146,16 @@ TABLE = {
         [(0, 1, 5000), (1, None, None)],
     ),
     "an event that cannot be read and may limit": ([UNREADABLE], SETTINGS, [(0, None, 1000)]),
+    "an event that cannot be read does not lift a stricter limit of a lesser one": (
+        [of_kind("IMPORT_CAPACITY_LIMIT", 0.4, priority=1), UNREADABLE],
+        SETTINGS,
+        [(0, 1, 400), (1, None, 1000)],
+    ),
+    "an event that cannot be read does not lift a lower subscription": (
+        [subscription(0.5), UNREADABLE],
+        SETTINGS,
+        [(0, None, 500)],
+    ),
     "an event that cannot be read and cannot limit": (
         [Unreadable(id="e9", fault="", may_limit=False)],
         SETTINGS,
