@@ -49,12 +49,19 @@ def write_record(directory: str, name: str, record: Record, *, durable: bool = T
         JSON content.
     durable : bool
         Whether it must survive a power cut: file and directory are then fsynced before this returns.
+
+    Raises
+    ------
+    OSError
+        A full disk, for one; what was there before is still there.
     """
     path = os.path.join(directory, name)  # noqa: PTH118 - pathlib costs the shim's start
     temporary = f"{path}.{os.getpid()}.tmp"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        os.write(fd, json.dumps(record).encode())
+        data = json.dumps(record).encode()
+        while data:  # a disk that fills up takes a part first, and refuses the next
+            data = data[os.write(fd, data) :]
         if durable:
             os.fsync(fd)
     finally:

@@ -1,5 +1,6 @@
 """The shim as a process of its own, without any agent: lock, lease, grace, pause, revocation, record."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -290,3 +291,61 @@ def test_records_that_are_not_there_or_broken(tmp_path: Path) -> None:
     for text in ("", "{", "[1]"):
         (tmp_path / "x").write_text(text)
         assert files.read_record(str(tmp_path), "x") is None
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A run directory on a disk of 64 KiB; its test fills it."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], check=False, capture_output=True
+    )
+    if done.returncode != 0:
+        pytest.skip(f"no tmpfs can be mounted here: {done.stderr.decode()}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(folder: Path) -> Path:
+    path = folder / "filler"
+    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    return path
+
+
+def test_full_disk_under_the_exit_record(full_disk: Path) -> None:
+    """Until the record is safe the run counts as alive: nobody takes it for lost, or starts it again."""
+    shim = Shim(full_disk)
+    shim.control()
+    shim.start("touch up; while [ ! -e go ]; do sleep 0.02; done; exit 7")
+    shim.up()
+    (full_disk / "go").touch()
+    filler = fill(full_disk)
+    who = shim.read(files.SHIM)
+    child, ticks = int(str(who["child_pid"])), who["child_start_ticks"]
+    wait(lambda: (files.process_stat(child) or (0, 0, None))[2] != ticks)
+    tried = full_disk / f"{files.EXIT}.{who['pid']}.tmp"
+    wait(tried.exists)
+    assert shim.locked()
+    assert not (full_disk / files.EXIT).exists()
+    filler.unlink()
+    record = shim.ended()
+    assert (record["cause"], record["code"]) == ("exited", 7)
+
+
+def test_a_record_is_whole_or_not_there(full_disk: Path) -> None:
+    """A write that a full disk cut short must not replace a good record."""
+    folder = str(full_disk)
+    files.write_record(folder, files.EXIT, {"cause": "exited"})
+    fill(full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        files.write_record(folder, files.EXIT, {"cause": "x" * 8192})
+    assert files.read_record(folder, files.EXIT) == {"cause": "exited"}
+    # One block short: the first part of such a record fits.
+    with (full_disk / "filler").open("r+b") as file:
+        file.truncate((full_disk / "filler").stat().st_size - 4096)
+    with pytest.raises(OSError, match="No space left"):
+        files.write_record(folder, files.EXIT, {"cause": "x" * 8192})
+    assert files.read_record(folder, files.EXIT) == {"cause": "exited"}
