@@ -135,6 +135,10 @@ async def _assemble(build: Build) -> None:
         from agent.build.setpoints import open_setpoints  # few sites write to devices
 
         open_setpoints(build, lines, senses)
+    if config.home_assistant is not None:
+        from agent.build.home_assistant import open_home_assistant  # sites without it do not pay for it
+
+        open_home_assistant(build, news, config.home_assistant)
     if config.metrics is not None:
         from agent.build.metrics import open_metrics  # sites that are not scraped do not pay for it
 

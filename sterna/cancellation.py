@@ -19,3 +19,10 @@ async def undeterred(call: Awaitable[T]) -> T:
     if task is not None and task.cancelling() > before:
         raise asyncio.CancelledError
     return answer
+
+
+def heed() -> None:
+    """Stop if we were asked to; to be called after a library may have forgotten it, by a task of its own."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling() > 0:
+        raise asyncio.CancelledError

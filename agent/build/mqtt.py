@@ -88,8 +88,8 @@ def _report(build: Build, desk: GridDesk, news: News, broker: MqttLink, interval
     build.loops["mqtt-reports"] = partial(reports.run, build.pulse.heart("mqtt-reports", LOOP_DEADLINE_S))
 
 
-def tls_context(table: MqttTlsTable, base_dir: Path) -> ssl.SSLContext:
-    """Load the certificates of ``[grid.mqtt.tls]``.
+def tls_context(table: MqttTlsTable, base_dir: Path, at: str = "grid.mqtt.tls") -> ssl.SSLContext:
+    """Load the certificates of a broker's table, by default those of ``[grid.mqtt.tls]``.
 
     Raises
     ------
@@ -100,11 +100,11 @@ def tls_context(table: MqttTlsTable, base_dir: Path) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=None if ca is None else str(ca))
     except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"agent.toml: grid.mqtt.tls.ca: {ca}: cannot be used: {error}") from error
+        raise ConfigError(f"agent.toml: {at}.ca: {ca}: cannot be used: {error}") from error
     if table.cert is not None and table.key is not None:
         cert, key = base_dir / table.cert, base_dir / table.key
         try:
             context.load_cert_chain(cert, key)
         except (OSError, ssl.SSLError) as error:
-            raise ConfigError(f"agent.toml: grid.mqtt.tls: {cert}, {key}: cannot be used: {error}") from error
+            raise ConfigError(f"agent.toml: {at}: {cert}, {key}: cannot be used: {error}") from error
     return context

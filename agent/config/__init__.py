@@ -13,6 +13,7 @@ import msgspec
 from agent.config.buses import BusTable, line_faults
 from agent.config.coordinator import CoordinatorTable, TransferTable
 from agent.config.grid import GridTable
+from agent.config.home_assistant import HomeAssistantTable
 from agent.config.meters import MeterTable
 from agent.config.metrics import MetricsTable
 from agent.config.node import GpuTable, JobsTable
@@ -45,6 +46,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     power: PowerTable = PowerTable()
     settlement: SettlementTable = SettlementTable()
     metrics: MetricsTable | None = None
+    home_assistant: HomeAssistantTable | None = None
 
     def faults(self) -> Iterable[tuple[str, str]]:
         """Yield what is wrong beyond types."""

@@ -57,6 +57,7 @@ async def site(tmp_path: Path, broker: Broker) -> AsyncIterator[tuple[System, Sc
     plant, port = free_port(), free_port()
     tables = metered(tmp_path, "north", plant, broker)
     tables["metrics"] = {"listen": f"127.0.0.1:{port}", "tls": tls("site", "north")}
+    tables["home_assistant"] = {"host": broker.host, "port": broker.port, "insecure": True}
     system = System(folder=tmp_path, sites=("north",), agents={"north": tables})
     system.daemons.add("plant", *plant_argv(tmp_path, "north", plant))
     try:
@@ -81,6 +82,7 @@ async def test_a_site_in_figures(site: tuple[System, Scraper], broker: Broker) -
         await operator.send(operator.command(LIMIT_W, durationS=600))
         await until(lambda: shows(**{"sterna_limit_watts mqtt": LIMIT_W}), within_s=20, what="the limit")
         everything = {
+            "sterna_link_connected home_assistant": 1,
             "sterna_site_quality OK": 1,
             "sterna_meter_quality inverter OK": 1,
             "sterna_meter_quality load OK": 1,
