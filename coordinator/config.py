@@ -27,11 +27,42 @@ class SiteTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """``[[sites]]``: one site that may connect. What it can do it says itself."""
 
     id: str
+    plant: Literal["sun", "wind", "mixed"] = "mixed"
+    """What its surplus comes of; each is learnt in its own way."""
+    history: Path | None = None
+    """CSV of its surplus before it joined (``ts_utc,surplus_w``); read while nothing was learnt yet."""
 
     def faults(self) -> _Faults:
         """Yield what is wrong beyond types."""
         if not self.id:
             yield "id", "missing"
+
+
+class ForecastTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[forecast]``: who is believed about the surplus to come (docs/forecasts.md)."""
+
+    sources: tuple[Literal["feed", "learnt", "persistence"], ...] = ("feed", "learnt", "persistence")
+    """In order of trust: what a site publishes, what its past teaches, what is measured, held."""
+    slot_s: float = 3600.0
+    """Length of the slots that are learnt; divides a day."""
+    ahead_slots: int = 48
+    """How far the learnt forecast reaches; a week at most."""
+    day_s: float = 86_400.0
+    """How long a day lasts: 86400, but where the weather is replayed faster than it was, as in the demo."""
+    budget_s: float = 0.5
+    """Longest time in a second that learning may take from one core."""
+
+    def faults(self) -> _Faults:
+        """Yield what is wrong beyond types."""
+        if len(set(self.sources)) < len(self.sources):
+            yield "sources", "one is given twice"
+        yield from _not_above_zero(self, ("slot_s", "ahead_slots", "day_s", "budget_s"))
+        if self.slot_s > 0 and self.day_s > 0:
+            slots = self.day_s / self.slot_s
+            if slots < 2 or abs(slots - round(slots)) > 1e-6:
+                yield "slot_s", f"slots of {self.slot_s:g} s do not make a day of {self.day_s:g} s"
+            elif self.ahead_slots > 7 * round(slots):
+                yield "ahead_slots", f"expected a week at most, got {self.ahead_slots} slots"
 
 
 class LinkTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -201,6 +232,7 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     sites: tuple[SiteTable, ...]
     links: LinksTable = LinksTable()
     planner: PlannerTable = PlannerTable()
+    forecast: ForecastTable = ForecastTable()
     lease: LeaseTable = LeaseTable()
     migration: MigrationTable = MigrationTable()
     history: HistoryTable = HistoryTable()

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import secrets
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import grpc.aio
 
-from coordinator.config import CoordinatorConfig, PlannerTable
+from coordinator.config import CoordinatorConfig, PlannerTable, SiteTable
 from coordinator.core.endings import GrantSettings
 from coordinator.core.feasibility import Tolerance
 from coordinator.core.grants import LeaseBook, LeaseMargins
@@ -23,6 +24,8 @@ from coordinator.core.progress import MigrationTimeouts
 from coordinator.core.view import ViewSettings
 from coordinator.forecast.feed import FeedForecaster
 from coordinator.forecast.forecaster import FirstOf, Forecaster
+from coordinator.forecast.kinds import PLANTS
+from coordinator.forecast.learnt import Learner, LearntForecaster
 from coordinator.forecast.persistence import PersistenceForecaster
 from coordinator.service.operator_service import SERVICE_NAME as OPERATOR_SERVICE
 from coordinator.service.operator_service import OperatorServicer
@@ -33,10 +36,12 @@ from coordinator.service.site_service import SiteServicer
 from coordinator.store.database import Database, file_url
 from coordinator.store.fleet_store import FleetStore
 from coordinator.store.history import DecisionStore, TelemetryStore
+from coordinator.store.memories import MemoryStore
 from coordinator.tasks.bell import Bell
 from coordinator.tasks.desk import Desk
 from coordinator.tasks.driver import Driver
 from coordinator.tasks.fleet import Fleet
+from coordinator.tasks.learning import Learning, Schooling
 from coordinator.tasks.live import LiveBook
 from coordinator.tasks.planning import Outlook, Planner
 from coordinator.tasks.reception import Reception
@@ -56,6 +61,8 @@ SECRET_BYTES = 32
 LOOP_DEADLINE_S = 30.0
 STOP_GRACE_S = 2.0
 PERSISTENCE_SLOTS = 12
+LEARNT_MAX_SLOTS = 3
+"""A learnt forecast counts for so many slots after the last one that it was learnt from."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -73,6 +80,7 @@ class Coordinator:
     housekeeper: Housekeeper
     sites: SiteServicer
     health: rpc.Health
+    learning: Learning | None = None
     server: grpc.aio.Server | None = None
     port: int = 0
 
@@ -80,7 +88,7 @@ class Coordinator:
         """Every loop of the daemon, named."""
         heart = pulse.heart
         config = self.config
-        return {
+        tasks: dict[str, Callable[[], Coroutine[object, object, None]]] = {
             "fleet": self.fleet.run,
             "driver": partial(self.driver.run, heart("driver", LOOP_DEADLINE_S)),
             "planner": partial(self.planner.run, heart("planner", LOOP_DEADLINE_S + config.planner.tick_s)),
@@ -89,6 +97,9 @@ class Coordinator:
                 self.housekeeper.run, heart("housekeeping", LOOP_DEADLINE_S + self.housekeeper.period_s)
             ),
         }
+        if self.learning is not None:
+            tasks["learning"] = partial(self.learning.run, heart("learning", LOOP_DEADLINE_S))
+        return tasks
 
     async def serve(self, credentials: Credentials | None) -> None:
         """Bind the port and serve; nothing is taken from sites before the loops run."""
@@ -153,6 +164,7 @@ def build(config: CoordinatorConfig, base_dir: Path, clock: Clock) -> Coordinato
         prestage=_prestage_settings(config),
         retry_s=config.migration.retry_s,
     )
+    learning = _learning(config, base_dir, database, samples, clock)
     reception = Reception(
         fleet=fleet,
         live=live,
@@ -161,13 +173,15 @@ def build(config: CoordinatorConfig, base_dir: Path, clock: Clock) -> Coordinato
         sender=sender,
         on_ack=driver.on_ack,
         clock=clock,
+        learning=learning,
     )
     outlook = Outlook(
         fleet=fleet,
         live=live,
-        forecaster=_forecaster(config.planner),
+        forecaster=_forecaster(config),
         settings=_view_settings(config),
         clock=clock,
+        learnt=learning.forecast if learning is not None else None,
     )
     settings = _planner_settings(config.planner)
     planner = Planner(
@@ -222,6 +236,7 @@ def build(config: CoordinatorConfig, base_dir: Path, clock: Clock) -> Coordinato
             decisions_per_job=config.history.decisions_per_job,
         ),
         sites=sites,
+        learning=learning,
         health=rpc.Health((SITE_SERVICE, OPERATOR_SERVICE)),
     )
 
@@ -246,7 +261,8 @@ async def run(config: CoordinatorConfig, base_dir: Path) -> int:
 
 def start(config: CoordinatorConfig, base_dir: Path) -> int:
     """Run the coordinator in a fresh event loop."""
-    return asyncio.run(run(config, base_dir))
+    # Absolute: jobs and helpers run in folders of their own, where a relative path would mean another place.
+    return asyncio.run(run(config, base_dir.absolute()))
 
 
 def load_own_credentials(config: CoordinatorConfig, base_dir: Path, clock: Clock) -> Credentials | None:
@@ -296,16 +312,42 @@ def _timeouts(config: CoordinatorConfig) -> MigrationTimeouts:
     )
 
 
-def _forecaster(table: PlannerTable) -> Forecaster:
+def _forecaster(config: CoordinatorConfig) -> Forecaster:
+    table = config.planner
     horizon_s = table.persistence_horizon_s
-    return FirstOf(
-        (
-            FeedForecaster(max_age_s=table.forecast_max_age_s),
-            PersistenceForecaster(
-                horizon_s=horizon_s, slot_s=horizon_s / PERSISTENCE_SLOTS, spread_frac_per_s=1 / horizon_s
-            ),
-        )
+    known: dict[str, Forecaster] = {
+        "feed": FeedForecaster(max_age_s=table.forecast_max_age_s),
+        "learnt": LearntForecaster(max_age_s=LEARNT_MAX_SLOTS * config.forecast.slot_s),
+        "persistence": PersistenceForecaster(
+            horizon_s=horizon_s, slot_s=horizon_s / PERSISTENCE_SLOTS, spread_frac_per_s=1 / horizon_s
+        ),
+    }
+    return FirstOf([known[source] for source in config.forecast.sources])
+
+
+def _learning(
+    config: CoordinatorConfig, base_dir: Path, database: Database, samples: TelemetryStore, clock: Clock
+) -> Learning | None:
+    table = config.forecast
+    if "learnt" not in table.sources:
+        return None
+    return Learning(
+        sites=[_schooling(site, base_dir) for site in config.sites],
+        learner=Learner(leads=table.ahead_slots),
+        slot_s=table.slot_s,
+        day_s=table.day_s,
+        memories=MemoryStore(database),
+        telemetry=samples,
+        clock=clock,
+        budget_s=table.budget_s,
     )
+
+
+def _schooling(site: SiteTable, base_dir: Path) -> Schooling:
+    past = base_dir / site.history if site.history is not None else None
+    if past is not None and not past.is_file():
+        raise ConfigError(f"sites: {site.id}: history: {past}: no such file")
+    return Schooling(site_id=site.id, kind=PLANTS[site.plant], past=past)
 
 
 def _planner_settings(table: PlannerTable) -> PlannerSettings:

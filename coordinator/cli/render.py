@@ -84,7 +84,9 @@ def present(message: Message, field: str) -> Any | None:
 
 def sites_table(sites: Sequence[fleet_pb2.Site], now: datetime) -> Table:
     """One line per site: energy, limit, what runs there."""
-    table = _table("site", "link", "surplus", "generation", "grid", "compute", "limit", "window", "slots")
+    table = _table(
+        "site", "link", "surplus", "generation", "grid", "compute", "limit", "window", "forecast", "slots"
+    )
     for site in sites:
         telemetry = site.telemetry
         table.add_row(
@@ -96,6 +98,7 @@ def sites_table(sites: Sequence[fleet_pb2.Site], now: datetime) -> Table:
             watts(present(telemetry, "compute_w")),
             Text.assemble(limit_words(site), _limit_end(site)),
             _window(site, now),
+            site.forecast_source or UNKNOWN,
             f"{len(site.job_ids)}/{site.capabilities.slots}",
         )
     return table
@@ -176,10 +179,12 @@ def terms_table(alternative: fleet_pb2.Alternative, verdict: str = "") -> Table:
 
 def judgement(alternative: fleet_pb2.Alternative, owner_site: str = "") -> list[RenderableType]:
     """Return the terms, then what speaks against the site, a line each; `owner_site` has the job already."""
+    source = alternative.forecast_source
+    basis = [Text(f"  forecast: {source}", style="dim")] if source else []
     if alternative.site_id == owner_site:
-        return [terms_table(alternative, "where the job is")]
+        return [terms_table(alternative, "where the job is"), *basis]
     against = [Text(f"  against: {rejection}") for rejection in alternative.rejections]
-    return [terms_table(alternative), *against]
+    return [terms_table(alternative), *basis, *against]
 
 
 def job_details(job: fleet_pb2.Job) -> Table:

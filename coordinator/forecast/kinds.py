@@ -12,3 +12,7 @@ class Kind(Enum):
     """Wind generation: never negative, bounded by the plant."""
     OTHER = "other"
     """Anything else with a daily and weekly course: load, mixed generation, price, carbon intensity."""
+
+
+PLANTS = {"sun": Kind.SUN, "wind": Kind.WIND, "mixed": Kind.OTHER}
+"""By what configurations call a plant; what sun and wind leave together has the course of neither."""

@@ -54,6 +54,11 @@ class SiteMemory:
         """When the last slot that is known ends, and the forecast begins."""
         return self.parts[0].series.end_at
 
+    @property
+    def leads(self) -> int:
+        """How many slots are looked ahead."""
+        return int(self.calibration.factors.shape[1])
+
 
 class Learner:
     """Makes a site's next memory from its last.
@@ -72,6 +77,11 @@ class Learner:
         self._leads = leads
         self._paths = paths
         self._rate = rate
+
+    @property
+    def leads(self) -> int:
+        """Slots looked ahead."""
+        return self._leads
 
     def begin(self, parts: Sequence[Part], rehearse: int = 0) -> SiteMemory:
         """Return the memory of a site whose past is known.
@@ -93,7 +103,8 @@ class Learner:
         if self._leads > _MOST_DAYS * first.per_day:
             raise PermanentError(f"a forecast looks a week ahead at most, not {self._leads} slots")
         for part in parts:
-            same = (part.series.slot_s, part.series.end_at) == (first.slot_s, first.end_at)
+            one = part.series
+            same = (one.slot_s, one.day_s, one.end_at) == (first.slot_s, first.day_s, first.end_at)
             if not same or len(part.series.values) != len(first.values):
                 raise PermanentError("the parts of a forecast must cover the same slots")
         known = max(0, len(first.values) - rehearse)

@@ -21,18 +21,20 @@ class Series:
     """Means over consecutive slots of one length, oldest first.
 
     `values` (N,) in whatever unit the series has (watts, for generation and load), NaN where missing;
-    `slot_s` divides a day; `end_at` (aware) is when the last slot ends. Not written to afterwards.
+    `slot_s` divides a day; `end_at` (aware) is when the last slot ends. `day_s`: how long a day lasts, which
+    is shorter only where somebody replays the weather faster than it was. Not written to afterwards.
     """
 
     kind: Kind
     slot_s: float
     end_at: datetime
     values: Array
+    day_s: float = SECONDS_PER_DAY
 
     @property
     def per_day(self) -> int:
         """Slots in a day."""
-        return round(SECONDS_PER_DAY / self.slot_s)
+        return round(self.day_s / self.slot_s)
 
     def slots(self, hours: float) -> int:
         """Return how many slots make so many hours, at least one."""

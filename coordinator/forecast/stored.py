@@ -11,7 +11,7 @@ import numpy as np
 from coordinator.forecast.calibration import Calibration
 from coordinator.forecast.kinds import Kind
 from coordinator.forecast.learnt import Part, SiteMemory
-from coordinator.forecast.series import Series
+from coordinator.forecast.series import SECONDS_PER_DAY, Series
 from sterna.errors import CorruptError
 
 _FORMAT = "sterna.forecast/1"
@@ -23,6 +23,7 @@ def to_bytes(memory: SiteMemory) -> bytes:
         "format": _FORMAT,
         "end_at": memory.end_at.isoformat(),
         "slot_s": memory.parts[0].series.slot_s,
+        "day_s": memory.parts[0].series.day_s,
         "parts": [{"kind": part.series.kind.value, "sign": part.sign} for part in memory.parts],
     }
     arrays: dict[str, Any] = {f"part{index}": part.series.values for index, part in enumerate(memory.parts)}
@@ -54,6 +55,7 @@ def from_bytes(kept: bytes) -> SiteMemory:
                         slot_s=head["slot_s"],
                         end_at=datetime.fromisoformat(head["end_at"]),
                         values=arrays[f"part{index}"],
+                        day_s=head.get("day_s", SECONDS_PER_DAY),
                     ),
                     sign=part["sign"],
                 )

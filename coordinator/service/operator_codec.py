@@ -167,6 +167,7 @@ def site(site_id: str, picture: FleetPicture) -> fleet_pb2.Site:
     jobs = sorted(
         job.job_id for job in picture.state.jobs.values() if job.owner_site == site_id and not job.ended
     )
+    forecast = picture.forecasts.get(site_id)
     return fleet_pb2.Site(
         site_id=site_id,
         connected=live.connected,
@@ -178,6 +179,8 @@ def site(site_id: str, picture: FleetPicture) -> fleet_pb2.Site:
         grid_status=grid_status(live.grid_status) if live.grid_status is not None else None,
         window_end_at=timestamp(picture.window_end_at.get(site_id)),
         job_ids=jobs,
+        forecast_source=forecast.source if forecast is not None else "",
+        forecast_issued_at=timestamp(forecast.issued_at if forecast is not None else None),
     )
 
 
@@ -257,14 +260,15 @@ def _term(term: Term) -> fleet_pb2.FeasibilityTerm:
     )
 
 
-def alternative(alternative: Alternative) -> fleet_pb2.Alternative:
-    """Return a judgement on one site."""
+def alternative(alternative: Alternative, forecast_source: str = "") -> fleet_pb2.Alternative:
+    """Return a judgement on one site, and whose forecast it rests on where that is known."""
     return fleet_pb2.Alternative(
         site_id=alternative.site_id,
         feasible=alternative.feasible,
         score=alternative.score,
         terms=[_term(term) for term in alternative.terms],
         rejections=alternative.rejections,
+        forecast_source=forecast_source,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from coordinator.model.decision import Alternative, Decision
 from coordinator.model.fleet import FleetState, Job, Migration, Site
+from coordinator.model.forecast import SurplusForecast
 from coordinator.model.job import JobSpec
 from coordinator.model.live import Live
 
@@ -41,8 +42,9 @@ class Refusal:
 class FleetPicture:
     """The fleet at one instant: what is stored and what is live.
 
-    `window_end_at` has the sites in whose renewable window `at` lies, with its forecast end. `version`
-    changes whenever anything in the picture but `at` does.
+    `window_end_at` has the sites in whose renewable window `at` lies, with its forecast end. `forecasts` has
+    the sites of whose future something is believed. `version` changes whenever anything in the picture but
+    `at`, or what follows from its passing, does.
     """
 
     at: datetime
@@ -51,6 +53,7 @@ class FleetPicture:
     state: FleetState
     live: Live
     window_end_at: Mapping[str, datetime] = field(default_factory=dict)
+    forecasts: Mapping[str, SurplusForecast] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -104,7 +104,7 @@ class OperatorServicer(OperatorServiceServicer):
         return api.ExplainJobResponse(
             job=codec.job(job, picture),
             decision=codec.decision(stored) if stored is not None else None,
-            now=[] if job.ended else [self._judged(job, site_id) for site_id in self._sites()],
+            now=[] if job.ended else [self._judged(job, site_id, picture) for site_id in self._sites()],
         )
 
     async def CancelJob(self, request: api.CancelJobRequest, context: Context) -> api.CancelJobResponse:  # noqa: N802
@@ -217,11 +217,12 @@ class OperatorServicer(OperatorServiceServicer):
     def _sites(self) -> list[str]:
         return sorted(self._desk.known_sites)
 
-    def _judged(self, job: Job, site_id: str) -> fleet_pb2.Alternative:
+    def _judged(self, job: Job, site_id: str, picture: FleetPicture) -> fleet_pb2.Alternative:
         judged = self._desk.judge(job.job_id, site_id)
         if isinstance(judged, Refusal):
             return fleet_pb2.Alternative(site_id=site_id, feasible=False, rejections=[judged.message])
-        return codec.alternative(judged)
+        forecast = picture.forecasts.get(site_id)
+        return codec.alternative(judged, forecast.source if forecast is not None else "")
 
     async def _site(self, context: Context, site_id: str, field: str = "site_id") -> str:
         if not site_id:

@@ -92,6 +92,38 @@ class TelemetryStore:
         rows = await self._database.run(lambda connection: connection.execute(query).all())
         return tuple(_sample(row._mapping) for row in rows)
 
+    async def surplus_before(
+        self, site_id: str, seq: int | None, limit: int
+    ) -> tuple[tuple[int, datetime, float | None], ...]:
+        """Return a page of a site's surplus, the last stored first.
+
+        Parameters
+        ----------
+        site_id : str
+            The site.
+        seq : int or None
+            The last number of the page before; None: the first page.
+        limit : int
+            Rows of a page.
+
+        Returns
+        -------
+        tuple
+            Number, instant and watts of each sample; None where the surplus was unknown or doubtful.
+        """
+        table = schema.telemetry
+        query = select(table.c.seq, table.c.measured_at, table.c.quality, table.c.surplus_w)
+        query = query.where(table.c.site_id == site_id)
+        if seq is not None:
+            query = query.where(table.c.seq < seq)
+        query = query.order_by(table.c.seq.desc()).limit(limit)
+        rows = await self._database.run(lambda connection: connection.execute(query).all())
+        good = Quality.OK.value
+        return tuple(
+            (number, _aware(at), surplus_w if quality == good else None)
+            for number, at, quality, surplus_w in rows
+        )
+
     async def trim(self, keep_per_site: int) -> int:
         """Drop all but the newest samples of each site; return how many went."""
         return await self._database.run(lambda connection: _trim_telemetry(connection, keep_per_site))
@@ -111,10 +143,14 @@ def _sample(row: RowMapping) -> SiteSample:
     values = {name: row[name] for name in _SAMPLE_COLUMNS}
     measured_at = row["measured_at"]
     assert isinstance(measured_at, datetime)
-    # SQLite has no zones: what went in as UTC comes out bare.
-    values["measured_at"] = measured_at if measured_at.tzinfo else measured_at.replace(tzinfo=UTC)
+    values["measured_at"] = _aware(measured_at)
     gpus = read(str(row["gpus"]), tuple[GpuSample, ...])
     return SiteSample(**values, quality=Quality(row["quality"]), gpus=gpus)
+
+
+def _aware(at: datetime) -> datetime:
+    # SQLite has no zones: what went in as UTC comes out bare.
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def _trim_decisions(connection: Connection, keep: int) -> int:

@@ -7,6 +7,7 @@ from sqlalchemy import (
     Float,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -98,4 +99,13 @@ telemetry = Table(
     # An agent whose store was lost begins its sequence anew; then the instant tells samples apart.
     Index("telemetry_once", "site_id", "sequence", "measured_at", unique=True),
     Index("telemetry_of_site", "site_id", "seq"),
+)
+
+# What is learnt of each site's surplus, as one value (coordinator.forecast.stored).
+memories = Table(
+    "memories",
+    metadata,
+    Column("site_id", String, primary_key=True),
+    Column("at", DateTime(timezone=True), nullable=False),
+    Column("body", LargeBinary, nullable=False),
 )

@@ -112,6 +112,9 @@ class Desk:
             state=self._fleet.state,
             live=self._live.sites,
             window_end_at=open_windows(view),
+            forecasts={
+                site_id: site.forecast for site_id, site in view.sites.items() if site.forecast is not None
+            },
         )
 
     @property

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import uuid
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import datetime
 
 from coordinator.core.arrivals import obstacle_to_arrival, plan_migration
@@ -42,16 +42,26 @@ class Outlook:
         Defaults and bounds.
     clock : Clock
         For the instant.
+    learnt : callable or None
+        Returns what was learnt of a site; None: nobody learns.
     """
 
     def __init__(
-        self, *, fleet: Fleet, live: LiveBook, forecaster: Forecaster, settings: ViewSettings, clock: Clock
+        self,
+        *,
+        fleet: Fleet,
+        live: LiveBook,
+        forecaster: Forecaster,
+        settings: ViewSettings,
+        clock: Clock,
+        learnt: Callable[[str], SurplusForecast | None] | None = None,
     ) -> None:
         self._fleet = fleet
         self._live = live
         self._forecaster = forecaster
         self._settings = settings
         self._clock = clock
+        self._learnt = learnt
 
     def view(self) -> FleetView:
         """Return the fleet as it is now."""
@@ -64,7 +74,8 @@ class Outlook:
         sample = fresh_sample(site, now, self._settings.stale_s)
         good = sample is not None and sample.quality is Quality.OK
         surplus_w = sample.surplus_w if sample is not None and good else None
-        seen = SiteSurplus(site_id=site_id, surplus_w=surplus_w, published=site.forecast)
+        learnt = self._learnt(site_id) if self._learnt is not None else None
+        seen = SiteSurplus(site_id=site_id, surplus_w=surplus_w, published=site.forecast, learnt=learnt)
         return self._forecaster.forecast(now, seen)
 
 

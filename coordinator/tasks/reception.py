@@ -10,6 +10,7 @@ from coordinator.model.forecast import SurplusForecast
 from coordinator.model.job import JobReport
 from coordinator.model.site import Capabilities, GridStatus, MoveRequest, SiteSample
 from coordinator.tasks.fleet import Fleet
+from coordinator.tasks.learning import Learning
 from coordinator.tasks.live import LiveBook
 from coordinator.tasks.ports import SiteSender
 from coordinator.tasks.telemetry import TelemetryDesk
@@ -33,6 +34,8 @@ class Reception:
         Takes answers to orders: site, order id, accepted, reason.
     clock : Clock
         For instants and durations.
+    learning : Learning or None
+        Learns from telemetry; None: nobody does.
     """
 
     def __init__(
@@ -45,11 +48,13 @@ class Reception:
         sender: SiteSender,
         on_ack: OnAck,
         clock: Clock,
+        learning: Learning | None = None,
     ) -> None:
         self._fleet = fleet
         self._live = live
         self._leases = leases
         self._telemetry = telemetry
+        self._learning = learning
         self._sender = sender
         self._on_ack = on_ack
         self._clock = clock
@@ -89,6 +94,8 @@ class Reception:
         for sample in samples:
             self._live.sample(site_id, sample, now)
         self._telemetry.take(site_id, samples)
+        if self._learning is not None:
+            self._learning.take(site_id, samples)
 
     def on_forecast(self, site_id: str, forecast: SurplusForecast) -> None:
         """Take a forecast."""

@@ -184,10 +184,15 @@ class Alternative(_message.Message):
     SCORE_FIELD_NUMBER: _builtins.int
     TERMS_FIELD_NUMBER: _builtins.int
     REJECTIONS_FIELD_NUMBER: _builtins.int
+    FORECAST_SOURCE_FIELD_NUMBER: _builtins.int
     site_id: _builtins.str
     feasible: _builtins.bool
     score: _builtins.float
     """Higher is better; comparable within one decision only."""
+    forecast_source: _builtins.str
+    """Who made the forecast that the site's windows come of, as in Site.forecast_source; empty in decisions that
+    were stored, and where there is none.
+    """
     @_builtins.property
     def terms(self) -> _containers.RepeatedCompositeFieldContainer[Global___FeasibilityTerm]: ...
     @_builtins.property
@@ -202,10 +207,11 @@ class Alternative(_message.Message):
         score: _builtins.float = ...,
         terms: _abc.Iterable[Global___FeasibilityTerm] | None = ...,
         rejections: _abc.Iterable[_builtins.str] | None = ...,
+        forecast_source: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["feasible", b"feasible", "rejections", b"rejections", "score", b"score", "site_id", b"site_id", "terms", b"terms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["feasible", b"feasible", "forecast_source", b"forecast_source", "rejections", b"rejections", "score", b"score", "site_id", b"site_id", "terms", b"terms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -413,12 +419,18 @@ class Site(_message.Message):
     GRID_STATUS_FIELD_NUMBER: _builtins.int
     WINDOW_END_AT_FIELD_NUMBER: _builtins.int
     JOB_IDS_FIELD_NUMBER: _builtins.int
+    FORECAST_SOURCE_FIELD_NUMBER: _builtins.int
+    FORECAST_ISSUED_AT_FIELD_NUMBER: _builtins.int
     site_id: _builtins.str
     connected: _builtins.bool
     draining: _builtins.bool
     """True: jobs leave and none arrive."""
     fenced: _builtins.bool
     """True: declared dead by an operator; its grants are void until it returns and is resumed."""
+    forecast_source: _builtins.str
+    """Who made the forecast that the planner uses: "learnt", "persistence", or the source that the site
+    publishes, e.g. "plant"; empty when there is none.
+    """
     @_builtins.property
     def last_seen_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -433,6 +445,10 @@ class Site(_message.Message):
 
     @_builtins.property
     def job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def forecast_issued_at(self) -> _timestamp_pb2.Timestamp:
+        """When that forecast was made; absent when there is none."""
+
     def __init__(
         self,
         *,
@@ -446,10 +462,12 @@ class Site(_message.Message):
         grid_status: _site_pb2.GridStatus | None = ...,
         window_end_at: _timestamp_pb2.Timestamp | None = ...,
         job_ids: _abc.Iterable[_builtins.str] | None = ...,
+        forecast_source: _builtins.str = ...,
+        forecast_issued_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "grid_status", b"grid_status", "last_seen_at", b"last_seen_at", "telemetry", b"telemetry", "window_end_at", b"window_end_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "forecast_issued_at", b"forecast_issued_at", "grid_status", b"grid_status", "last_seen_at", b"last_seen_at", "telemetry", b"telemetry", "window_end_at", b"window_end_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "connected", b"connected", "draining", b"draining", "fenced", b"fenced", "grid_status", b"grid_status", "job_ids", b"job_ids", "last_seen_at", b"last_seen_at", "site_id", b"site_id", "telemetry", b"telemetry", "window_end_at", b"window_end_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "connected", b"connected", "draining", b"draining", "fenced", b"fenced", "forecast_issued_at", b"forecast_issued_at", "forecast_source", b"forecast_source", "grid_status", b"grid_status", "job_ids", b"job_ids", "last_seen_at", b"last_seen_at", "site_id", b"site_id", "telemetry", b"telemetry", "window_end_at", b"window_end_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -12,7 +12,7 @@ def command(
     minutes: Annotated[float, typer.Option(min=1, help="How long the day takes.")] = 3.0,
     no_screen: Annotated[bool, typer.Option("--no-screen", help="Lines instead of the live screen.")] = False,
     json: Annotated[Path | None, typer.Option("--json", help="Write the summary to this file.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the jobs' data and the forecast errors.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of the jobs' data.")] = 1,
     keep: Annotated[Path | None, typer.Option("--keep", help="Keep logs and stores in this folder.")] = None,
 ) -> None:
     """Show a fleet that moves real training jobs after real surplus, and count what it did."""

@@ -1,15 +1,22 @@
 """The demo's energy account: metered as it happened, and replayed under another policy on the same day."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import permutations
+
+import numpy as np
 
 from coordinator.cli import render
 from coordinator.cli.demo import world as w
+from coordinator.cli.demo.fleet import Fleet
 from coordinator.core.ledger import Energy, PowerSample, account
 from coordinator.core.policies import policy_named
 from coordinator.core.policy import PlannerSettings
-from coordinator.replay.engine import replay
+from coordinator.forecast.kinds import PLANTS as KINDS
+from coordinator.forecast.past import read_past
+from coordinator.forecast.series import Series
+from coordinator.replay.engine import Foresight, replay
 from coordinator.replay.scenario import ReplayJob, Scenario, SiteTrace
 from sterna.v1 import fleet_pb2
 
@@ -53,14 +60,23 @@ def metered(rolls: Mapping[str, Sequence[PowerSample]]) -> Energy:
     return sum((account(samples, hold_s=HOLD_S) for samples in rolls.values()), start=Energy())
 
 
-def replayed(
-    rolls: Mapping[str, Sequence[PowerSample]], world: w.World, *, start_at: datetime, policy: str
-) -> Energy:
-    """Account for what a policy would have drawn with the surplus of the same day, by the planner itself."""
-    scenario = Scenario(
+def replayed(day: Scenario, world: w.World, policy: str, foresight: Foresight) -> Energy:
+    """Account for what a policy would have drawn on the same day, by the planner itself."""
+    settings = PlannerSettings(epsilon=w.EPSILON, min_residence_s=w.MIN_RESIDENCE_S, horizon_s=world.day_s)
+    return replay(day, policy_named(policy), settings, foresight).energy
+
+
+def metered_day(
+    rolls: Mapping[str, Sequence[PowerSample]], world: w.World, *, start_at: datetime
+) -> Scenario:
+    """Return the day that was: the surplus as metered, the jobs and links as configured.
+
+    No grid limit is in it: the replayed policies are not held back by the one that the fleet obeyed.
+    """
+    return Scenario(
         start_at=start_at,
         duration_s=2 * world.day_s,
-        tick_s=1.0,
+        tick_s=w.TICK_S,
         sites=tuple(
             SiteTrace(
                 site_id=site,
@@ -84,9 +100,23 @@ def replayed(
             )
             for job in world.jobs
         ),
+        links=dict.fromkeys(permutations(sorted(rolls), 2), w.LINK_BPS),
     )
-    settings = PlannerSettings(epsilon=w.EPSILON, min_residence_s=w.MIN_RESIDENCE_S, horizon_s=world.day_s)
-    return replay(scenario, policy_named(policy), settings).energy
+
+
+def pasts(fleet: Fleet, now: datetime) -> dict[str, Series]:
+    """Return each site's past as the coordinator read it, the node's idle draw taken off."""
+    found = {}
+    for site in fleet.world.sites:
+        past = read_past(
+            fleet.past(site),
+            kind=KINDS[site.plant],
+            slot_s=fleet.world.slot_s,
+            day_s=fleet.world.day_s,
+            now=now,
+        )
+        found[site.site_id] = replace(past, values=np.maximum(past.values - w.NODE_IDLE_W, 0.0))
+    return found
 
 
 def _above(power_w: float | None, idle_w: float) -> float | None:

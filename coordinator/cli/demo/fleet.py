@@ -1,6 +1,7 @@
 """The demo's fleet on disk and as processes: certificates, configurations, daemons. Thin: `world` decides."""
 
 import socket
+import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,11 +14,13 @@ import msgspec
 from coordinator.cli.demo import world as w
 from coordinator.cli.demo.processes import Processes
 from sterna import pki
+from sterna.errors import PermanentError
 from sterna.identity import Role
 
 FLEET = "demo"
 OPERATOR = "dso"
 # The heartbeats of the demo's grid operator come every 10 s; the fail-safe itself is left at its defaults.
+PAST_TIMEOUT_S = 60.0
 FAILSAFE_IMPORT_W = w.BASE_LOAD_W + 200.0
 
 
@@ -47,6 +50,10 @@ class Fleet:
         """What the grid operator sent and heard."""
         return self.folder / "operator.jsonl"
 
+    def past(self, site: w.DemoSite) -> Path:
+        """Return the path of a site's surplus in the days before."""
+        return self.folder / f"{site.site_id}-past.csv"
+
     def step_log(self, job: w.DemoJob) -> Path:
         """Return the path of a job's own step log."""
         return self.folder / "steps" / f"{job.name}.jsonl"
@@ -67,8 +74,14 @@ class Fleet:
         ]
 
 
-def lay_out(folder: Path, world: w.World, start_at: datetime) -> Fleet:
-    """Write certificates and configurations."""
+def lay_out(folder: Path, world: w.World, *, now: datetime, start_at: datetime) -> Fleet:
+    """Write certificates, configurations, and what each site saw in the days before.
+
+    Raises
+    ------
+    PermanentError
+        A past could not be made.
+    """
     ports = _free_ports(2 + len(world.sites))
     fleet = Fleet(
         folder=folder,
@@ -96,6 +109,7 @@ def lay_out(folder: Path, world: w.World, start_at: datetime) -> Fleet:
             "tls": _tls("admin", "demo"),
         },
     )
+    _remember(fleet, now)
     (folder / "broker.toml").write_text(_BROKER.format(port=fleet.broker_port))
     return fleet
 
@@ -131,6 +145,26 @@ def start_operator(fleet: Fleet, processes: Processes) -> None:
             *("--limit-s", str(world.limit_s)),
         ],
     )
+
+
+def _remember(fleet: Fleet, now: datetime) -> None:
+    """Have each site's past written by the process that knows the weather."""
+    running = {}
+    for site in fleet.world.sites:
+        command = [sys.executable, "-m", "agent.simulator.past", *_weather(fleet, site)]
+        command += ["--until", now.isoformat(), "--days", str(w.PAST_DAYS), "--slot-h", str(w.SLOT_H)]
+        running[site.site_id] = subprocess.Popen([*command, "--out", str(fleet.past(site))])
+    for site_id, process in running.items():
+        if process.wait(PAST_TIMEOUT_S):
+            raise PermanentError(f"the past of {site_id} could not be written")
+
+
+def _weather(fleet: Fleet, site: w.DemoSite) -> list[str]:
+    return [
+        *("--place", site.place, "--pv-w", str(site.pv_w), "--wind-w", str(site.wind_w)),
+        *("--base-load-w", str(w.BASE_LOAD_W), "--speedup", str(fleet.world.speedup)),
+        *("--trace-start", site.trace_start_at.isoformat(), "--start-at", fleet.start_at.isoformat()),
+    ]
 
 
 def _agent(fleet: Fleet, site: w.DemoSite) -> dict[str, Any]:
@@ -178,32 +212,37 @@ def _coordinator(fleet: Fleet) -> dict[str, Any]:
         "listen": f"127.0.0.1:{fleet.coordinator_port}",
         "state_dir": "coordinator",
         "tls": _tls("coordinator", "main"),
-        "sites": [{"id": site.site_id} for site in fleet.world.sites],
+        "sites": [
+            {"id": site.site_id, "plant": site.plant, "history": str(fleet.past(site))}
+            for site in fleet.world.sites
+        ],
         "links": {"default_bps": w.LINK_BPS},
         "planner": {
-            "policy": "feasibility-aware",
-            "tick_s": 1.0,
+            "policy": w.POLICY,
+            "tick_s": w.TICK_S,
             "epsilon": w.EPSILON,
             "min_residence_s": w.MIN_RESIDENCE_S,
             "horizon_s": fleet.world.day_s,
             "seal_s": w.SEAL_S,
             "load_s": w.LOAD_S,
             "downtime_s": w.DOWNTIME_S,
+            "persistence_horizon_s": fleet.world.persistence_s,
+        },
+        # No plant publishes a forecast here: what a simulator knows of its own future is no forecast.
+        "forecast": {
+            "sources": ["learnt", "persistence"],
+            "slot_s": fleet.world.slot_s,
+            "ahead_slots": w.AHEAD_SLOTS,
+            "day_s": fleet.world.day_s,
         },
     }
 
 
 def _plant(fleet: Fleet, site: w.DemoSite) -> list[str]:
     return [
-        *("--site", site.site_id, "--place", site.place),
-        *("--pv-w", str(site.pv_w), "--wind-w", str(site.wind_w), "--base-load-w", str(w.BASE_LOAD_W)),
-        *("--trace-start", site.trace_start_at.isoformat(), "--start-at", fleet.start_at.isoformat()),
-        *("--speedup", str(fleet.world.speedup)),
+        *("--site", site.site_id, *_weather(fleet, site)),
         *("--port", str(fleet.plant_ports[site.site_id]), "--load-meter"),
         *("--compute-power-path", str(fleet.folder / f"{site.site_id}-compute-w")),
-        *("--mqtt-host", "127.0.0.1", "--mqtt-port", str(fleet.broker_port)),
-        *("--forecast-horizon-h", str(w.DAY_H), "--forecast-error", str(w.FORECAST_ERROR)),
-        *("--forecast-period-s", "2", "--seed", str(fleet.world.seed)),
     ]
 
 

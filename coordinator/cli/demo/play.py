@@ -4,6 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,8 +16,9 @@ from google.protobuf.duration_pb2 import Duration
 
 from coordinator.cli import client
 from coordinator.cli.demo import world as w
-from coordinator.cli.demo.energy import MeterRoll, metered, replayed
+from coordinator.cli.demo.energy import MeterRoll, metered, metered_day, pasts, replayed
 from coordinator.cli.demo.fleet import Fleet
+from coordinator.cli.demo.foresight import Hindsight
 from coordinator.cli.demo.processes import Processes
 from coordinator.cli.demo.summary import DemoSummary, limits_obeyed, weights_identical
 from sterna.clock import Clock
@@ -28,6 +30,7 @@ READY_WITHIN_S = 60.0
 # Jobs are sized to end within the day; a machine that is busy with other things may need longer.
 OVERTIME_S = 90.0
 REFERENCE_TIMEOUT_S = 300.0
+REPLAYED = ("static", "feasibility-aware", w.POLICY)
 
 if TYPE_CHECKING:  # a class of the type stubs alone
     from sterna.v1.operator_service_pb2_grpc import OperatorServiceAsyncStub
@@ -42,6 +45,8 @@ class Outcome:
     """What was seen of the fleet from outside."""
 
     roll: MeterRoll
+    looks: Counter[str]
+    """How often each source's forecast stood, counted per site and snapshot; "" where there was none."""
     snapshot: api.WatchFleetResponse
     migrations: tuple[fleet_pb2.Migration, ...]
     began_at: datetime
@@ -120,11 +125,12 @@ async def _follow(
     clock: Clock,
     show: Show,
 ) -> Outcome:
-    roll = MeterRoll(idle_w=w.NODE_IDLE_W)
+    roll, looks = MeterRoll(idle_w=w.NODE_IDLE_W), Counter[str]()
     deadline_at = began_at + timedelta(seconds=fleet.world.day_s + OVERTIME_S)
     async for snapshot in stub.WatchFleet(api.WatchFleetRequest()):
         processes.check()
         roll.take(snapshot.sites)
+        looks.update(site.forecast_source for site in snapshot.sites)
         show(snapshot)
         now = clock.now()
         ended = [job for job in snapshot.jobs if job.state in ENDED]
@@ -134,6 +140,7 @@ async def _follow(
             listed = await stub.ListMigrations(api.ListMigrationsRequest(), timeout=client.CALL_TIMEOUT_S)
             return Outcome(
                 roll=roll,
+                looks=looks,
                 snapshot=snapshot,
                 migrations=tuple(listed.migrations),
                 began_at=began_at,
@@ -152,7 +159,9 @@ def judge(fleet: Fleet, outcome: Outcome) -> DemoSummary:
     evidence = _evidence(fleet)
     rolls = outcome.roll.between(outcome.began_at, outcome.ended_at)
     energy = metered(rolls)
-    static = replayed(rolls, world, start_at=outcome.began_at, policy="static")
+    day = metered_day(rolls, world, start_at=outcome.began_at)
+    hindsight = Hindsight(world, pasts(fleet, outcome.began_at), day)
+    again = {policy: replayed(day, world, policy, hindsight) for policy in REPLAYED}
     journal = [json.loads(line) for line in fleet.journal.read_text().splitlines()]
     done = [m for m in outcome.migrations if m.state == fleet_pb2.MIGRATION_STATE_DONE and not m.failure]
     return DemoSummary(
@@ -166,7 +175,8 @@ def judge(fleet: Fleet, outcome: Outcome) -> DemoSummary:
             {name: one["digest"] for name, one in evidence.items()}, _reference_digests(fleet)
         ),
         renewable_share=energy.renewable_frac or 0.0,
-        renewable_share_static=static.renewable_frac or 0.0,
+        renewable_share_replayed={name: energy.renewable_frac or 0.0 for name, energy in again.items()},
+        forecasts_learnt_frac=outcome.looks["learnt"] / max(1, outcome.looks.total()),
         energy_wh=energy.total_wh,
         bytes_moved=sum(m.transferred_bytes for m in outcome.migrations),
         downtime_s=tuple(seconds for one in evidence.values() for seconds in one["downtime_s"]),

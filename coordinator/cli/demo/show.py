@@ -52,7 +52,8 @@ def run(options: Options) -> int:
     console = Console(stderr=True, highlight=False)
     clock = SystemClock()
     with _folder(options.keep) as folder:
-        fleet = fleets.lay_out(folder, world, clock.now() + timedelta(seconds=SETTLE_S))
+        now = clock.now()
+        fleet = fleets.lay_out(folder, world, now=now, start_at=now + timedelta(seconds=SETTLE_S))
         processes = Processes(folder / "logs")
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as Ctrl-C does
         try:

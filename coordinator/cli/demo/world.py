@@ -29,9 +29,16 @@ SEAL_S = 0.6
 LOAD_S = 1.5
 DOWNTIME_S = 0.3
 MIN_RESIDENCE_S = 5.0
-# Accepted risk that a window turns out too short; how wrong the plants' forecasts are (1: as day-ahead ones).
+# Accepted risk that a window turns out too short.
 EPSILON = 0.3
-FORECAST_ERROR = 0.5
+POLICY = "sterna"
+TICK_S = 1.0
+
+# Forecasts are learnt from these days before the day that is played, in slots of half an hour, a day ahead.
+PAST_DAYS = 60
+SLOT_H = 0.5
+SLOTS_PER_DAY = 48
+AHEAD_SLOTS = 48
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +50,13 @@ class DemoSite:
     pv_w: float
     wind_w: float
     trace_start_at: datetime
+
+    @property
+    def plant(self) -> str:
+        """What its surplus comes of, as the coordinator's configuration says it."""
+        if self.pv_w and self.wind_w:
+            return "mixed"
+        return "sun" if self.pv_w else "wind"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +82,16 @@ class World:
     def speedup(self) -> float:
         """Trace seconds in a real second."""
         return timedelta(hours=DAY_H).total_seconds() / self.day_s
+
+    @property
+    def slot_s(self) -> float:
+        """Length of a forecast's slot, real seconds."""
+        return self.day_s / SLOTS_PER_DAY
+
+    @property
+    def persistence_s(self) -> float:
+        """How long the measured surplus is taken to last where nothing was learnt: an hour of the trace."""
+        return self.day_s / DAY_H
 
     @property
     def limit_after_s(self) -> float:
@@ -113,7 +137,7 @@ def make_world(*, sites: int, jobs: int, minutes: float, seed: int) -> World:
     minutes : float
         How long the day takes.
     seed : int
-        Of the jobs' data and the forecast errors.
+        Of the jobs' data.
     """
     laid = tuple(_site(index) for index in range(sites))
     day_s = minutes * 60
