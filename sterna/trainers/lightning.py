@@ -50,8 +50,10 @@ def patch(module: ModuleType) -> None:
         self.callbacks.append(watch)
         try:
             outcome = fit(*call.args, **call.kwargs)
-        except Leave:
-            raise session.stop(watch.step) from None
+        except (Leave, SystemExit):
+            if watch.saved_step is None:
+                raise
+            raise session.stop(watch.saved_step) from None
         self.callbacks.remove(watch)
         session.finish(self.global_step)
         return outcome
@@ -80,15 +82,12 @@ class Watch:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._random: dict[str, Any] | None = None
-        self.step = 0
-        """Optimizer steps at the stop."""
-
-    def on_fit_start(self, _trainer: Any, _module: Any) -> None:
-        """Take the signal back: on it Lightning would end without a checkpoint."""
-        self._session.catch_signal()
+        self.saved_step: int | None = None
+        """Optimizer steps in the checkpoint that was saved on the way out."""
 
     def on_train_start(self, trainer: Any, _module: Any) -> None:
-        """Tell where the training begins."""
+        """Tell where the training begins; take back the signal, on which Lightning ends without saving."""
+        self._session.catch_signal()
         self._session.started(trainer.global_step)
 
     def on_train_batch_start(self, _trainer: Any, _module: Any, _batch: Any, _index: int) -> None:
@@ -111,10 +110,12 @@ class Watch:
 
     def on_exception(self, trainer: Any, _module: Any, exception: BaseException) -> None:
         """Save, on the way out; Lightning finishes what it writes in the background before it ends."""
-        if isinstance(exception, Leave):
-            self.step = trainer.global_step
+        # SystemExit: Lightning's own way to end on SIGTERM, where a script's handler kept us from ours.
+        if isinstance(exception, Leave) or (isinstance(exception, SystemExit) and self._session.is_asked()):
+            step = trainer.global_step
             folder = self._session.checkpoint_dir() or Path(trainer.default_root_dir)
-            trainer.save_checkpoint(folder / f"sterna-step={self.step}.ckpt")
+            trainer.save_checkpoint(folder / f"sterna-step={step}.ckpt")
+            self.saved_step = step
 
     def state_dict(self) -> dict[str, Any]:
         """Return the random numbers of this process."""

@@ -33,6 +33,7 @@ class Session:
         self._run = run
         self._resume_from = run.resume_from()
         self._begun = False
+        self._catches = False
         self._failed = False
         self._figures: dict[str, float] = {}
         self.saved_step: int | None = None
@@ -50,13 +51,18 @@ class Session:
             )
             return False
         self._begun = True
-        if signal.getsignal(self._run.stop_signum) in (signal.SIG_DFL, signal.default_int_handler):
-            self._run.catch_signal()  # a script that catches it itself hears it; the stop file tells us
+        # A script that catches the signal itself goes on hearing it; the stop file tells us.
+        self._catches = signal.getsignal(self._run.stop_signum) in (
+            signal.SIG_DFL,
+            signal.default_int_handler,
+        )
+        self.catch_signal()
         return True
 
     def catch_signal(self) -> None:
-        """Take the stop signal from the library, which would end without a checkpoint."""
-        self._run.catch_signal()
+        """Take the stop signal, also from a library that would end without a checkpoint."""
+        if self._catches:
+            self._run.catch_signal()
 
     def checkpoint_dir(self) -> Path | None:
         """Return where checkpoints belong."""
@@ -83,6 +89,10 @@ class Session:
     def should_stop(self) -> bool:
         """Tell whether to stop now; the same in every rank. Must be asked by all of them at the same step."""
         return agreed(self._run.should_stop())
+
+    def is_asked(self) -> bool:
+        """Tell whether this process was asked to stop, whatever the other ranks were."""
+        return self._run.should_stop()
 
     def saved(self, path: str, step: int) -> None:
         """Tell that the library has saved a checkpoint that training can go on from."""

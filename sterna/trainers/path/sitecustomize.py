@@ -47,7 +47,7 @@ def _next_in_line(here: str) -> None:
 
 def _main() -> None:
     here = path.dirname(path.abspath(__file__))
-    if environ.get("STERNA_JOB_ID") and environ.get("STERNA_HOOKS") != "off":
+    if environ.get("STERNA_JOB_ID") and not environ.get("NO_STERNA_HOOKS"):
         try:
             _enter(here)
         except Exception as error:  # the program must run, with or without us

@@ -1,6 +1,7 @@
 """A script for transformers' Trainer that knows nothing of Sterna."""
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -72,7 +73,8 @@ trainer = Trainer(
     eval_dataset=Numbers(40),
     callbacks=[Log()],
 )
-Path("started").touch()
+if "ignore" in options:
+    signal.signal(signal.SIGTERM, lambda *_: None)
 trainer.train(resume_from_checkpoint=True if "resume" in options else None)
 trainer.save_model("final")
 Path("after").write_text(os.fspath(losses))

@@ -68,23 +68,26 @@ class Model(L.LightningModule):
 L.seed_everything(7)
 loader = Stateful if "stateful" in options else DataLoader
 train = loader(Numbers(60), batch_size=4, shuffle=True, num_workers=int(options.get("workers", 0)))
-callbacks = (
-    [L.callbacks.ModelCheckpoint(every_n_train_steps=int(options["every"]))] if "every" in options else []
-)
+callbacks = []
+if "every" in options:
+    callbacks.append(L.callbacks.ModelCheckpoint(".", every_n_train_steps=int(options["every"])))
+if "save_on_exception" in options:
+    callbacks.append(L.callbacks.ModelCheckpoint(".", every_n_train_steps=10**6, save_on_exception=True))
+if "on_exception" in options:
+    callbacks.append(L.callbacks.OnExceptionCheckpoint("."))
 trainer = L.Trainer(
     max_steps=int(options.get("steps", 40)),
     accelerator="cpu",
     devices=1,
     logger=False,
     callbacks=callbacks,
-    enable_checkpointing=bool(callbacks),
+    enable_checkpointing="every" in options or "save_on_exception" in options,
     enable_progress_bar=False,
     enable_model_summary=False,
     accumulate_grad_batches=int(options.get("accumulate", 1)),
     default_root_dir=".",
 )
 validation = DataLoader(Numbers(40), batch_size=4) if "eval_s" in options else None
-Path("started").touch()
 trainer.fit(Model(), train, validation)
 trainer.save_checkpoint("final.ckpt")
 Path("after").touch()

@@ -1,0 +1,1 @@
+"""The folder that goes on PYTHONPATH; Python looks here for `sitecustomize` alone."""
