@@ -41,7 +41,7 @@ class CodecWorker:
     timeout_s : float
         Longest time that one call may take, in seconds; the worker is killed then.
     niceness : int
-        Added to the worker's own, 0 to 19.
+        The worker's own, 0 to 19, whatever that of the agent is.
     python : str
         Interpreter, with the extra ``delta`` installed.
     """
