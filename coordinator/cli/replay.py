@@ -15,6 +15,7 @@ from sterna.errors import ConfigError, CorruptError
 if TYPE_CHECKING:
     from coordinator.replay.evaluation import Outcome
     from coordinator.replay.foresight import MakeForesight
+    from coordinator.replay.journal import Interval
     from coordinator.replay.scenariofile import ScenarioFile, Traces
     from coordinator.replay.world import World
 
@@ -34,7 +35,9 @@ def command(
     threshold_w: Annotated[
         float | None, typer.Option(help="Surplus below this counts as none; default: the scenario's.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for journals, figures and timelines.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for journals, figures, timelines and pictures.")
+    ] = None,
     verify: Annotated[
         Path | None, typer.Option(help="Recompute the figures of such a folder instead, and compare.")
     ] = None,
@@ -79,10 +82,12 @@ class _Asked:
 def _replay(
     asked: _Asked, chosen: "ScenarioFile", traces: "Traces", period: str, foresight: "MakeForesight"
 ) -> "list[Outcome]":
+    from coordinator.replay import pictures
     from coordinator.replay.evaluation import outcomes
     from coordinator.replay.scenariofile import world_of
 
     found = []
+    runs: dict[str, list[tuple[World, Sequence[Interval]]]] = {}
     for offset in asked.offsets:
         world = world_of(chosen, traces, period, offset)
         for outcome in outcomes(world, asked.policies, foresight):
@@ -97,7 +102,11 @@ def _replay(
                     "forecast": asked.forecast,
                 }
                 _write(asked.out / period / f"{offset}-{outcome.policy}", world, outcome, about)
+                runs.setdefault(outcome.policy, []).append((world, outcome.record.intervals))
         sys.stderr.write(f"sterna: {chosen.name} {period} offset {offset} replayed\n")
+    if asked.out is not None:
+        (asked.out / period / "energy.svg").write_text(pictures.energy_by_source(runs), encoding="utf-8")
+        (asked.out / period / "completion.svg").write_text(pictures.completions(runs), encoding="utf-8")
     return found
 
 
@@ -141,6 +150,7 @@ def _offsets(text: str, scenario: "ScenarioFile") -> Sequence[int]:
 
 
 def _write(folder: Path, world: "World", outcome: "Outcome", about: Mapping[str, object]) -> None:
+    from coordinator.replay import pictures
     from coordinator.replay.journal import write_journal
     from coordinator.replay.timeline import timeline
 
@@ -148,8 +158,11 @@ def _write(folder: Path, world: "World", outcome: "Outcome", about: Mapping[str,
     write_journal(folder / JOURNAL, world, outcome.record.intervals)
     document = {**about, "figures": outcome.figures()}
     (folder / ABOUT).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    lines = timeline(world, outcome.record.intervals)
+    domain = pictures.feasible_domain(world, outcome.record.intervals, outcome.policy)
+    (folder / "placement.svg").write_text(pictures.placement(world, lines, outcome.policy), encoding="utf-8")
+    (folder / "domain.svg").write_text(domain, encoding="utf-8")
     with (folder / "timeline.csv").open("w", encoding="utf-8", newline="") as file:
-        lines = timeline(world, outcome.record.intervals)
         writer = csv.writer(file)
         writer.writerow(field.name for field in fields(lines[0]))
         writer.writerows([getattr(line, field.name) for field in fields(line)] for line in lines)
