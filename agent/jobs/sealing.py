@@ -74,10 +74,15 @@ class Sealer:
         """
         glob = record.spec.checkpoint_glob if record.spec is not None else ""
         reported, fault = self._reported(record, progress, newest)
-        found = reported or (self._matching(record, run, progress, newest, ended=ended) if glob else None)
-        if found is None and fault and ended:
+        if reported is not None:
+            return reported
+        if glob and (progress.saved is None or fault):
+            found = self._matching(record, run, progress, newest, ended=ended)
+            if found is not None:
+                return found
+        if fault and ended:
             raise PermanentError(fault)
-        return found
+        return None
 
     def _reported(
         self, record: JobRecord, progress: Progress, newest: Checkpoint | None

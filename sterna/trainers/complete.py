@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import re
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -135,6 +134,8 @@ def _safetensors_fault(path: Path) -> str | None:
 
 def _zip_fault(path: Path) -> str | None:
     """Look for the directory at the end of a zip; a file that is still written, or was cut off, has none."""
+    import zipfile  # the agent imports this module, and many jobs have no such file
+
     size_bytes = path.stat().st_size
     try:
         with zipfile.ZipFile(path) as archive:
