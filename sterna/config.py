@@ -177,8 +177,9 @@ def _cross_field_faults(value: object, at: str) -> Iterator[Fault]:
         if callable(check):
             for key, what in check():
                 yield _join(at, key), what
-        for field in msgspec.structs.fields(value):
-            yield from _cross_field_faults(getattr(value, field.name), _join(at, field.encode_name))
+        names = zip(value.__struct_fields__, value.__struct_encode_fields__, strict=True)
+        for name, key in names:
+            yield from _cross_field_faults(getattr(value, name), _join(at, key))
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
             yield from _cross_field_faults(item, f"{at}[{index}]")

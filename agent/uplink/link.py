@@ -78,7 +78,7 @@ class Uplink:
         telemetry: TelemetryQueue,
         clock: Clock,
         backoff_min_s: float = 1.0,
-        backoff_max_s: float = 30.0,
+        backoff_max_s: float = 10.0,
         health_timeout_s: float = 5.0,
         welcome_timeout_s: float = 10.0,
         silence_s: float = 15.0,

@@ -9,11 +9,13 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from tests.hostile.barrage import Target, barrage
+from tests.hostile.config import config_target
 from tests.hostile.mqtt import mqtt_target
 from tests.hostile.openadr import openadr_target
 from tests.hostile.rtu import rtu_target
 
 TARGETS: dict[str, Callable[[Path], AbstractAsyncContextManager[Target]]] = {
+    "config": config_target,
     "mqtt": mqtt_target,
     "openadr": openadr_target,
     "rtu": rtu_target,
