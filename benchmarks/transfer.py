@@ -1,9 +1,11 @@
 """How fast a checkpoint moves between two agents over TLS on loopback, beside what carries it.
 
-Every figure is measured in this run, one after the other, on tmpfs, holder and receiver in processes of their
-own: the product (`CheckpointServicer` and `Transfers`), the same bytes over bare gRPC (raw and through the
-generated class, nothing hashed, nothing stored), over a TLS socket, and rsync's daemon where it is installed.
-The last line is one JSON object; null means not measured, with the reason beside it.
+Everything is measured in this run on tmpfs, holder and receiver in processes of their own: the product
+(`CheckpointServicer` and `Transfers`), the same bytes over bare gRPC (raw and through the generated class,
+nothing hashed, nothing stored), over a TLS socket, rsync's daemon where it is installed, and the product and
+a TLS socket over a link of 1 Gbps and 80 ms. The machine is noisy, so they take turns in short rounds:
+medians are compared, and of the ratios that of each round. The last line is one JSON object; null means not
+measured, with the reason beside it.
 """
 
 import argparse
@@ -19,13 +21,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from datetime import timedelta
 from multiprocessing import get_context
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import grpc
 import grpc.aio
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from slow_link import SlowLink
 
 from agent.jobs.checkpoints import CheckpointStore
 from agent.jobs.transfer import Transfers
@@ -41,20 +49,20 @@ MESSAGE_BYTES = 1024 * 1024
 JOB = "bench"
 SECRET = bytes(32)
 GB = 1e9
+LINK_BPS = 1e9
+LINK_DELAY_S = 0.04
+"""One way: 80 ms there and back."""
 
 
-def cpu_s() -> float:
-    return sum(
-        usage.ru_utime + usage.ru_stime
-        for usage in (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
-    )
+def cpu_s(*, children: bool = False) -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN if children else resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
 
 
 class Pki:
     """A throw-away CA and two sites."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
         pki.init(folder, "bench")
         self.files = {
             name: pki.issue(folder, Role.SITE, name, ("127.0.0.1",)) for name in ("holder", "receiver")
@@ -72,20 +80,23 @@ class Pki:
 
 
 def holder_process(folder: Path, keys: Pki, kind: str, size_bytes: int, pipe) -> None:
-    asyncio.run(HOLDERS[kind](folder, keys, size_bytes, pipe))
+    if kind == "socket":
+        serve_socket(keys, size_bytes, pipe)
+    else:
+        asyncio.run(hold(folder, keys, kind, size_bytes, pipe))
 
 
-async def hold(server: grpc.aio.Server, keys: Pki, pipe) -> None:
+async def hold(folder: Path, keys: Pki, kind: str, size_bytes: int, pipe) -> None:
+    server = HOLDERS[kind](folder, size_bytes)
     port = rpc.bind(server, "127.0.0.1:0", credentials=keys.credentials("holder"))
     await server.start()
-    before_s = cpu_s()
     pipe.send(port)
-    await asyncio.to_thread(pipe.recv)
+    while await asyncio.to_thread(pipe.recv) == "cpu":
+        pipe.send(cpu_s())
     await server.stop(0)
-    pipe.send(cpu_s() - before_s)
 
 
-async def hold_product(folder: Path, keys: Pki, size_bytes: int, pipe) -> None:
+def hold_product(folder: Path, size_bytes: int) -> grpc.aio.Server:
     clock = SystemClock()
     server = rpc.make_server()
     store = CheckpointStore(folder / "holder", clock)
@@ -97,11 +108,11 @@ async def hold_product(folder: Path, keys: Pki, size_bytes: int, pipe) -> None:
         ticket_key=lambda: site_key(SECRET, "holder"),
         peer=lambda context: rpc.peer_identity(context).name,
     ).add_to(server)
-    await hold(server, keys, pipe)
+    return server
 
 
 def raw_server(serializer: Callable, make: Callable) -> Callable:
-    async def hold_raw(folder: Path, keys: Pki, size_bytes: int, pipe) -> None:
+    def hold_raw(folder: Path, size_bytes: int) -> grpc.aio.Server:
         data = os.urandom(MESSAGE_BYTES)
 
         async def stream(request, context):
@@ -111,13 +122,9 @@ def raw_server(serializer: Callable, make: Callable) -> Callable:
         server = rpc.make_server()
         handler = grpc.unary_stream_rpc_method_handler(stream, response_serializer=serializer)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("raw", {"Get": handler}),))
-        await hold(server, keys, pipe)
+        return server
 
     return hold_raw
-
-
-async def hold_socket(folder: Path, keys: Pki, size_bytes: int, pipe) -> None:
-    await asyncio.to_thread(serve_socket, keys, size_bytes, pipe)
 
 
 def serve_socket(keys: Pki, size_bytes: int, pipe) -> None:
@@ -127,19 +134,15 @@ def serve_socket(keys: Pki, size_bytes: int, pipe) -> None:
     data = os.urandom(MESSAGE_BYTES)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         pipe.send(listener.getsockname()[1])
-        while listener_ready(listener, pipe):
+        while True:
+            if pipe in wait([listener, pipe]):
+                if pipe.recv() != "cpu":
+                    return
+                pipe.send(cpu_s())
+                continue
             with context.wrap_socket(listener.accept()[0], server_side=True) as connection:
                 for _ in range(size_bytes // MESSAGE_BYTES):
                     connection.sendall(data)
-    pipe.recv()
-    pipe.send(None)
-
-
-def listener_ready(listener: socket.socket, pipe) -> bool:
-    """True when somebody connects, False when the parent says that it is over."""
-    from multiprocessing.connection import wait
-
-    return pipe not in wait([listener, pipe])
 
 
 HOLDERS = {
@@ -148,40 +151,69 @@ HOLDERS = {
     "message": raw_server(
         lambda message: message.SerializeToString(), lambda data: pb.ChunkResponse(data=data)
     ),
-    "socket": hold_socket,
 }
 
 
+class Holder:
+    """A process that holds what is fetched; a context."""
+
+    def __init__(self, folder: Path, keys: Pki, kind: str, size_bytes: int) -> None:
+        context = get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=holder_process, args=(folder, keys, kind, size_bytes, theirs))
+        self.port = 0
+
+    def __enter__(self) -> "Holder":
+        self._process.start()
+        self.port = self._pipe.recv()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pipe.send("over")
+        self._process.join(10)
+        if self._process.is_alive():
+            self._process.kill()
+
+    def cpu_s(self) -> float:
+        self._pipe.send("cpu")
+        return self._pipe.recv()
+
+
+@dataclass
+class Runner:
+    """One way to bring the bytes here, and what came of it."""
+
+    receive: Callable[[], float]
+    """Returns seconds."""
+    holder: Holder | None
+    mb_per_s: list[float] = field(default_factory=list)
+    cpu_s: float | None = 0.0
+    """Of both ends, over all rounds; None: not known."""
+
+    def round(self, size_bytes: int) -> None:
+        before_s = cpu_s() + self.holder.cpu_s() if self.holder else None
+        self.mb_per_s.append(size_bytes / 1e6 / self.receive())
+        if before_s is None:
+            self.cpu_s = None
+        else:
+            self.cpu_s += cpu_s() + self.holder.cpu_s() - before_s
+
+    def median(self) -> float:
+        return statistics.median(self.mb_per_s)
+
+
 class Bench:
-    def __init__(self, folder: Path, size_bytes: int, runs: int, streams: int) -> None:
+    def __init__(self, folder: Path, size_bytes: int, streams: int) -> None:
         self.folder = folder
         self.size_bytes = size_bytes
-        self.runs = runs
         self.streams = streams
         self.keys = Pki(folder / "pki")
+        self.lags_s: list[float] = []
+        self.loop = asyncio.Runner()
+        """One for all: grpc.aio holds on to the first that it sees."""
 
-    def with_holder(self, kind: str, receive: Callable[[int], Awaitable[float]]) -> tuple[list[float], float]:
-        """MB/s of each run, and CPU seconds of both ends over all of them."""
-        ours, theirs = get_context("spawn").Pipe()
-        arguments = (self.folder, self.keys, kind, self.size_bytes, theirs)
-        process = get_context("spawn").Process(target=holder_process, args=arguments)
-        process.start()
-        try:
-            port = ours.recv()
-            before_s = cpu_s()
-
-            async def all_runs() -> list[float]:
-                return [self.size_bytes / 1e6 / await receive(port) for _ in range(self.runs)]
-
-            speeds = asyncio.run(all_runs())
-            used_s = cpu_s() - before_s
-            ours.send("over")
-            used_s += ours.recv() or 0.0
-        finally:
-            process.join(10)
-            if process.is_alive():
-                process.kill()
-        return speeds, used_s
+    def holder(self, kind: str, size_bytes: int | None = None) -> Holder:
+        return Holder(self.folder, self.keys, kind, size_bytes or self.size_bytes)
 
     def channel(self, address: str, site_id: str) -> grpc.aio.Channel:
         return rpc.open_channel(
@@ -190,21 +222,25 @@ class Bench:
             expected=Identity(fleet="bench", role=Role.SITE, name=site_id),
         )
 
-    def product(self) -> tuple[list[float], float]:
-        async def seal() -> str:
-            store = CheckpointStore(self.folder / "holder", SystemClock())
-            source = self.folder / "step-1"
-            source.mkdir()
-            with (source / "weights.bin").open("wb") as file:
-                for _ in range(self.size_bytes // MESSAGE_BYTES):
-                    file.write(os.urandom(MESSAGE_BYTES))
-            started_s = time.perf_counter()
-            checkpoint = await store.seal(JOB, 1, 1, source)
-            self.seal_mb_per_s = self.size_bytes / 1e6 / (time.perf_counter() - started_s)
-            shutil.rmtree(source)
-            return checkpoint.checkpoint_id
+    def write_weights(self, folder: Path, size_bytes: int) -> Path:
+        folder.mkdir()
+        with (folder / "weights.bin").open("wb") as file:
+            for _ in range(size_bytes // MESSAGE_BYTES):
+                file.write(os.urandom(MESSAGE_BYTES))
+        return folder
 
-        checkpoint_id = asyncio.run(seal())
+    def seal(self, step: int, size_bytes: int) -> tuple[str, float]:
+        """Seal a checkpoint at the holder; return its id and MB/s."""
+        source = self.write_weights(self.folder / f"step-{step}", size_bytes)
+        store = CheckpointStore(self.folder / "holder", SystemClock())
+        started_s = time.perf_counter()
+        checkpoint = self.loop.run(store.seal(JOB, 1, step, source))
+        mb_per_s = size_bytes / 1e6 / (time.perf_counter() - started_s)
+        shutil.rmtree(source)
+        return checkpoint.checkpoint_id, mb_per_s
+
+    def product(self, port: int, checkpoint_id: str) -> float:
+        """Fetch it, verified and durable, and let it go again."""
         claims = Claims(
             checkpoint_id=checkpoint_id,
             job_id=JOB,
@@ -212,20 +248,18 @@ class Bench:
             receiver="receiver",
             expires_at=SystemClock().now() + timedelta(hours=1),
         )
-        token = mint(site_key(SECRET, "holder"), claims)
-        self.lags_s: list[float] = []
+        order = Fetch(
+            checkpoint_id=checkpoint_id,
+            holder_site="holder",
+            holder_address=f"127.0.0.1:{port}",
+            ticket=mint(site_key(SECRET, "holder"), claims),
+            max_bps=None,
+        )
 
-        async def receive(port: int) -> float:
+        async def receive() -> float:
             store = CheckpointStore(self.folder / "receiver", SystemClock())
             transfers = Transfers(
                 store=store, clock=SystemClock(), open_channel=self.channel, streams=self.streams
-            )
-            order = Fetch(
-                checkpoint_id=checkpoint_id,
-                holder_site="holder",
-                holder_address=f"127.0.0.1:{port}",
-                ticket=token,
-                max_bps=None,
             )
             async with asyncio.TaskGroup() as group:
                 ticking = group.create_task(tick(self.lags_s))
@@ -234,14 +268,13 @@ class Bench:
             await store.keep_newest(JOB, 0)
             return result.seconds
 
-        return self.with_holder("product", receive)
+        return self.loop.run(receive())
 
-    def grpc(self, kind: str, *, to_file: bool = False) -> tuple[list[float], float]:
+    def grpc(self, port: int, *, parse: Callable | None = None, to_file: bool = False) -> float:
         """Bare gRPC; with `to_file` the bytes are written where the product writes them, still not hashed."""
         target = self.folder / "raw-in"
 
-        async def receive(port: int) -> float:
-            parse = pb.ChunkResponse.FromString if kind == "message" else None
+        async def receive() -> float:
             channel = self.channel(f"127.0.0.1:{port}", "holder")
             await channel.channel_ready()
             started_s = time.perf_counter()
@@ -257,68 +290,57 @@ class Bench:
             await channel.close()
             return seconds
 
-        return self.with_holder(kind, receive)
+        return self.loop.run(receive())
 
-    def tls_socket(self) -> list[float]:
+    def tls_socket(self, port: int, size_bytes: int) -> float:
         context = ssl.create_default_context(cafile=str(self.keys.paths("receiver")[0]))
         context.check_hostname = False
+        buffer = bytearray(MESSAGE_BYTES)
+        with socket.create_connection(("127.0.0.1", port)) as plain, context.wrap_socket(plain) as tls:
+            started_s = time.perf_counter()
+            received = 0
+            while received < size_bytes:
+                received += tls.recv_into(buffer)
+            return time.perf_counter() - started_s
 
-        def pull(port: int) -> float:
-            buffer = bytearray(MESSAGE_BYTES)
-            with socket.create_connection(("127.0.0.1", port)) as plain, context.wrap_socket(plain) as tls:
-                started_s = time.perf_counter()
-                received = 0
-                while received < self.size_bytes:
-                    received += tls.recv_into(buffer)
-                return time.perf_counter() - started_s
-
-        async def receive(port: int) -> float:
-            return await asyncio.to_thread(pull, port)
-
-        return self.with_holder("socket", receive)[0]
-
-    def rsync(self) -> tuple[float | None, str]:
+    def rsync(self, port: int) -> float:
         """The rsync daemon over plain TCP, whole file, no compression."""
-        program = shutil.which("rsync")
-        if program is None:
-            return None, "rsync is not installed"
-        source = self.folder / "rsync"
-        source.mkdir()
-        with (source / "weights.bin").open("wb") as file:
-            for _ in range(self.size_bytes // MESSAGE_BYTES):
-                file.write(os.urandom(MESSAGE_BYTES))
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
-        config = self.folder / "rsyncd.conf"
-        config.write_text(
-            f"use chroot = no\naddress = 127.0.0.1\nport = {port}\n[bench]\npath = {source}\n", "utf-8"
+        target = self.folder / "rsync-in"
+        started_s = time.perf_counter()
+        subprocess.run(
+            ["rsync", "-W", f"rsync://127.0.0.1:{port}/bench/weights.bin", str(target)], check=True
         )
-        daemon = subprocess.Popen([program, "--daemon", "--no-detach", f"--config={config}"])
-        try:
-            speeds = []
-            for _ in range(self.runs):
-                target = self.folder / "rsync-in"
-                wait_for_port(port)
-                started_s = time.perf_counter()
-                url = f"rsync://127.0.0.1:{port}/bench/weights.bin"
-                subprocess.run([program, "-W", url, str(target)], check=True)
-                speeds.append(self.size_bytes / 1e6 / (time.perf_counter() - started_s))
-                target.unlink()
-        finally:
-            daemon.terminate()
-            daemon.wait(10)
-            shutil.rmtree(source)
-        return statistics.median(speeds), ""
+        seconds = time.perf_counter() - started_s
+        assert target.stat().st_size == self.size_bytes
+        target.unlink()
+        return seconds
 
 
-def wait_for_port(port: int) -> None:
-    deadline_s = time.perf_counter() + 5
-    while time.perf_counter() < deadline_s:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        except OSError:
-            time.sleep(0.02)
+class RsyncDaemon:
+    """Serves the very file that the product serves; a context."""
+
+    def __init__(self, folder: Path, served: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port = probe.getsockname()[1]
+        self._config = folder / "rsyncd.conf"
+        self._config.write_text(
+            f"use chroot = no\naddress = 127.0.0.1\nport = {self.port}\n[bench]\npath = {served}\n", "utf-8"
+        )
+
+    def __enter__(self) -> "RsyncDaemon":
+        self._process = subprocess.Popen(["rsync", "--daemon", "--no-detach", f"--config={self._config}"])
+        deadline_s = time.perf_counter() + 10
+        while time.perf_counter() < deadline_s:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                break
+            except OSError:
+                time.sleep(0.02)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.wait(10)
 
 
 async def tick(lags_s: list[float]) -> None:
@@ -329,51 +351,112 @@ async def tick(lags_s: list[float]) -> None:
         lags_s.append(time.perf_counter() - asked_s - 0.005)
 
 
+def measure_here(bench: Bench, rounds: int, only: set[str]) -> tuple[dict[str, Runner], float]:
+    """Everybody takes turns on loopback; return the runners and the speed of sealing."""
+    runners: dict[str, Runner] = {}
+    checkpoint_id, seal_mb_per_s = bench.seal(1, bench.size_bytes)
+    with ExitStack() as stack:
+        product, raw, message, tls = (
+            stack.enter_context(bench.holder(kind)) for kind in ("product", "raw", "message", "socket")
+        )
+        runners["grpc_raw"] = Runner(lambda: bench.grpc(raw.port), raw)
+        runners["product"] = Runner(lambda: bench.product(product.port, checkpoint_id), product)
+        runners["grpc_raw_to_file"] = Runner(lambda: bench.grpc(raw.port, to_file=True), raw)
+        if shutil.which("rsync"):
+            served = bench.folder / "holder" / "sealed" / JOB / checkpoint_id / "files" / "step-1"
+            rsync = stack.enter_context(RsyncDaemon(bench.folder, served))
+            runners["rsync"] = Runner(lambda: bench.rsync(rsync.port), None)
+        runners["grpc_message"] = Runner(
+            lambda: bench.grpc(message.port, parse=pb.ChunkResponse.FromString), message
+        )
+        runners["tls_socket"] = Runner(lambda: bench.tls_socket(tls.port, bench.size_bytes), tls)
+        runners = {name: runner for name, runner in runners.items() if not only or name in only}
+        for number in range(rounds):
+            for name, runner in runners.items():
+                runner.round(bench.size_bytes)
+                print(f"round {number + 1}: {name} {runner.mb_per_s[-1]:.0f} MB/s", file=sys.stderr)
+    return runners, seal_mb_per_s
+
+
+def measure_link(bench: Bench, size_bytes: int, rounds: int) -> dict[str, Runner]:
+    """The product and a TLS socket in turns over the slow link."""
+    checkpoint_id, _ = bench.seal(2, size_bytes)
+    with ExitStack() as stack:
+        product, tls = (stack.enter_context(bench.holder(kind, size_bytes)) for kind in ("product", "socket"))
+        far, near = (
+            stack.enter_context(SlowLink(holder.port, LINK_BPS, LINK_DELAY_S)) for holder in (product, tls)
+        )
+        runners = {
+            "product": Runner(lambda: bench.product(far, checkpoint_id), product),
+            "tls_socket": Runner(lambda: bench.tls_socket(near, size_bytes), tls),
+        }
+        for number in range(rounds):
+            for name, runner in runners.items():
+                runner.round(size_bytes)
+                print(f"round {number + 1}, link: {name} {runner.mb_per_s[-1]:.0f} MB/s", file=sys.stderr)
+    return runners
+
+
+def ratio(one: Runner, other: Runner) -> float:
+    """The median of the rounds' ratios: noise that lasts longer than a round falls on both."""
+    return round(statistics.median(a / b for a, b in zip(one.mb_per_s, other.mb_per_s, strict=True)), 3)
+
+
+def figures(bench: Bench, here: dict[str, Runner], rounds: int) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for name, runner in here.items():
+        prefix = "" if name == "product" else f"{name}_"
+        found[f"{prefix}mb_per_s"] = round(runner.median(), 1)
+        found[f"{prefix}mb_per_s_all"] = [round(speed, 1) for speed in runner.mb_per_s]
+        if runner.cpu_s is not None:
+            found[f"{prefix}cpu_s_per_gb"] = round(runner.cpu_s / (bench.size_bytes * rounds / GB), 2)
+        if name != "product" and "product" in here:
+            found[f"frac_of_{name}"] = ratio(here["product"], runner)
+    if "rsync" not in here:
+        found |= {"rsync_mb_per_s": None, "rsync_reason": "rsync is not installed"}
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size-gb", type=float, default=1.0, help="checkpoint, in GB (1e9 bytes)")
-    parser.add_argument("--runs", type=int, default=3, help="of each; the median counts")
+    parser.add_argument("--runs", type=int, default=3, help="rounds of each; the median counts")
     parser.add_argument("--streams", type=int, default=2, help="connections of the product")
     parser.add_argument("--folder", type=Path, default=Path("/dev/shm"), help="where files lie; tmpfs")
+    parser.add_argument("--link-gb", type=float, default=1.0, help="sent over the slow link; 0: nothing")
+    parser.add_argument("--only", action="append", default=[], help="of the competitors, for profiling")
     arguments = parser.parse_args()
     size_bytes = max(1, round(arguments.size_gb * GB / MESSAGE_BYTES)) * MESSAGE_BYTES
+    link_bytes = round(arguments.link_gb * GB / MESSAGE_BYTES) * MESSAGE_BYTES
+    load_before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="sterna-bench-", dir=arguments.folder) as folder:
-        bench = Bench(Path(folder), size_bytes, arguments.runs, arguments.streams)
-        raw_speeds, raw_used_s = bench.grpc("raw")
-        stored_speeds, stored_used_s = bench.grpc("raw", to_file=True)
-        speeds, used_s = bench.product()
-        raw = statistics.median(raw_speeds)
-        message = statistics.median(bench.grpc("message")[0])
-        tls = statistics.median(bench.tls_socket())
+        bench = Bench(Path(folder), size_bytes, arguments.streams)
+        here, seal_mb_per_s = measure_here(bench, arguments.runs, set(arguments.only))
         shutil.rmtree(bench.folder / "holder")
-        rsync, why_not = bench.rsync()
-    ours = statistics.median(speeds)
-    lags_s = sorted(bench.lags_s)
-    result = {
-        "benchmark": "transfer",
-        "size_bytes": size_bytes,
-        "runs": arguments.runs,
-        "streams": arguments.streams,
-        "mb_per_s": round(ours, 1),
-        "mb_per_s_all": [round(speed, 1) for speed in speeds],
-        "cpu_s_per_gb": round(used_s / (size_bytes * arguments.runs / GB), 2),
-        "grpc_raw_mb_per_s": round(raw, 1),
-        "grpc_raw_mb_per_s_all": [round(speed, 1) for speed in raw_speeds],
-        "grpc_raw_cpu_s_per_gb": round(raw_used_s / (size_bytes * arguments.runs / GB), 2),
-        "grpc_raw_to_file_mb_per_s": round(statistics.median(stored_speeds), 1),
-        "grpc_raw_to_file_cpu_s_per_gb": round(stored_used_s / (size_bytes * arguments.runs / GB), 2),
-        "grpc_message_mb_per_s": round(message, 1),
-        "tls_socket_mb_per_s": round(tls, 1),
-        "rsync_mb_per_s": None if rsync is None else round(rsync, 1),
-        "rsync_reason": why_not,
-        "delayed_link_frac": None,
-        "delayed_link_reason": "not measured yet",
-        "frac_of_grpc_raw": round(ours / raw, 3),
-        "frac_of_grpc_raw_to_file": round(ours / statistics.median(stored_speeds), 3),
+        lags_s = sorted(bench.lags_s)
+        result = {
+            "benchmark": "transfer",
+            "size_bytes": size_bytes,
+            "runs": arguments.runs,
+            "streams": arguments.streams,
+            **figures(bench, here, arguments.runs),
+            "seal_mb_per_s": round(seal_mb_per_s, 1),
+            "loop_lag_p99_ms": round(1e3 * lags_s[int(0.99 * (len(lags_s) - 1))], 2) if lags_s else None,
+            "delayed_link_frac": None,
+            "delayed_link_reason": "--link-gb 0",
+        }
+        if link_bytes:
+            link = measure_link(bench, link_bytes, arguments.runs)
+            result |= {
+                "delayed_link_frac": round(link["product"].median() * 8e6 / LINK_BPS, 3),
+                "delayed_link_reason": "",
+                "delayed_link_bytes": link_bytes,
+                "delayed_link_mb_per_s_all": [round(speed, 1) for speed in link["product"].mb_per_s],
+                "delayed_link_tls_socket_frac": round(link["tls_socket"].median() * 8e6 / LINK_BPS, 3),
+            }
+    result |= {
         "cores": os.cpu_count(),
-        "load_1min": round(os.getloadavg()[0], 2),
-        "seal_mb_per_s": round(bench.seal_mb_per_s, 1),
-        "loop_lag_p99_ms": round(1e3 * lags_s[int(0.99 * (len(lags_s) - 1))], 2),
+        "load_1min": [round(load_before, 2), round(os.getloadavg()[0], 2)],
     }
     sys.stdout.write(json.dumps(result) + "\n")
 

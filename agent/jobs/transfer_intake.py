@@ -1,7 +1,7 @@
 """The receiver's side of a transfer, whoever dialled: put pieces together, verify, keep, pace, count."""
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +22,8 @@ Read = Callable[[], Awaitable[memoryview | None]]
 
 CHUNK_TRIES = 3
 BURST_S = 0.25
+STORING_CHUNKS = 2
+"""Chunks of a stream that wait for a thread or are written, while the next one arrives."""
 _MIN_PIECE_BYTES = 16 * 1024
 
 
@@ -134,6 +136,8 @@ class Intake:
         self._on_progress = on_progress
         self._total_bytes = staging.manifest.size_bytes
         self._here_bytes = self._total_bytes - staging.missing_bytes
+        self._spare: list[bytearray] = []
+        """Buffers of whole chunks, used again: fresh ones would cost their page faults for every run."""
         on_progress(self._here_bytes, self._total_bytes)
 
     async def take(self, run: Run, read: Read) -> list[Run]:
@@ -154,17 +158,19 @@ class Intake:
             A chunk arrived different again and again.
         """
         again: list[Run] = []
-        storing: asyncio.Task[None] | None = None
-        size_bytes = self.staging.layout.chunk_size_bytes(run.first)
-        filling, kept = bytearray(size_bytes), bytearray(size_bytes)
+        storing: deque[tuple[asyncio.Task[None], bytearray]] = deque()
+        size_bytes = self.staging.layout.chunk_size_bytes(0)  # the last is shorter, and buffers are shared
         with unwrapped():
             async with asyncio.TaskGroup() as group:
                 for index in range(run.first, run.first + run.count):
-                    chunk = await self._gather(index, memoryview(filling), read)
-                    if storing is not None:
-                        await storing  # one chunk is written while the next one arrives, not more
-                    storing = group.create_task(self._keep(index, chunk, again))
-                    filling, kept = kept, filling
+                    buffer = self._spare.pop() if self._spare else bytearray(size_bytes)
+                    chunk = await self._gather(index, memoryview(buffer), read)
+                    storing.append((group.create_task(self._keep(index, chunk, again)), buffer))
+                    while storing and (len(storing) > STORING_CHUNKS or storing[0][0].done()):
+                        stored, buffer = storing.popleft()
+                        await stored
+                        self._spare.append(buffer)
+        self._spare += [buffer for _, buffer in storing]
         return again
 
     async def _gather(self, index: int, buffer: memoryview, read: Read) -> memoryview:
