@@ -32,6 +32,7 @@ def command(
     period: Annotated[str, typer.Option(help="Names, comma separated; all: every one.")] = "all",
     offsets: Annotated[str, typer.Option(help="0,1 or 0..3; all: every one.")] = "0",
     forecast: Annotated[str, typer.Option(help="perfect, learnt or persistence.")] = "perfect",
+    clairvoyant: Annotated[bool, typer.Option(help="Jobs declare their work.")] = False,
     threshold_w: Annotated[
         float | None, typer.Option(help="Surplus below this counts as none; default: the scenario's.")
     ] = None,
@@ -55,6 +56,7 @@ def command(
         threshold_w=threshold_w,
         policies=tuple(name.strip() for name in policy.split(",")),
         forecast=forecast,
+        clairvoyant=clairvoyant,
         offsets=_offsets(offsets, chosen),
         out=out,
     )
@@ -75,6 +77,7 @@ class _Asked:
     threshold_w: float | None
     policies: tuple[str, ...]
     forecast: str
+    clairvoyant: bool
     offsets: Sequence[int]
     out: Path | None
 
@@ -90,7 +93,7 @@ def _replay(
     runs: dict[str, list[tuple[World, Sequence[Interval]]]] = {}
     for offset in asked.offsets:
         world = world_of(chosen, traces, period, offset)
-        for outcome in outcomes(world, asked.policies, foresight):
+        for outcome in outcomes(world, asked.policies, foresight, declared=asked.clairvoyant):
             found.append(outcome)
             if asked.out is not None:
                 about = {
@@ -100,6 +103,7 @@ def _replay(
                     "offset": offset,
                     "policy": outcome.policy,
                     "forecast": asked.forecast,
+                    "clairvoyant": asked.clairvoyant,
                 }
                 _write(asked.out / period / f"{offset}-{outcome.policy}", world, outcome, about)
                 runs.setdefault(outcome.policy, []).append((world, outcome.record.intervals))

@@ -30,12 +30,14 @@ class Manner:
 
     `policy`: its name. `loss`: what a site's surplus does when a job may leave, as a sentence goes on.
     `need_w`: the watts that the surplus where a job is must cover for it to stay. `judge`: makes its judge.
+    `slack_margin_s`: what a move must leave of a job's slack, in seconds.
     """
 
     policy: str
     loss: str
     need_w: Callable[[Bookings, JobView], float]
     judge: Callable[[FleetView, PlannerSettings, Bookings], Judge]
+    slack_margin_s: float = 0.0
 
 
 def plan(view: FleetView, settings: PlannerSettings, manner: Manner, *, tells: bool) -> tuple[Decision, ...]:
@@ -187,6 +189,8 @@ class _Planning:
         if lasts_s > total_s:
             reasons.append(f"the surplus here lasts {lasts_s:.1f} s, longer than the move of {total_s:.1f} s")
         least_s = max(job.min_residence_s, self.judge.settings.min_residence_s)
+        if job.slack_s is not None and not total_s < job.slack_s - self._manner.slack_margin_s:
+            reasons.append(f"it would end late: {total_s:.1f} s of {job.slack_s:.1f} s of slack")
         resident_s = self._resident_s(job)
         if resident_s < least_s:
             reasons.append(f"resident for {resident_s:.1f} s, at least {least_s:.1f} s are asked for")

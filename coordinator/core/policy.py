@@ -104,16 +104,16 @@ class BriefPolicy(Protocol):
     """A policy that can also decide without saying why: for a replay of weeks, where nobody reads it."""
 
     def act(self, view: FleetView, settings: PlannerSettings) -> tuple[Decision, ...]:
-        """Return those decisions of `Policy.decide` that start or move a job, without alternatives."""
+        """Return those decisions of `Policy.decide` that are not STAY or WAIT, without alternatives."""
         ...
 
 
 def changes_of(policy: Policy, view: FleetView, settings: PlannerSettings) -> tuple[Decision, ...]:
-    """Return the decisions that start or move a job, as quickly as the policy can give them.
+    """Return the decisions that change something, as quickly as the policy can give them.
 
     Alternatives may be missing; the choices are those of `Policy.decide`.
     """
     if isinstance(policy, BriefPolicy):
         return policy.act(view, settings)
-    changing = (DecisionKind.START, DecisionKind.MIGRATE)
-    return tuple(one for one in policy.decide(view, settings) if one.kind in changing)
+    same = (DecisionKind.STAY, DecisionKind.WAIT)
+    return tuple(one for one in policy.decide(view, settings) if one.kind not in same)

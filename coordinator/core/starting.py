@@ -82,6 +82,7 @@ def jobs_in_start_order(view: FleetView) -> tuple[JobView, ...]:
 
 
 HELD_REASONS = {
+    Phase.PAUSED: "the job is paused",
     Phase.MIGRATING: "a migration of the job is under way",
     Phase.HELD: "the job is starting, paused by its site or out of contact",
 }

@@ -2,13 +2,15 @@
 
 It differs from `feasibility-aware` in what a move is worth and in who may leave (`horizon`), and in how sure
 it wants to be. The paper's tests of time and break-even stay gates. Why, and what was tried:
-docs/planning.md.
+docs/planning.md. Jobs that may wait are held back and paused by `deferring`.
 """
 
 from dataclasses import replace
 from functools import partial
 
 from coordinator.core.bookings import Bookings
+from coordinator.core.deferral import DeferralRules
+from coordinator.core.deferring import may_defer, plan_deferring
 from coordinator.core.horizon import HorizonJudge
 from coordinator.core.moving import Manner, plan
 from coordinator.core.policy import PlannerSettings
@@ -28,6 +30,8 @@ class SternaPolicy:
     epsilon : float
         Least accepted risk in the time test: the energy is an expectation already, so the gate only keeps
         out moves that are more likely than this to be too long. The planner's own, where that is higher.
+    rules : DeferralRules or None
+        When holding jobs back ends; None: the usual.
 
     Raises
     ------
@@ -35,17 +39,21 @@ class SternaPolicy:
         A figure is out of its range.
     """
 
-    def __init__(self, *, reach_frac: float = 0.125, epsilon: float = 0.5) -> None:
+    def __init__(
+        self, *, reach_frac: float = 0.125, epsilon: float = 0.5, rules: DeferralRules | None = None
+    ) -> None:
         if not 0.0 < reach_frac <= 1.0:
             raise ValueError(f"reach_frac {reach_frac}: expected above 0, at most 1")
         if not 0.0 <= epsilon < 1.0:
             raise ValueError(f"epsilon {epsilon}: expected 0 or more, below 1")
         self._epsilon = epsilon
+        self._rules = rules or DeferralRules()
         self._manner = Manner(
             policy=_NAME,
             loss="no longer covers every job there, or ends before a move could",
             need_w=_all_there_w,
             judge=partial(HorizonJudge, reach_frac=reach_frac),
+            slack_margin_s=self._rules.margin_s,
         )
 
     @property
@@ -59,11 +67,17 @@ class SternaPolicy:
         Of several jobs that could leave, those on draining sites come first, then those on sites that
         ask to shed, then the one that gains most; ties go by job id.
         """
-        return plan(view, self._tuned(settings), self._manner, tells=True)
+        return self._plan(view, settings, tells=True)
 
     def act(self, view: FleetView, settings: PlannerSettings) -> tuple[Decision, ...]:
         """Start and move as `decide` does, and say no more than that; see `BriefPolicy.act`."""
-        return plan(view, self._tuned(settings), self._manner, tells=False)
+        return self._plan(view, settings, tells=False)
+
+    def _plan(self, view: FleetView, settings: PlannerSettings, *, tells: bool) -> tuple[Decision, ...]:
+        moves = partial(plan, settings=self._tuned(settings), manner=self._manner, tells=tells)
+        if not may_defer(view):
+            return moves(view)
+        return plan_deferring(view, self._rules, moves, policy=_NAME, tells=tells)
 
     def _tuned(self, settings: PlannerSettings) -> PlannerSettings:
         return replace(settings, epsilon=max(settings.epsilon, self._epsilon))

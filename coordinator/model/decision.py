@@ -12,6 +12,8 @@ class DecisionKind(Enum):
     STAY = "stay"
     MIGRATE = "migrate"
     WAIT = "wait"
+    PAUSE = "pause"
+    RESUME = "resume"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

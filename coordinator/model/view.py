@@ -16,6 +16,8 @@ class Phase(Enum):
 
     QUEUED = "queued"
     RUNNING = "running"
+    PAUSED = "paused"
+    """Paused by the planner: it keeps its slot, draws nothing and may be resumed or moved."""
     MIGRATING = "migrating"
     HELD = "held"
     """Starting, paused by its site, or out of contact: the planner leaves it alone."""
@@ -75,6 +77,10 @@ class JobView:
     """It has progress to lose: it may only start at a site in `held_at`."""
     declared_work_s: float | None = None
     progressed_s: float = 0.0
+    slack_s: float | None = None
+    """For how long it may still stand still (wait, pause, move) and end in time; None: it is not to wait."""
+    may_pause: bool = False
+    """Somebody can pause it where it runs, and resume it."""
     bound_for: str | None = None
     """Destination of the migration under way; None when there is none."""
 

@@ -28,6 +28,8 @@ class Outcome:
     metrics: Metrics
     baseline: Metrics
     bound_wh: float
+    defers: bool = False
+    """Jobs may be held back, so that some could end late."""
 
     def figures(self) -> dict[str, float]:
         """Return the metrics of the scenario README by name; energy in kWh, shares 0 to 1."""
@@ -51,15 +53,46 @@ class Outcome:
         }
 
 
-def outcomes(world: World, policies: Sequence[str], foresight: MakeForesight) -> Iterator[Outcome]:
-    """Replay one world under each policy; `static` is always replayed, since all is held against it."""
+def least_wh_of(world: World) -> float:
+    """Return the bound of a world: with deferral by HiGHS, else by sorting."""
+    if world.hold_back_s is None:
+        return bound_wh(world)
+    # Only deferral needs the solver, and its import costs as much as a replay of `static`.
+    from coordinator.replay.deferral_bound import deferred_bound_wh
+
+    return deferred_bound_wh(world)
+
+
+def outcomes(
+    world: World, policies: Sequence[str], foresight: MakeForesight, *, declared: bool = False
+) -> Iterator[Outcome]:
+    """Replay one world under each policy; `static` is always replayed, since all is held against it.
+
+    Parameters
+    ----------
+    world : World
+        The world.
+    policies : sequence of str
+        Their names.
+    foresight : MakeForesight
+        What policies are told of the future.
+    declared : bool
+        Whether jobs declare their work (*clairvoyant*).
+    """
     baseline: Metrics | None = None
-    least_wh = bound_wh(world)
+    least_wh = least_wh_of(world)
     for name in (BASELINE, *(name for name in policies if name != BASELINE)):
-        record = run(world, policy_named(name), settings_of(world), foresight(world))
+        record = run(world, policy_named(name), settings_of(world), foresight(world), declared=declared)
         metrics = measure(world, record.intervals)
         baseline = baseline or metrics
-        yield Outcome(policy=name, record=record, metrics=metrics, baseline=baseline, bound_wh=least_wh)
+        yield Outcome(
+            policy=name,
+            record=record,
+            metrics=metrics,
+            baseline=baseline,
+            bound_wh=least_wh,
+            defers=world.hold_back_s is not None,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +126,7 @@ def summary(found: Sequence[Outcome]) -> dict[str, dict[str, Mean]]:
 
 def table(periods: Mapping[str, Sequence[Outcome]]) -> str:
     """Return one Markdown table: a line for each period and policy, means over the offsets ± spread."""
-    head = (
+    head: tuple[str, ...] = (
         "period",
         "policy",
         "non-renewable, kWh",
@@ -107,6 +140,8 @@ def table(periods: Mapping[str, Sequence[Outcome]]) -> str:
         "absorbed, kWh",
         "slots held",
     )
+    defers = any(outcome.defers for found in periods.values() for outcome in found)
+    head += ("late jobs",) if defers else ()
     lines = [head, ("---",) * 2 + ("---:",) * (len(head) - 2)]
     for period, found in periods.items():
         for policy, figures in summary(found).items():
@@ -124,6 +159,7 @@ def table(periods: Mapping[str, Sequence[Outcome]]) -> str:
                     _said(figures["overrun_frac"], 100.0, 1),
                     f"{figures['absorbed_kwh'].mean:.0f}",
                     f"{figures['slots_held'].mean:.1f}",
+                    *([f"{figures['late_jobs'].mean:.1f}"] if defers else ()),
                 )
             )
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -6,6 +6,7 @@ queue, policy. What the policy sees of all this is `sight`'s; what it costs is c
 
 import heapq
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import count
 from math import inf
@@ -45,7 +46,14 @@ def settings_of(world: World, **numbers: float) -> PlannerSettings:
     return PlannerSettings(**(fixed | numbers))
 
 
-def run(world: World, policy: Policy, settings: PlannerSettings, foresight: Foresight) -> Record:
+def run(
+    world: World,
+    policy: Policy,
+    settings: PlannerSettings,
+    foresight: Foresight,
+    *,
+    declared: bool = False,
+) -> Record:
     """Replay a world under a policy until its last job has finished.
 
     Parameters
@@ -58,6 +66,8 @@ def run(world: World, policy: Policy, settings: PlannerSettings, foresight: Fore
         Its numbers.
     foresight : Foresight
         What it is told of the future.
+    declared : bool
+        Whether jobs declare their work (*clairvoyant*).
 
     Raises
     ------
@@ -67,7 +77,7 @@ def run(world: World, policy: Policy, settings: PlannerSettings, foresight: Fore
         The policy broke a rule, or the surplus is not known for as long as the jobs take.
     """
     check(world)
-    replay = _Exact(world, policy, settings, Sight(world, foresight))
+    replay = _Exact(world, policy, settings, Sight(world, foresight, declared=declared))
     while replay.step():
         pass
     return Record(policy=policy.name, intervals=tuple(replay.intervals), asked=replay.asked)
@@ -82,6 +92,7 @@ class _Exact:
         self._settings = settings
         self._sight = sight
         # A policy that never moves a job is not asked: its jobs wait for their homes, one queue each.
+        self._defers = world.hold_back_s is not None
         self._stays = bool(getattr(policy, "never_moves", False))
         self._carriage = Carriage(world.wan, world.costs.eta)
         self._coming = deque(Course(task) for task in world.tasks)
@@ -120,7 +131,8 @@ class _Exact:
         if self._stays:
             self._serve_homes()
         else:
-            self._serve_queue()
+            if not self._defers:
+                self._serve_queue()
             self._ask()
         return True
 
@@ -145,19 +157,35 @@ class _Exact:
             return
         free = sum(self._slots.values()) - sum(self._held.values())
         self.asked += 1
-        view = self._sight.view(self._now_s, self._present.values(), self._queue[:free], self._held)
+        # Where jobs may be held back, who of those that wait starts, and where, is all the policy's.
+        asking = self._queue if self._defers else self._queue[:free]
+        view = self._sight.view(self._now_s, self._present.values(), asking, self._held)
         decisions = {one.job_id: one for one in changes_of(self._policy, view, self._settings)}
-        for course in self._queue[:free]:
-            self._start(course, self._start_site(course, decisions.get(course.task.job_id)))
-        del self._queue[:free]
-        for decision in decisions.values():
+        waiting = []
+        for course in asking:
+            site_id = self._start_site(course, decisions.get(course.task.job_id))
+            if site_id is None:
+                waiting.append(course)
+            else:
+                self._start(course, site_id)
+        self._queue = waiting if self._defers else self._queue[free:]
+        self._obey(decisions.values())
+
+    def _obey(self, decisions: Iterable[Decision]) -> None:
+        for decision in decisions:
             if decision.kind is DecisionKind.MIGRATE:
                 self._migrate(decision)
+            elif decision.kind is DecisionKind.PAUSE:
+                self._pause(decision)
+            elif decision.kind is DecisionKind.RESUME:
+                self._resume(decision)
 
-    def _start_site(self, course: Course, decision: Decision | None) -> str:
-        """Return where a job starts: the policy chooses among free slots, but not that it waits."""
+    def _start_site(self, course: Course, decision: Decision | None) -> str | None:
+        """Return where a job starts: the policy's choice; where it may not be held back, somewhere."""
         if decision is not None and decision.kind is DecisionKind.START and decision.target_site is not None:
             return decision.target_site
+        if self._defers:
+            return None
         return next(site for site in sorted(self._slots) if self._free(site))
 
     def _free(self, site_id: str) -> bool:
@@ -187,16 +215,33 @@ class _Exact:
     def _migrate(self, decision: Decision) -> None:
         course = self._present.get(decision.job_id)
         destination = decision.target_site
-        if course is None or course.stage is not Stage.RUN or destination in (None, course.site):
+        movable = course is not None and course.phase in (Phase.RUNNING, Phase.PAUSED)
+        if course is None or not movable or destination in (None, course.site):
             raise PermanentError(f"{self._policy.name}: {decision.job_id} cannot move to {destination}")
         assert destination is not None and course.site is not None
         self._hold(destination)
-        self._log(course, Stage.RUN, course.site)
-        course.worked_s += self._now_s - course.since_s
+        if course.stage is Stage.RUN:
+            self._log(course, Stage.RUN, course.site)
+            course.worked_s += self._now_s - course.since_s
         course.bound_for = destination
         course.promised_bps = decision.reserved_bps or 0.0
         course.enter(Phase.MIGRATING, self._now_s, Stage.SEAL)
         self._until(course, self._now_s + self._world.costs.store_s(course.task.checkpoint_bytes))
+
+    def _pause(self, decision: Decision) -> None:
+        course = self._present.get(decision.job_id)
+        if course is None or course.stage is not Stage.RUN or not self._defers:
+            raise PermanentError(f"{self._policy.name}: {decision.job_id} cannot be paused")
+        assert course.site is not None
+        self._log(course, Stage.RUN, course.site)
+        course.worked_s += self._now_s - course.since_s
+        course.enter(Phase.PAUSED, self._now_s)
+
+    def _resume(self, decision: Decision) -> None:
+        course = self._present.get(decision.job_id)
+        if course is None or course.phase is not Phase.PAUSED:
+            raise PermanentError(f"{self._policy.name}: {decision.job_id} is not paused")
+        self._run(course)
 
     def _end_phase(self, course: Course) -> None:
         assert course.site is not None

@@ -110,7 +110,7 @@ def measure(world: World, intervals: Iterable[Interval]) -> Metrics:
         migrations=len(moves),
         overruns=sum(move.overran(world.costs.alpha) for move in moves),
         late=_late(world, ended),
-        slots_held=_slots_held(world, rows, moves),
+        slots_held=_slots_held(world, rows, moves, pauses(by_job)),
     )
 
 
@@ -194,9 +194,25 @@ def _late(world: World, ended: Mapping[str, float]) -> int:
     )
 
 
-def _slots_held(world: World, rows: Iterable[Interval], moves: Iterable[Landing]) -> float:
-    """Return the mean over the period: the stages at a site, and a destination's slot until the load."""
+def pauses(by_job: Mapping[str, Sequence[Interval]]) -> tuple[tuple[str, float, float], ...]:
+    """Return when jobs stood still at a site and kept their slots: (site, start, end) in seconds."""
+    return tuple(
+        (after.site_id, before.end_s, after.start_s)
+        for rows in by_job.values()
+        for before, after in pairwise(sorted(rows, key=lambda row: row.start_s))
+        if before.site_id == after.site_id and before.stage is not Stage.SEAL and after.start_s > before.end_s
+    )
+
+
+def _slots_held(
+    world: World,
+    rows: Iterable[Interval],
+    moves: Iterable[Landing],
+    paused: Iterable[tuple[str, float, float]],
+) -> float:
+    """Return the mean over the period: stages, pauses, and the destination's slot until the load."""
     held_s = sum(_within(world, row.start_s, row.end_s) for row in rows)
+    held_s += sum(_within(world, start_s, end_s) for _, start_s, end_s in paused)
     loads = {(row.job_id, row.end_s): row.start_s for row in rows if row.stage is Stage.LOAD}
     held_s += sum(_within(world, move.began_s, loads[move.job_id, move.resumed_s]) for move in moves)
     return held_s / world.period_s

@@ -107,8 +107,18 @@ class Sight:
             min_residence_s=0.0,
             declared_work_s=task.work_s if self._declared else None,
             progressed_s=course.ran_s(now_s),
+            slack_s=self._slack_s(course, now_s),
+            may_pause=self._world.hold_back_s is not None,
             bound_for=course.bound_for,
         )
+
+    def _slack_s(self, course: Course, now_s: float) -> float | None:
+        """Return how long a job may still stand still: by its deadline, or by what is known to imply it."""
+        if self._world.hold_back_s is None:
+            return None
+        ran_s = course.ran_s(now_s)
+        allowed_s = self._world.hold_back_s + (course.task.work_s if self._declared else ran_s)
+        return allowed_s - (now_s - course.task.submitted_s - ran_s)
 
     def _link(self, pair: Pair, promised: "_Promised") -> LinkView:
         free_bps = self._world.wan.pair_bps[pair] - promised.pair_bps[pair]

@@ -36,10 +36,14 @@ def recompute(world: World, rows: Iterable[Interval]) -> Metrics:
             courses[row.job_id].append(row)
     faults += [fault for task in world.tasks for fault in _course_faults(world, task, courses[task.job_id])]
     moves = [] if faults else _moves(courses)
-    faults += [] if faults else _slot_faults(world, every, moves)
+    # A job that stands still between two rows at one site keeps its slot, if it may stand still at all.
+    stills = [] if faults else _stills(courses)
+    faults += [] if faults else _slot_faults(world, every, moves, stills)
+    if world.hold_back_s is None:
+        faults += [f"job {row.job_id}: stood still at {row.end_s:.3f} s" for row, _ in stills]
     if faults:
         raise CorruptError("\n".join(faults))
-    return _count(world, every, courses, moves)
+    return _count(world, every, courses, moves, stills)
 
 
 _Move = tuple[Interval, Interval]
@@ -82,12 +86,23 @@ def _moves(courses: dict[str, list[Interval]]) -> list[_Move]:
     ]
 
 
-def _slot_faults(world: World, rows: list[Interval], moves: list[_Move]) -> list[str]:
+def _stills(courses: dict[str, list[Interval]]) -> list[_Move]:
+    return [
+        (before, after)
+        for rows in courses.values()
+        for before, after in pairwise(rows)
+        if before.stage is not Stage.SEAL and after.start_s > before.end_s + SLACK_S
+    ]
+
+
+def _slot_faults(world: World, rows: list[Interval], moves: list[_Move], stills: list[_Move]) -> list[str]:
     changes: defaultdict[str, list[tuple[float, int]]] = defaultdict(list)
     for row in rows:
         changes[row.site_id] += [(row.start_s, 1), (row.end_s, -1)]
     for seal, load in moves:
         changes[load.site_id] += [(seal.start_s, 1), (load.start_s, -1)]
+    for before, after in stills:
+        changes[before.site_id] += [(before.end_s, 1), (after.start_s, -1)]
     faults = []
     for site in world.sites:
         held = 0
@@ -101,7 +116,11 @@ def _slot_faults(world: World, rows: list[Interval], moves: list[_Move]) -> list
 
 
 def _count(
-    world: World, every: list[Interval], courses: dict[str, list[Interval]], moves: list[_Move]
+    world: World,
+    every: list[Interval],
+    courses: dict[str, list[Interval]],
+    moves: list[_Move],
+    stills: list[_Move],
 ) -> Metrics:
     costs = world.costs
     energy = [_site_wh(world, site, every) for site in world.sites]
@@ -115,6 +134,7 @@ def _count(
             late += courses[task.job_id][-1].end_s > deadline_s + SLACK_S
     held_s = sum(_inside(world, row.start_s, row.end_s) for row in every)
     held_s += sum(_inside(world, seal.start_s, load.start_s) for seal, load in moves)
+    held_s += sum(_inside(world, before.end_s, after.start_s) for before, after in stills)
     return Metrics(
         nonrenewable_wh=sum(grid for _, grid in energy) + network_wh,
         total_wh=sum(sun + grid for sun, grid in energy) + network_wh,

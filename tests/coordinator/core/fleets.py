@@ -65,6 +65,9 @@ def job(
     held_at: Iterable[str] = (),
     progress: bool = False,
     bound_for: str | None = None,
+    slack_s: float | None = None,
+    may_pause: bool = False,
+    work_s: float | None = None,
 ) -> JobView:
     return JobView(
         job_id=job_id,
@@ -82,6 +85,9 @@ def job(
         min_residence_s=min_residence_s,
         held_at=frozenset(held_at),
         must_start_at_holder=progress,
+        slack_s=slack_s,
+        may_pause=may_pause,
+        declared_work_s=work_s,
         bound_for=bound_for,
     )
 

@@ -45,6 +45,7 @@ def world(
     access_bps: float | None = None,
     tail: int = 200,
     eta: float = 1.0,
+    hold_back_s: float | None = None,
 ) -> World:
     """Hourly surplus by site, dark for `tail` hours after; a GB seals, crosses and loads in 1 s each."""
     return World(
@@ -59,6 +60,7 @@ def world(
         tasks=tasks,
         wan=access_of({(a, b): link_bps for a in surplus_w for b in surplus_w if a != b}, access_bps),
         costs=Costs(store_bytes_per_s=1e9, downtime_s=30.0, eta=eta, network_wh_per_gb=1.9, alpha=0.1),
+        hold_back_s=hold_back_s,
     )
 
 
