@@ -1,15 +1,17 @@
 """Whether somebody keeps the machine's calendar. `sterna.clock` tells the time; this, whether to believe it.
 
 The kernel knows (adjtimex(2)); a service whose sandbox forbids the call asks systemd-timedated, which makes
-the same call for it.
+the same call for it, and where there is none looks for the mark of systemd-timesyncd.
 """
 
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 
 STA_UNSYNC, TIME_ERROR = 0x40, 5
 ASK_TIMEDATED = ("timedatectl", "show", "--property=NTPSynchronized", "--value")
 TIMEDATED_TIMEOUT_S = 2.0
+KEPT_SINCE_BOOT = Path("/run/systemd/timesync/synchronized")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +61,13 @@ def ask_timedated() -> bool | None:
     return {"yes": True, "no": False}.get(said)
 
 
+def ask_systemd() -> bool | None:
+    """Ask timedated, else look whether systemd-timesyncd has kept the clock since boot; None: neither tells."""
+    said = ask_timedated()
+    return True if said is None and KEPT_SINCE_BOOT.exists() else said
+
+
 def synchronised() -> bool | None:
     """Say whether the calendar is kept; None: nobody can tell. It may take `TIMEDATED_TIMEOUT_S`."""
     kernel = ask_kernel()
-    return ask_timedated() if kernel is None else kernel.synced
+    return ask_systemd() if kernel is None else kernel.synced

@@ -16,7 +16,7 @@ from agent.devices.gpu import open_provider
 from agent.devices.power_client import DEFAULT_SOCKET, PowerClient
 from sterna.clock import Clock
 from sterna.errors import SternaError
-from sterna.timesync import ask_kernel, ask_timedated
+from sterna.timesync import ask_kernel, ask_systemd
 
 RENEW_BEFORE = timedelta(days=30)
 LEAST_FREE_BYTES, SCARCE_FREE_BYTES = 1 << 30, 10 << 30
@@ -33,7 +33,7 @@ def check_clock(grid: GridTable, base_dir: Path) -> Finding:
         path = base_dir / grid.trust_clock_file
         return good(part, f"{path} is there") if path.exists() else fail(part, f"{path} is not there", mend)
     kernel = ask_kernel()
-    synced = ask_timedated() if kernel is None else kernel.synced
+    synced = ask_systemd() if kernel is None else kernel.synced
     if synced:
         within = "" if kernel is None else f", error at most {kernel.max_error_s:.3g} s"
         return good(part, f"synchronised{within}")

@@ -11,8 +11,9 @@ from sterna.timesync import ask_kernel, ask_timedated, synchronised
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder in which alone programs are found."""
+    """A folder in which alone programs are found, and the mark of systemd-timesyncd."""
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(timesync, "KEPT_SINCE_BOOT", tmp_path / "synchronized")
     return tmp_path
 
 
@@ -60,4 +61,15 @@ def test_timedated_is_asked_where_the_kernel_may_not_be(
 ) -> None:
     monkeypatch.setattr(timesync, "ask_kernel", lambda: None)
     say(path, script)
+    assert synchronised() is meaning
+
+
+@pytest.mark.parametrize(("script", "meaning"), [("echo no", False), ("exit 1", True), ("", True)])
+def test_the_mark_of_timesyncd_counts_where_nobody_can_be_asked(
+    path: Path, monkeypatch: pytest.MonkeyPatch, script: str, meaning: bool
+) -> None:
+    monkeypatch.setattr(timesync, "ask_kernel", lambda: None)
+    (path / "synchronized").touch()
+    if script:
+        say(path, script)
     assert synchronised() is meaning
