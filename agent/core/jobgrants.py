@@ -42,7 +42,8 @@ def apply_order(
         boot_id=boot_id,
         migration_id=record.migration_id if verdict.event is None else order.migration_id,
     )
-    match order.action:
+    changes = verdict.event is not None or isinstance(order.action, Fetch)
+    match order.action if changes else None:
         case Prepare(spec=spec, checkpoint_bytes=size, expires_after_s=expires_after_s):
             return replace(
                 record,
@@ -52,15 +53,12 @@ def apply_order(
                 fetch=None,
                 message="",
             )
-        case Fetch():
-            return replace(record, fetch=order.action, message="")
-        case Start():
-            expires_s = None if order.action.lease_ttl_s is None else now_s + order.action.lease_ttl_s
-            grant = PendingStart(
-                epoch=order.epoch,
-                start=order.action,
-                lease=Lease(ttl_s=order.action.lease_ttl_s, expires_s=expires_s, boot_id=boot_id),
-            )
+        case Fetch() as fetch:
+            return replace(record, fetch=fetch, message="")
+        case Start(lease_ttl_s=ttl_s) as start:
+            expires_s = None if ttl_s is None else now_s + ttl_s
+            lease = Lease(ttl_s=ttl_s, expires_s=expires_s, boot_id=boot_id)
+            grant = PendingStart(epoch=order.epoch, start=start, lease=lease)
             return _granted(record, grant, verdict, held, run_id)
         case Stop(reason=reason, cancel=cancel):
             began_s = record.stop_ordered_s if record.phase is JobPhase.STOPPING else now_s
@@ -108,7 +106,7 @@ def begin(record: JobRecord, grant: PendingStart, *, held: Sequence[Checkpoint],
     grant : PendingStart
         What was granted.
     held : sequence of Checkpoint
-        What it may resume from, newest first, where the grant names none or knew only older ones; none: fresh.
+        What it may resume from, newest first, where the grant names none or only an older one.
     run_id : str
         Name of the new run.
     """

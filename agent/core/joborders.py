@@ -87,7 +87,10 @@ def judge_order(record: JobRecord, order: Order, room: Room) -> Verdict:
     if isinstance(order.action, (Prepare, Fetch)) and _was_released(record, order):
         return Refuse(reason=f"migration {order.migration_id} was released here")
     judge = _JUDGES[type(order.action)]
-    return judge(record, order, room)
+    verdict = judge(record, order, room)
+    if order.epoch > record.highest_epoch and isinstance(verdict, (UnderWay, Done)):
+        return Accept(event=None)  # nothing is to be done, but the epoch was seen, and is to be remembered
+    return verdict
 
 
 def _prepare(record: JobRecord, order: Order, room: Room) -> Verdict:

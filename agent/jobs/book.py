@@ -128,7 +128,7 @@ class JobBook:
     ) -> JobRecord | None:
         """Lock, change and put; None, and nothing changed, when the phase is no longer one of `only_in`."""
         async with self.locked(job_id):
-            record = self.get(job_id)
+            record = await self.settled(job_id)
             if only_in is not None and record.phase not in only_in:
                 return None
             return await self.put(replace(record, **fields), event)

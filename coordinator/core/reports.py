@@ -195,6 +195,8 @@ def _resident(case: _Case) -> None:
         case.end(JobState.FAILED)
     elif case.phase in STOPPED_PHASES:
         requeue(case.story, job.job_id, f"stopped at {case.site_id}; its checkpoint is kept", case.now)
+    elif case.phase is JobPhase.RELEASED:  # by an order that we do not remember
+        requeue(case.story, job.job_id, f"{case.site_id} has let go of it", case.now)
     else:
         case.follow_phase()
 

@@ -67,10 +67,14 @@ def _one(story: Story, job_id: str, inputs: RoundInputs) -> None:
 
 
 def _reports(story: Story, job_id: str, inputs: RoundInputs) -> None:
-    for site_id in inputs.live:
-        report = report_of(inputs.live, site_id, job_id)
-        if report is not None:
-            story.tell(*events_for_report(story.state, site_id, report, inputs.now, inputs.grants))
+    said = [
+        (site_id, report)
+        for site_id in inputs.live
+        if (report := report_of(inputs.live, site_id, job_id)) is not None
+    ]
+    # The highest epoch first: where our memory is older than the fleet, it is known before all else.
+    for site_id, report in sorted(said, key=lambda one: -one[1].epoch):
+        story.tell(*events_for_report(story.state, site_id, report, inputs.now, inputs.grants))
 
 
 def _time(story: Story, job_id: str, inputs: RoundInputs) -> None:

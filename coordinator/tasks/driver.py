@@ -6,6 +6,7 @@ It keeps nothing that matters: what was sent and when is forgotten at a restart,
 import asyncio
 import logging
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from coordinator.core.endings import GrantSettings
@@ -60,6 +61,9 @@ class Driver:
         The same after it was refused: the site will not think better of it at once.
     period_s : float
         Longest time between two rounds.
+    wait_for : collection of str
+        Nothing is done until all of these sites have said Hello: the store was restored from a copy, and only
+        they know which epochs were given since.
     """
 
     def __init__(
@@ -77,6 +81,7 @@ class Driver:
         retry_s: float = 2.0,
         refused_retry_s: float = 10.0,
         period_s: float = 0.5,
+        wait_for: Collection[str] = (),
     ) -> None:
         self._fleet = fleet
         self._live = live
@@ -91,6 +96,7 @@ class Driver:
         self._retry_s = retry_s
         self._refused_retry_s = refused_retry_s
         self._period_s = period_s
+        self._wait_for = set(wait_for)
         self._since: dict[str, tuple[MigrationState, float]] = {}
         self._sent: dict[OrderKey, _Sent] = {}
         self._orders: dict[str, Order] = {}
@@ -108,6 +114,9 @@ class Driver:
 
     async def round(self) -> None:
         """Do all that is due now."""
+        self._wait_for -= {site_id for site_id, site in self._live.sites.items() if site.connected}
+        if self._wait_for:
+            return
         inputs = self._inputs(self._fleet.state)
         for event in await self._fleet.change(lambda state: round_events(state, inputs)):
             self._log(event)

@@ -213,6 +213,20 @@ def test_a_grant_that_waited_for_a_stop_goes_on_from_what_the_stop_sealed() -> N
     assert begin(stopped, job.pending, held=(), run_id="r").resume_id == "c1"
 
 
+@pytest.mark.parametrize(
+    ("phase", "action"),
+    [(P.RELEASED, RELEASE), (P.SEALED, STOP), (P.STOPPING, STOP), (P.FETCHING, PREPARE), (P.HELD, FETCH)],
+)
+def test_a_higher_epoch_is_remembered_where_nothing_else_is_to_be_done(phase: P, action: Action) -> None:
+    job = record(phase, fetch=FETCH)
+    what = order(action, 5)
+    assert judge_order(job, what, ROOM) == Accept(event=None)
+    after = act(job, what, Accept(event=None))
+    assert (after.phase, after.highest_epoch, after.fetch) == (phase, 5, FETCH)
+    assert isinstance(judge_order(after, order(START, 4), ROOM), Refuse)
+    assert isinstance(judge_order(after, what, ROOM), (Done, UnderWay))
+
+
 def test_other_orders_in_the_record() -> None:
     job = act(record(P.RELEASED), order(PREPARE), Accept(event=JobEvent.PREPARE))
     assert (job.reserved_until_s, job.reserved_bytes, job.phase) == (160.0, 10, P.RESERVED)

@@ -466,7 +466,7 @@ async def test_orders_that_cannot_be(site: Site) -> None:
     for action, job_id, reason in bad:
         ack = await site.order(action, job_id=job_id)
         assert reason in ack.reason
-        assert ack.result is (OrderResult.REFUSED if reason else OrderResult.DONE)
+        assert ack.result is (OrderResult.REFUSED if reason else OrderResult.ACCEPTED)
     assert site.keeper.reports() == ()
 
 

@@ -221,3 +221,10 @@ def test_an_epoch_that_only_the_site_remembers(
         assert job.grant is not None and job.grant.epoch == job.epoch == 10
     again = events_for_report(after, "a", said, NOW, SETTINGS)
     assert not [event for event in again if isinstance(event, ev.EpochAdopted | ev.JobWithdrawn)]
+
+
+def test_a_site_that_has_let_go_of_its_own_job_does_not_keep_it() -> None:
+    """Only a store that was restored can think that it still runs there."""
+    state = after(fold(at_work()), "a", report(P.RELEASED, 1, checkpoints=(C1,)))
+    job = state.jobs["j"]
+    assert (job.state, job.grant, job.epoch) == (JobState.QUEUED, None, 2)
