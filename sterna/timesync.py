@@ -62,7 +62,7 @@ def ask_timedated() -> bool | None:
 
 
 def ask_systemd() -> bool | None:
-    """Ask timedated, else look whether systemd-timesyncd has kept the clock since boot; None: neither tells."""
+    """Ask timedated, else look for the mark of systemd-timesyncd; None: neither tells."""
     said = ask_timedated()
     return True if said is None and KEPT_SINCE_BOOT.exists() else said
 
