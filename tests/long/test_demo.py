@@ -25,6 +25,8 @@ def test_three_minutes_hold_what_is_promised(tmp_path: Path) -> None:
     assert summary["double_runs"] == 0
     assert summary["weights_identical"] is True
     assert summary["renewable_share"] > summary["renewable_share_static"]
+    assert summary["renewable_share"] > summary["renewable_share_feasibility_aware"]
+    assert summary["forecasts_learnt_frac"] > 0.9
     assert summary["limit_events"] >= 1
     assert summary["limits_obeyed"] == summary["limit_events"]
     assert summary["limit_breaches"] == 0

@@ -234,6 +234,7 @@ def _coordinator(fleet: Fleet) -> dict[str, Any]:
             "slot_s": fleet.world.slot_s,
             "ahead_slots": w.AHEAD_SLOTS,
             "day_s": fleet.world.day_s,
+            "budget_s": w.LEARNING_BUDGET_S,
         },
     }
 

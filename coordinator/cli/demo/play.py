@@ -21,6 +21,7 @@ from coordinator.cli.demo.fleet import Fleet
 from coordinator.cli.demo.foresight import Hindsight
 from coordinator.cli.demo.processes import Processes
 from coordinator.cli.demo.summary import DemoSummary, limits_obeyed, weights_identical
+from coordinator.forecast.learnt import SOURCE as LEARNT
 from sterna.clock import Clock
 from sterna.errors import PermanentError
 from sterna.v1 import fleet_pb2, job_pb2
@@ -67,6 +68,7 @@ async def play(
     config = client.read_client_config(fleet.client_config)
     async with client.connect(config, fleet.folder) as stub:
         await _until_ready(stub, fleet, processes, clock)
+        await asyncio.sleep(max(0.0, (fleet.start_at - clock.now()).total_seconds()))
         ready()
         began_at = clock.now()
         for job in fleet.world.jobs:
@@ -96,7 +98,9 @@ async def _until_ready(
 
 
 def _is_ready(site: fleet_pb2.Site) -> bool:
-    return site.connected and site.telemetry.HasField("surplus_w") and site.grid_status.state != 0
+    metered = site.connected and site.telemetry.HasField("surplus_w") and site.grid_status.state != 0
+    # Before its first day in the fleet a site has long been learnt; here that takes some seconds.
+    return metered and site.forecast_source == LEARNT
 
 
 def _submission(fleet: Fleet, job: w.DemoJob) -> api.SubmitJobRequest:
@@ -176,7 +180,7 @@ def judge(fleet: Fleet, outcome: Outcome) -> DemoSummary:
         ),
         renewable_share=energy.renewable_frac or 0.0,
         renewable_share_replayed={name: energy.renewable_frac or 0.0 for name, energy in again.items()},
-        forecasts_learnt_frac=outcome.looks["learnt"] / max(1, outcome.looks.total()),
+        forecasts_learnt_frac=outcome.looks[LEARNT] / max(1, outcome.looks.total()),
         energy_wh=energy.total_wh,
         bytes_moved=sum(m.transferred_bytes for m in outcome.migrations),
         downtime_s=tuple(seconds for one in evidence.values() for seconds in one["downtime_s"]),

@@ -28,7 +28,7 @@ from sterna.v1 import fleet_pb2
 from sterna.v1 import operator_service_pb2 as api
 
 # From the first process to the first minute of the day; the trace stands still until then.
-SETTLE_S = 12.0
+SETTLE_S = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

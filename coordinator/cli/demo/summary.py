@@ -67,7 +67,8 @@ class DemoSummary:
             f"{self.steps_lost} steps lost, {self.double_runs} double runs",
             f"weights      {'bit-identical' if self.weights_identical else 'DIFFERENT'} "
             "to the same training outside Sterna",
-            f"energy       {self.renewable_share:.1%} renewable as metered, policy sterna; this day replayed: "
+            f"energy       {self.renewable_share:.1%} renewable, as metered under the policy sterna",
+            "same day     replayed: "
             + ", ".join(f"{name} {share:.1%}" for name, share in self.renewable_share_replayed.items()),
             f"forecasts    learnt from the days before in {self.forecasts_learnt_frac:.0%} of all looks",
             f"grid limit   {self.limit_events} sent, {self.limits_obeyed} obeyed, "

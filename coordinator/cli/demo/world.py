@@ -39,6 +39,8 @@ PAST_DAYS = 60
 SLOT_H = 0.5
 SLOTS_PER_DAY = 48
 AHEAD_SLOTS = 48
+# A past of 60 days is gone through while the daemons start; a fleet that lives slower has more time.
+LEARNING_BUDGET_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -115,9 +115,12 @@ def test_the_command_replays_writes_and_verifies(tmp_path: Path) -> None:
     folder = tmp_path / "jul" / "0-static"
     assert sorted(path.name for path in folder.iterdir()) == [
         "decisions.jsonl",
+        "domain.svg",
+        "placement.svg",
         "replay.json",
         "timeline.csv",
     ]
+    assert sorted(path.name for path in folder.parent.glob("*.svg")) == ["completion.svg", "energy.svg"]
     verified = CliRunner().invoke(app, ["replay", "--verify", str(tmp_path), *data])
     assert (verified.exit_code, verified.stdout) == (0, "agrees  jul/0-static\n")
     journal = folder / "decisions.jsonl"
