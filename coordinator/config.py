@@ -124,6 +124,9 @@ class PlannerTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Process start to first step, until a job's own is measured."""
     downtime_s: float = 0.0
     """What a move costs besides."""
+    hold_back_s: float | None = None
+    """Under `sterna`, a queued job that declares its work may wait for surplus, as long as it ends by its
+    submission + 2 × work + this; unset: every job starts as soon as it can."""
     sample_stale_s: float = 30.0
     """A sample that is older says nothing about the surplus."""
     forecast_max_age_s: float = 7200.0
@@ -144,6 +147,10 @@ class PlannerTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             yield "grid_renewable_frac", f"expected 0 to 1, got {self.grid_renewable_frac}"
         above_zero = ("tick_s", "horizon_s", "sample_stale_s", "forecast_max_age_s", "persistence_horizon_s")
         yield from _not_above_zero(self, above_zero)
+        if self.hold_back_s is not None and not self.hold_back_s >= 0:
+            yield "hold_back_s", f"expected zero or more, got {self.hold_back_s}"
+        if self.hold_back_s is not None and self.policy != "sterna":
+            yield "hold_back_s", f"policy {self.policy!r} holds no job back: expected sterna"
         at_least_zero = (
             "settle_s",
             "network_wh_per_gb",

@@ -391,4 +391,5 @@ def _view_settings(config: CoordinatorConfig) -> ViewSettings:
         default_bps=config.links.default_bps,
         link_bps={(pair.source, pair.destination): pair.bps for pair in config.links.pairs},
         sites=config.site_ids,
+        hold_back_s=table.hold_back_s,
     )

@@ -4,7 +4,7 @@ Here it is decided what counts as known: a sample that is too old or not of OK q
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from coordinator.core.endings import holders_of
@@ -39,6 +39,9 @@ class ViewSettings:
         Rate of directed links in bit/s.
     sites : frozenset of str
         Sites that are shown even before they were ever heard of.
+    hold_back_s : float or None
+        A job that declares its work may stand still for as long as that and so much more, in seconds; None:
+        no job is held back.
     """
 
     seal_s: float = 30.0
@@ -51,6 +54,7 @@ class ViewSettings:
     default_bps: float | None = None
     link_bps: Mapping[tuple[str, str], float] = field(default_factory=dict)
     sites: frozenset[str] = frozenset()
+    hold_back_s: float | None = None
 
 
 def build_view(
@@ -76,7 +80,9 @@ def build_view(
         Defaults and bounds.
     """
     jobs = {
-        job_id: job_view(state, job, settings, _phase(job, live))
+        job_id: replace(
+            job_view(state, job, settings, _phase(job, live)), slack_s=_slack_s(job, now, settings)
+        )
         for job_id, job in state.jobs.items()
         if not job.ended
     }
@@ -191,6 +197,17 @@ def job_view(state: FleetState, job: Job, settings: ViewSettings, phase: Phase =
         progressed_s=job.run_s,
         bound_for=migration.destination_site if migration is not None else None,
     )
+
+
+def _slack_s(job: Job, now: datetime, settings: ViewSettings) -> float | None:
+    """Return how long a job may still stand still; None: not at all, or nobody says how long it takes."""
+    work_s = job.spec.declared_work_s
+    if settings.hold_back_s is None or work_s is None:
+        return None
+    since = job.running_since
+    ran_s = job.run_s + ((now - since).total_seconds() if since is not None else 0.0)
+    stood_s = (now - job.submitted_at).total_seconds() - ran_s
+    return settings.hold_back_s + work_s - max(0.0, stood_s)
 
 
 def _links(state: FleetState, settings: ViewSettings) -> dict[tuple[str, str], LinkView]:

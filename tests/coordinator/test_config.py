@@ -48,6 +48,10 @@ def test_the_least_that_works() -> None:
                 "planner.seal_s: expected zero or more",
             ],
         ),
+        (
+            {"planner": {"hold_back_s": -1.0}},
+            ["planner.hold_back_s: expected zero or more", "planner.hold_back_s: policy 'feasibility-aware'"],
+        ),
         ({"planner": {"grid_renewable_frac": 2.0}}, ["planner.grid_renewable_frac: expected 0 to 1"]),
         ({"lease": {"ttl_s": 0.0, "skew_s": -1.0}}, ["lease.ttl_s: expected more", "lease.skew_s: expected"]),
         (

@@ -55,6 +55,30 @@ def test_phases(events: list[ev.Event], live: Live, phase: Phase) -> None:
     assert view(fold(events), live).jobs["j"].phase is phase
 
 
+@pytest.mark.parametrize(
+    ("hold_back_s", "work_s", "slack_s"),
+    [(None, 600.0, None), (3600.0, None, None), (0.0, 600.0, 540.0), (3600.0, 600.0, 4140.0)],
+)
+def test_only_a_job_that_declares_its_work_may_wait_and_only_where_it_is_allowed(
+    hold_back_s: float | None, work_s: float | None, slack_s: float | None
+) -> None:
+    spec = replace(SPEC, declared_work_s=work_s)
+    state = fold([ev.JobSubmitted(at=NOW - timedelta(seconds=60), job_id="j", spec=spec)])
+    seen_as = view(state, settings=replace(SETTINGS, hold_back_s=hold_back_s)).jobs["j"]
+    assert seen_as.slack_s == slack_s and not seen_as.may_pause
+
+
+def test_while_it_runs_a_job_uses_no_slack() -> None:
+    started = fold(at_work())
+    job = started.jobs["j"]
+    stood_s = (NOW - job.submitted_at).total_seconds()
+    ran_s = (NOW - job.running_since).total_seconds() if job.running_since is not None else 0.0
+    declared = replace(job, spec=replace(job.spec, declared_work_s=600.0))
+    state = replace(started, jobs={"j": declared})
+    seen_as = view(state, settings=replace(SETTINGS, hold_back_s=100.0)).jobs["j"]
+    assert seen_as.slack_s == 700.0 - (stood_s - ran_s)
+
+
 def test_a_job_is_taken_for_what_is_known_of_it() -> None:
     job = view(fold([*seen("a"), *submitted()])).jobs["j"]
     assert (job.seal_s, job.load_s, job.downtime_s, job.min_residence_s) == (3, 4, 1, 9)
