@@ -4,9 +4,15 @@ Protocol: sd_notify(3). READY once the store is recovered and ports are bound; W
 loop beats; STOPPING first on the way out.
 """
 
+import logging
 import os
 import socket
 from collections.abc import Mapping
+
+log = logging.getLogger(__name__)
+
+READY_PATIENCE_S = 5.0
+"""READY is said once, so it may wait a little; the watchdog's signs of life come again."""
 
 
 class Notifier:
@@ -33,7 +39,7 @@ class Notifier:
 
     def ready(self, status: str) -> None:
         """Tell that the daemon serves."""
-        self._send(f"READY=1\nSTATUS={status}")
+        self._send(f"READY=1\nSTATUS={status}", patience_s=READY_PATIENCE_S)
 
     def status(self, status: str) -> None:
         """Tell one line for people."""
@@ -47,9 +53,14 @@ class Notifier:
         """Tell that the daemon is on its way out."""
         self._send("STOPPING=1")
 
-    def _send(self, message: str) -> None:
+    def _send(self, message: str, patience_s: float = 0.0) -> None:
+        """Send, but never wait for a manager that does not listen: a site obeys its limits without one."""
         if not self._address:
             return
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-            sock.connect(self._address)
-            sock.sendall(message.encode())
+            sock.settimeout(patience_s)
+            try:
+                sock.connect(self._address)
+                sock.sendall(message.encode())
+            except OSError as error:
+                log.warning("the service manager does not listen", extra={"reason": str(error)})
