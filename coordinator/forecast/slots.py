@@ -46,12 +46,6 @@ class SlotMeans:
         first = self._slot(before_at)
         self._sums = {slot: parts for slot, parts in self._sums.items() if slot >= first}
 
-    def first_at(self) -> datetime | None:
-        """Return when the earliest slot with a sample begins; None without one."""
-        if not self._sums:
-            return None
-        return self._origin_at + timedelta(seconds=min(self._sums) * self._slot_s)
-
     def _slot(self, start_at: datetime) -> int:
         return round((start_at - self._origin_at).total_seconds() / self._slot_s)
 
