@@ -61,6 +61,9 @@ def _parse(arguments: list[str]) -> tuple[Any, "argparse.Namespace"]:
 
 
 def _run(path: Path) -> int:
+    from sterna.heap import share_one_heap
+
+    share_one_heap()
     from agent.config import AgentConfig
     from agent.daemon import start
     from sterna.config import load

@@ -13,7 +13,7 @@ from sterna.clock import Clock
 from sterna.supervise import Pulse
 
 if TYPE_CHECKING:
-    from agent.grid.openadr_ports import Measurements
+    from agent.grid.measured import Measurements
 
 LOOP_DEADLINE_S = 30.0
 """A loop that talks to a device or disk may be slow for a while before it counts as hung."""

@@ -13,8 +13,6 @@ from agent.jobs.keeper import Keeper
 from agent.jobs.launch import Launcher
 from agent.jobs.shims import ForkedShims, ShimStarter, UnitShims, units_are_possible
 from agent.jobs.transfer import Transfers
-from agent.jobs.transfer_difference import DifferenceDesk
-from agent.jobs.transfer_server import CheckpointServicer
 from agent.store.jobs import JobRecords
 from agent.tasks.liaison import TicketKey
 from agent.uplink.peers import Peers
@@ -91,6 +89,9 @@ async def serve_checkpoints(
     if config.transfer is None:
         yield None
         return
+    from agent.jobs.transfer_difference import DifferenceDesk  # sites that only dial do not pay for it
+    from agent.jobs.transfer_server import CheckpointServicer
+
     listen, worker = config.transfer.listen, _codec_worker(build)
     server = rpc.make_server()
     servicer = CheckpointServicer(

@@ -8,7 +8,7 @@ from agent.build.base import LOOP_DEADLINE_S, Build
 from agent.config.settlement import DAY_NAMES, SettlementTable, time_zone
 from agent.core.baselines import RULES, Calendar, Rule
 from agent.grid.desk import GridDesk
-from agent.grid.openadr_ports import Measurements
+from agent.grid.measured import Measurements
 from agent.model.readings import MeterRole
 from agent.store import settlement as settlement_store
 from agent.store.db import Database

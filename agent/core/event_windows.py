@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from agent.model.figures import Window
 from agent.model.limits import LimitCommand
-from agent.model.openadr import Window
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

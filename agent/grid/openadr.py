@@ -29,6 +29,8 @@ FIRST_BACKOFF_S = 1.0
 LONGEST_BACKOFF_S = 15.0
 LONGEST_RETRY_AFTER_S = 300.0
 BEAT_PERIOD_S = 5.0
+SHORTEST_WAIT_S = 0.001
+"""What is left of a wait may be less than the loop's clock can tell, and would never be over."""
 LEAST_GAP_S = 0.2
 """Between two polls, however many notifications come."""
 
@@ -196,7 +198,9 @@ class OpenAdrVen:
         """Wait, beating the while, until the time is over or the event is set."""
         loop = asyncio.get_running_loop()
         until_s = loop.time() + duration_s
-        while (left_s := until_s - loop.time()) > 0 and not (event is not None and event.is_set()):
+        while (left_s := until_s - loop.time()) > SHORTEST_WAIT_S:
+            if event is not None and event.is_set():
+                return
             self._beat()
             slice_s = min(left_s, BEAT_PERIOD_S)
             if event is None:

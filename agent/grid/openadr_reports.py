@@ -8,9 +8,11 @@ from collections.abc import Callable
 from agent.core.openadr.book import Book
 from agent.core.openadr.report_body import body, term
 from agent.core.openadr.report_due import due
-from agent.grid.openadr_ports import Measurements, Vtn
+from agent.grid.measured import Measurements
+from agent.grid.openadr_ports import Vtn
 from agent.grid.openadr_rest import ConflictError
-from agent.model.openadr import Due, Figure
+from agent.model.figures import Figure
+from agent.model.openadr import Due
 from sterna.clock import Clock
 from sterna.errors import PeerProtocolError, TransientError
 

@@ -7,8 +7,8 @@ from datetime import datetime
 from itertools import pairwise
 
 from agent.grid.wire import SiteSnapshot
+from agent.model.figures import Figure, Quantity
 from agent.model.limits import Envelope
-from agent.model.openadr import Figure, Quantity
 from agent.model.readings import Quality, SitePower
 from sterna.units import joules_to_wh
 

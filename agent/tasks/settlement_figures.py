@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 
 from agent.core.baselines import NoBaseline, Rule, Span
 from agent.core.metering import index_of, start_of
-from agent.grid.openadr_ports import Measurements
-from agent.model.openadr import Figure, Quantity
+from agent.grid.measured import Measurements
+from agent.model.figures import Figure, Quantity
 from agent.model.readings import Quality
 from agent.tasks.settlement import Settlement
 from sterna.errors import TransientError

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from agent.model.openadr import Due, Figure, Quantity, ReportDescriptor, Window
+from agent.model.figures import Figure, Quantity, Window
+from agent.model.openadr import Due, ReportDescriptor
 from agent.model.readings import Quality
 from sterna.units import w_to_kw
 

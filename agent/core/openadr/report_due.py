@@ -13,7 +13,8 @@ from agent.core.openadr.book import Known, chance
 from agent.core.openadr.report_body import term
 from agent.core.openadr.schedule import Slot, is_momentary, lay_out
 from agent.core.openadr.times import after
-from agent.model.openadr import Due, Duration, Event, Interval, ReportDescriptor, Unreadable, Window
+from agent.model.figures import Window
+from agent.model.openadr import Due, Duration, Event, Interval, ReportDescriptor, Unreadable
 
 MAX_CATCH_UP = 24
 MAX_WINDOWS = 500

@@ -11,15 +11,16 @@ from agent.core.commands import Rules
 from agent.core.failsafe import FailsafeSettings
 from agent.core.openadr.plan import LimitSettings
 from agent.grid.desk import GridDesk
+from agent.grid.measured import FakeMeasurements
 from agent.grid.openadr import OpenAdrVen
 from agent.grid.openadr_feed import PlanFeed
 from agent.grid.openadr_http import HttpClient
 from agent.grid.openadr_mqtt import MqttNotifier
-from agent.grid.openadr_ports import FakeMeasurements
 from agent.grid.openadr_reports import Reporter
 from agent.grid.openadr_rest import RestVtn
+from agent.model.figures import Figure, Quantity
 from agent.model.limits import GridState
-from agent.model.openadr import Figure, Quantity, SignalKind
+from agent.model.openadr import SignalKind
 from agent.model.readings import Quality
 from agent.simulator.vtn import SimulatedVtn
 from agent.store.commands import MIGRATIONS, CommandStore

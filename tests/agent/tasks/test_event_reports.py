@@ -8,12 +8,13 @@ from pathlib import Path
 from agent.core.commands import Rules
 from agent.core.failsafe import FailsafeSettings
 from agent.grid.desk import GridDesk
+from agent.grid.measured import Measurements
 from agent.grid.wire import SiteSnapshot
-from agent.model.openadr import Figure, Quantity
+from agent.model.figures import Figure, Quantity
 from agent.model.readings import Quality, SitePower
 from agent.store.commands import MIGRATIONS, CommandStore
 from agent.store.db import Database
-from agent.tasks.event_reports import EventReports, Measured
+from agent.tasks.event_reports import EventReports
 from agent.tasks.measurements import SiteMeasurements
 from sterna.clock import FakeClock
 from tests.agent.grid.operators import limit
@@ -36,7 +37,7 @@ def balance(at: datetime, grid_w: float) -> SitePower:
 
 
 def make(
-    desk: GridDesk, clock: FakeClock, measured: Measured, publish: Callable[[bytes], None]
+    desk: GridDesk, clock: FakeClock, measured: Measurements, publish: Callable[[bytes], None]
 ) -> EventReports:
     return EventReports(
         speaking=lambda: desk.speaking("mqtt"),

@@ -12,9 +12,9 @@ import pytest
 from agent.core.baselines import HIGH_4_OF_5, MATCH_DAY, SAME_DAY, TEN_OF_TEN, Calendar
 from agent.core.breach import BreachTally, Judgement
 from agent.core.settlement_events import WORKLOAD
-from agent.grid.openadr_ports import FakeMeasurements
+from agent.grid.measured import FakeMeasurements
+from agent.model.figures import Figure, Quantity
 from agent.model.limits import Envelope, GridState, Limit
-from agent.model.openadr import Figure, Quantity
 from agent.model.readings import MeterReading, MeterRole, Quality, SitePower
 from agent.model.settlement import Compliance, Energy, EnergyMethod, SettlementRecord
 from agent.store import settlement as settlement_store

@@ -6,7 +6,8 @@ import pytest
 from agent.core.openadr.book import Book, Known
 from agent.core.openadr.report_body import body, term
 from agent.core.openadr.report_due import MAX_CATCH_UP, MAX_WINDOWS, due
-from agent.model.openadr import Event, Figure, Quantity, ReportDescriptor, Unreadable
+from agent.model.figures import Figure, Quantity
+from agent.model.openadr import Event, ReportDescriptor, Unreadable
 from agent.model.readings import Quality
 from tests.agent.core.openadr.events import T0, at, interval, make, period
 
