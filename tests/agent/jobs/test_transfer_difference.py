@@ -24,7 +24,7 @@ PATIENT = {"stall_s": 30.0, "give_up_s": 60.0}
 
 def saved(folder: Path, step: int) -> Path:
     """A trainer's checkpoint: a frozen half and one that moved a little with each step."""
-    path = folder / f"checkpoint-{step}"
+    path = folder / f"step-{step}"
     path.mkdir(parents=True)
     frozen = np.random.default_rng(1).standard_normal(WEIGHTS).astype("f4")
     weights = (0.02 * np.random.default_rng(2).standard_normal(WEIGHTS)).astype("f4")
