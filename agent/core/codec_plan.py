@@ -166,7 +166,7 @@ def coded(
     )
 
 
-def difference_pays(size_bytes: int, link_bps: float) -> bool:
+def difference_pays(size_bytes: int, link_bps: float, coding_bytes_s: float | None = None) -> bool:
     """Tell whether a difference, encoded, sent and decoded as a stream, is expected sooner than plain bytes.
 
     Reckons with the least that trainings in fp32 gained and with one slow core on each side (docs/delta.md).
@@ -177,15 +177,38 @@ def difference_pays(size_bytes: int, link_bps: float) -> bool:
         Of the checkpoint.
     link_bps : float
         Goodput in bits per second, above 0.
+    coding_bytes_s : float or None
+        Bytes of checkpoint per second that coding was lately seen to reach where it was the slower part.
     """
+    slowest_bytes_s = float("inf") if coding_bytes_s is None else coding_bytes_s
     streamed = coded(
         size_bytes,
         round(size_bytes * EXPECTED_FRAC),
         link_bps,
-        encode_bytes_s=ENCODE_BYTES_S,
-        decode_bytes_s=DECODE_BYTES_S,
+        encode_bytes_s=min(ENCODE_BYTES_S, slowest_bytes_s),
+        decode_bytes_s=min(DECODE_BYTES_S, slowest_bytes_s),
     )
     return WORKER_START_S + streamed.streamed_s < as_it_is(size_bytes, link_bps).total_s
+
+
+def coding_pace_bytes_s(
+    size_bytes: int, received_bytes: int, seconds: float, link_bps: float
+) -> float | None:
+    """Return the pace of a difference that coding held up, in bytes of checkpoint per second.
+
+    None where the link was the slower part: then coding may be as fast as it is reckoned to be.
+
+    Parameters
+    ----------
+    size_bytes, received_bytes : int
+        Of the checkpoint, and of what crossed.
+    seconds : float
+        From the first byte asked for to the last one decoded.
+    link_bps : float
+        Goodput in bits per second, above 0.
+    """
+    carried_s = bytes_to_bits(received_bytes) / link_bps
+    return size_bytes / seconds if seconds > 1.5 * carried_s + WORKER_START_S else None
 
 
 def pays_below_bps(

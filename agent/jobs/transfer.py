@@ -16,7 +16,7 @@ from agent.core.manifest import Layout
 from agent.jobs.checkpoints import CheckpointStore
 from agent.jobs.codec_worker import CodecWorker
 from agent.jobs.transfer_arrivals import Arrival, Arrivals
-from agent.jobs.transfer_difference import HeadStart
+from agent.jobs.transfer_difference import HeadStart, Pace
 from agent.jobs.transfer_files import ChunkReader
 from agent.jobs.transfer_intake import OnProgress, Pacer, Tally
 from agent.jobs.transfer_link import LinkError, OpenChannel
@@ -103,6 +103,7 @@ class Transfers:
         self._random = random.Random()
         self._worker = worker
         self._link_bps: dict[str, float] = {}
+        self._paces: dict[str, Pace] = {}
         self.received_bytes = 0
         """Bytes that completed fetches have received since the start."""
         self.sent_bytes = 0
@@ -169,6 +170,7 @@ class Transfers:
             worker=self._worker,
             store=self._store,
             link_bps=min(known, default=None),
+            pace=self._paces.setdefault(order.holder_site, Pace()),
             holder=order.holder_site,
             clock=self._clock,
             stall_s=self._stall_s,

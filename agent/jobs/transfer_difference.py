@@ -13,7 +13,7 @@ from pathlib import Path
 import grpc
 import grpc.aio
 
-from agent.core.codec_plan import difference_pays
+from agent.core.codec_plan import coding_pace_bytes_s, difference_pays
 from agent.jobs.checkpoint_files import in_thread
 from agent.jobs.checkpoints import CheckpointStore
 from agent.jobs.codec_worker import CodecWorker
@@ -27,8 +27,27 @@ log = logging.getLogger(__name__)
 
 TRIES = 3
 """Differences that one fetch begins, and bases that it asks the holder for."""
+PACE_LIFE_S = 3600.0
+"""A machine that was too busy to code is asked again after this."""
 AskHolder = Callable[[str], "grpc.aio.UnaryStreamCall[object, memoryview]"]
 """Opens the holder's stream of a difference to the base of this id."""
+
+
+class Pace:
+    """How fast differences were lately coded between here and one other site; forgotten after a while."""
+
+    def __init__(self) -> None:
+        self._seen: tuple[float, float] | None = None
+
+    def note(self, coding_bytes_s: float | None, now_s: float) -> None:
+        """Note what a difference showed; None: coding was fast enough."""
+        self._seen = None if coding_bytes_s is None else (coding_bytes_s, now_s)
+
+    def coding_bytes_s(self, now_s: float) -> float | None:
+        """Return bytes of checkpoint per second; None: nothing is known against it."""
+        if self._seen is None or now_s - self._seen[1] > PACE_LIFE_S:
+            return None
+        return self._seen[0]
 
 
 class HeadStart:
@@ -42,6 +61,8 @@ class HeadStart:
         Where bases are looked for.
     link_bps : float or None
         What the link is expected to give, bits per second; None, unknown: no difference is taken.
+    pace : Pace
+        What differences from that site showed lately.
     holder : str
         The holding site, for messages.
     clock, stall_s, pacer, tally, on_progress
@@ -54,6 +75,7 @@ class HeadStart:
         worker: CodecWorker,
         store: CheckpointStore,
         link_bps: float | None,
+        pace: Pace,
         holder: str,
         clock: Clock,
         stall_s: float,
@@ -64,6 +86,7 @@ class HeadStart:
         self._worker = worker
         self._store = store
         self._link_bps = link_bps
+        self._pace = pace
         self._holder = holder
         self._clock = clock
         self._stall_s = stall_s
@@ -77,7 +100,8 @@ class HeadStart:
         size_bytes = staging.manifest.size_bytes
         if self._link_bps is None or 2 * staging.missing_bytes < size_bytes:
             return
-        if not difference_pays(size_bytes, self._link_bps):
+        coding_bytes_s = self._pace.coding_bytes_s(self._clock.boottime_s())
+        if not difference_pays(size_bytes, self._link_bps, coding_bytes_s):
             return
         for base in (await self._store.checkpoints(staging.manifest.job_id))[:TRIES]:
             folder = await self._store.files_folder(base.checkpoint_id)
@@ -108,7 +132,7 @@ class HeadStart:
 
     async def _decode(self, pieces: AsyncIterator[memoryview], folder: Path, staging: Staging) -> None:
         total_bytes = staging.manifest.size_bytes
-        before_bytes = self._tally.transferred_bytes
+        before_bytes, started_s = self._tally.transferred_bytes, self._clock.boottime_s()
 
         def progressed(done_bytes: int) -> None:
             self._on_progress(min(done_bytes, total_bytes), total_bytes)
@@ -121,6 +145,7 @@ class HeadStart:
                 )
         finally:
             await in_thread(staging.believe_bytes)
+            self._note_pace(total_bytes, self._tally.transferred_bytes - before_bytes, started_s)
             log.info(
                 "difference taken",
                 extra={
@@ -130,6 +155,12 @@ class HeadStart:
                     "missing_bytes": staging.missing_bytes,
                 },
             )
+
+    def _note_pace(self, size_bytes: int, received_bytes: int, started_s: float) -> None:
+        now_s = self._clock.boottime_s()
+        if self._link_bps is not None:
+            seen = coding_pace_bytes_s(size_bytes, received_bytes, now_s - started_s, self._link_bps)
+            self._pace.note(seen, now_s)
 
     async def _pieces(
         self, first: memoryview | None, call: "grpc.aio.UnaryStreamCall[object, memoryview]"

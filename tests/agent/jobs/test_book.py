@@ -17,7 +17,7 @@ START = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 class LyingStore:
-    """Records in memory. `lies`: what the next saves do, "lost" or "kept", while both say that they failed."""
+    """Records in memory. `lies`: what the next saves do, "lost" or "kept"; both say that they failed."""
 
     def __init__(self) -> None:
         self.rows: dict[str, JobRecord] = {}

@@ -10,7 +10,7 @@ import pytest
 
 from agent.core import codec_plan
 from agent.jobs.codec_worker import CodecWorker
-from agent.jobs.transfer_difference import DifferenceDesk
+from agent.jobs.transfer_difference import PACE_LIFE_S, DifferenceDesk, Pace
 from tests.agent.jobs.codec.checkpoints import safetensors
 from tests.agent.jobs.sites import CHUNK_BYTES, JOB, Site, fetch_order, ticket, tree
 from tests.faults.proxy import proxy_to
@@ -201,3 +201,19 @@ async def test_one_difference_at_a_time(harbor, ridge, tmp_path, worker):
 def test_when_it_pays(monkeypatch, size_bytes, link_bps, pays):
     monkeypatch.setattr(codec_plan, "WORKER_START_S", 1.5)
     assert codec_plan.difference_pays(size_bytes, link_bps) is pays
+
+
+def test_a_node_that_codes_slowly_is_not_asked_again_for_a_while(monkeypatch):
+    monkeypatch.setattr(codec_plan, "WORKER_START_S", 1.5)
+    assert codec_plan.difference_pays(10**9, 1e9)
+    # 800 MB in 26 s over a link that carries them in 6.4 s: coding held it up.
+    slow = codec_plan.coding_pace_bytes_s(10**9, 800 * 10**6, 26.0, 1e9)
+    assert slow == pytest.approx(10**9 / 26.0)
+    assert not codec_plan.difference_pays(10**9, 1e9, slow)
+    assert codec_plan.difference_pays(10**9, 1e8, slow), "over a slower link it is still worth it"
+    assert codec_plan.coding_pace_bytes_s(10**9, 800 * 10**6, 7.0, 1e9) is None
+    pace = Pace()
+    assert pace.coding_bytes_s(0.0) is None
+    pace.note(slow, 100.0)
+    assert pace.coding_bytes_s(200.0) == slow
+    assert pace.coding_bytes_s(100.0 + PACE_LIFE_S + 1.0) is None
