@@ -141,6 +141,8 @@ def _way(fetch: Fetch) -> tuple[str, str | None]:
 
 def _start(record: JobRecord, order: Order, room: Room) -> Verdict:
     assert isinstance(order.action, Start)
+    if any(key.kind == "release" and key.epoch >= order.epoch for key in record.applied):
+        return Refuse(reason=f"the job was released here under epoch {order.epoch} or a later one")
     granted = record.pending.epoch if record.pending is not None else record.epoch
     if order.epoch == granted:  # every grant has an epoch of its own: this one was given before
         starting = record.phase is P.STARTING or record.pending is not None

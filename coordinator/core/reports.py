@@ -192,7 +192,8 @@ def _resident(case: _Case) -> None:
     if case.phase is JobPhase.COMPLETED:
         case.end(JobState.COMPLETED)
     elif case.phase is JobPhase.FAILED:
-        case.end(JobState.FAILED)
+        if not _start_elsewhere(case):
+            case.end(JobState.FAILED)
     elif case.phase in STOPPED_PHASES:
         requeue(case.story, job.job_id, f"stopped at {case.site_id}; its checkpoint is kept", case.now)
     elif case.phase is JobPhase.RELEASED:  # by an order that we do not remember
@@ -352,7 +353,21 @@ def _destination_granted(case: _Case, migration: Migration) -> None:
         case.follow_phase()
 
 
+def _start_elsewhere(case: _Case) -> bool:
+    """Void a grant whose checkpoint is corrupt at its site; another copy, or an older one, is left."""
+    job, grant = case.job, case.job.grant
+    if job.state is not JobState.STARTING or grant is None or grant.checkpoint_id is None:
+        return False
+    if case.report.holds(grant.checkpoint_id):
+        return False
+    message = f"{case.site_id}: {case.report.message}"
+    requeue(case.story, job.job_id, message, case.now)
+    return True
+
+
 def _failed_to_start(case: _Case, migration: Migration) -> None:
+    if migration.state is MigrationState.STARTING and _start_elsewhere(case):
+        return
     job = case.job
     last_try = job.failed_starts + 1 >= case.settings.start_attempts
     if job.cancelling or last_try or migration.state is MigrationState.CONFIRMED:

@@ -345,6 +345,7 @@ class Agent:
         try:
             step = self.vault.take_out(job_id, record.resume_id) if record.resume_id is not None else 0
         except PermanentError as error:
+            self.machine.watch.progress[job_id].excused = True  # what has rotted cannot be gone on from
             self.change(job_id, JobEvent.FAILED, message=f"not started: {error}")
             return
         self.machine.watch.launched(self.machine, record, step)

@@ -174,15 +174,6 @@ def outlives_its_lease() -> Any:
     return swapped(Shim, "_left_s", lambda self: float("inf"))
 
 
-def answers_before_the_disk_has_settled() -> Any:
-    """After a save that failed the agent goes by its memory."""
-
-    def trusting(self: Agent, job_id: str) -> JobRecord:
-        return self.records.get(job_id) or JobRecord(job_id=job_id)
-
-    return swapped(Agent, "settled", trusting)
-
-
 def dates_reports_by_the_calendar() -> Any:
     """Reports are dated by a calendar that may be set back."""
     return swapped(Agent, "instant", lambda self: self.clock.now())
@@ -212,7 +203,6 @@ BREAKAGES: Mapping[str, tuple[Callable[[], Any], frozenset[int]]] = {
         (verifies_no_chunk, {5}),
         (starts_from_what_is_there, {5}),
         (outlives_its_lease, {1, 4}),
-        (answers_before_the_disk_has_settled, {1, 4}),
         (dates_reports_by_the_calendar, {0}),
         (starts_under_a_grant_again, {6}),
     )

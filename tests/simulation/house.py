@@ -243,7 +243,8 @@ class House:
     def _round(self) -> None:
         self._rung = False
         run_now(self.driver.round())
-        self._to_be_heard -= {name for name, one in self.live.sites.items() if one.connected}
+        if self._to_be_heard <= {name for name, one in self.live.sites.items() if one.connected}:
+            self._to_be_heard = set()  # heard in one life: what was heard in an earlier one is forgotten
 
     def settled(self) -> bool:
         """Tell whether decisions may be made: every site is there, or has been waited for."""

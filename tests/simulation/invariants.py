@@ -228,6 +228,7 @@ def little_is_lost(watch: Watch, news: News) -> None:
         allowed = interval_steps(manner) + progress.unminded
         require(0, lost <= allowed, "{} goes back {} steps, at most {} are between two checkpoints",
                 launch.record.job_id, lost, allowed)  # fmt: skip
+        progress.executed, progress.unminded = launch.step, 0
 
 
 def _not_before_the_sealed(watch: Watch, launch: Launch) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from tests.simulation.world import World
+from tests.simulation.world import DiedError, World
 
 if TYPE_CHECKING:
     from tests.simulation.agent import Agent
@@ -96,7 +96,11 @@ class Network:
                 former.open_at_house = False  # replaced by a newer session
             session = Session(site_id, self._numbers, agent)
             self.sessions[site_id] = session
-            house.greet(session, reports)
+            try:
+                house.greet(session, reports)
+            except DiedError:  # it died of it, and the site has no answer
+                agent.link.later()
+                raise
             agent.link.welcome(session)
 
         self.world.after(self._delay_s(), arrive)

@@ -76,7 +76,8 @@ QUICK = frozenset(
         "starts_before_the_seal",
         "takes_jobs_from_silent_sites",
         "releases_the_source_at_once",
-        "outlives_its_lease",
+        "accepts_lower_epochs",
+        "verifies_no_chunk",
         "starts_under_a_grant_again",
     }
 )

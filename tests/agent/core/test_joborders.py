@@ -227,6 +227,12 @@ def test_a_higher_epoch_is_remembered_where_nothing_else_is_to_be_done(phase: P,
     assert isinstance(judge_order(after, what, ROOM), (Done, UnderWay))
 
 
+def test_a_start_that_comes_after_the_release_of_its_epoch_starts_nothing() -> None:
+    done = act(record(P.COMPLETED), order(RELEASE, 4, ""), Accept(event=JobEvent.RELEASE))
+    assert isinstance(judge_order(done, order(RESUME, 4), ROOM), Refuse)
+    assert judge_order(done, order(RESUME, 5), ROOM) == Accept(event=JobEvent.START)
+
+
 def test_other_orders_in_the_record() -> None:
     job = act(record(P.RELEASED), order(PREPARE), Accept(event=JobEvent.PREPARE))
     assert (job.reserved_until_s, job.reserved_bytes, job.phase) == (160.0, 10, P.RESERVED)

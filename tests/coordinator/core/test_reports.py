@@ -75,7 +75,7 @@ ROWS = [
     (M.STARTING, "b", report(P.RUNNING, 1, step=21), M.STARTING, "STARTING", "b", 2),
     (M.STARTING, "b", report(P.PAUSED, 2), M.STARTING, "PAUSED", "b", 2),
     (M.STARTING, "b", report(P.COMPLETED, 2), M.DONE, "COMPLETED", None, 2),
-    (M.STARTING, "b", report(P.FAILED, 2), M.STARTING, "STARTING", "b", 3),
+    (M.STARTING, "b", report(P.FAILED, 2, checkpoints=(C2,)), M.STARTING, "STARTING", "b", 3),
     (M.STARTING, "b", report(P.SEALED, 2, checkpoints=(C2,)), M.DONE, "QUEUED", None, 3),
     (M.STARTING, "b", report(P.HELD, 2, checkpoints=(C2,)), M.DONE, "QUEUED", None, 3),
     (M.STARTING, "a", report(P.SEALED, 1, checkpoints=(C2,)), M.STARTING, "STARTING", "b", 2),
@@ -166,9 +166,9 @@ def test_a_cancelled_job_ends_as_cancelled_whatever_its_site_calls_it() -> None:
 
 
 def test_the_last_failed_start_ends_the_job() -> None:
-    fleet = after(moving(M.STARTING), "b", report(P.FAILED, 2, message="no CUDA"))
+    fleet = after(moving(M.STARTING), "b", report(P.FAILED, 2, message="no CUDA", checkpoints=(C2,)))
     assert fleet.jobs["j"].failed_starts == 1 and "no CUDA" in fleet.jobs["j"].message
-    fleet = after(fleet, "b", report(P.FAILED, 3, message="no CUDA"))
+    fleet = after(fleet, "b", report(P.FAILED, 3, message="no CUDA", checkpoints=(C2,)))
     assert fleet.jobs["j"].state is JobState.FAILED
     assert fleet.migrations["m"].state is M.DONE and fleet.migrations["m"].failure
 
@@ -228,3 +228,19 @@ def test_a_site_that_has_let_go_of_its_own_job_does_not_keep_it() -> None:
     state = after(fold(at_work()), "a", report(P.RELEASED, 1, checkpoints=(C1,)))
     job = state.jobs["j"]
     assert (job.state, job.grant, job.epoch) == (JobState.QUEUED, None, 2)
+
+
+def test_a_destination_whose_checkpoint_is_corrupt_is_not_asked_again() -> None:
+    """The source has kept its copy: the job starts from that one."""
+    state = after(moving(M.STARTING), "b", report(P.FAILED, 2, message="c2 is corrupt"))
+    job = state.jobs["j"]
+    assert (job.state, job.owner_site, job.migration_id, job.epoch) == (JobState.QUEUED, None, None, 3)
+    assert state.migrations["m"].state is M.DONE
+    assert not job.ended
+
+
+def test_a_corrupt_checkpoint_at_a_first_start_sends_the_job_back_into_the_queue() -> None:
+    state = fold([*seen("a"), *submitted(), replace(granted(), checkpoint_id="c1")])
+    assert after(state, "a", report(P.FAILED, 1)).jobs["j"].state is JobState.QUEUED
+    program = after(state, "a", report(P.FAILED, 1, checkpoints=(C1,)))
+    assert program.jobs["j"].state is JobState.FAILED
