@@ -149,9 +149,14 @@ def _start(record: JobRecord, order: Order, room: Room) -> Verdict:
         return UnderWay() if starting else Done()
     if record.phase in LIVE:
         return Accept(event=JobEvent.REGRANT)
+    return _start_anew(record, order.action, room)
+
+
+def _start_anew(record: JobRecord, action: Start, room: Room) -> Verdict:
+    """Judge a grant where nothing runs."""
     if (record.phase, JobEvent.START) not in TABLE:
         return Refuse(reason=f"the job is {record.phase.name} here")
-    wanted = order.action.checkpoint_id
+    wanted = action.checkpoint_id
     if wanted is not None and wanted not in room.checkpoint_ids:
         return Refuse(reason=f"checkpoint {wanted} is not here")
     # The source of an aborted migration gets its job back even where its slot was given away meanwhile.
