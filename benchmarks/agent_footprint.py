@@ -234,55 +234,73 @@ async def thin(args: argparse.Namespace, folder: Path) -> dict[str, float]:
         await coordinator.stop()
 
 
-async def everything(args: argparse.Namespace, folder: Path) -> dict[str, float | None]:
-    """Measure the agent with everything on, and collectd on the same registers."""
-    pki.init(folder / "pki", "bench")
-    site = pki.issue(folder / "pki", Role.SITE, full.SITE)
-    fleet = pki.issue(folder / "pki", Role.COORDINATOR, "main")
+def lay_out(args: argparse.Namespace, folder: Path, broker: Broker) -> tuple[dict[str, int], list[list[str]]]:
+    """Write every file of the full profile; returns the ports, and the agent's company as commands."""
     names = ("coordinator", "meter", "rtu", "metrics", "vtn")
-    ports = {f"{name}_port": _free_port() for name in names}
-    broker = Broker(folder)
-    await broker.start()
+    ports = {name: _free_port() for name in names}
+    told = {f"{name}_port": port for name, port in ports.items()} | {"broker_port": broker.port}
+    pki.init(folder / "pki", "bench")
     (folder / "state").mkdir()
     (folder / "secret").touch(mode=0o600)
     (folder / "secret").write_text(full.CLIENT_SECRET)
     (folder / "events.json").write_text(full.events())
-    files = {"ca": site.ca_file, "cert": site.cert_file, "key": site.key_file, "folder": folder}
-    (folder / "agent.toml").write_text(full.agent_config(broker_port=broker.port, **files, **ports))
-    files = {"ca": fleet.ca_file, "cert": fleet.cert_file, "key": fleet.key_file, "folder": folder}
-    port = ports["coordinator_port"]
-    (folder / "coordinator.toml").write_text(full.COORDINATOR_CONFIG.format(port=port, **files))
+    for role, name, file, text in (
+        (Role.SITE, full.SITE, "agent.toml", full.agent_config(ports["meter"])),
+        (Role.COORDINATOR, "main", "coordinator.toml", full.COORDINATOR_CONFIG),
+    ):
+        files = pki.issue(folder / "pki", role, name)
+        paths = {"ca": files.ca_file, "cert": files.cert_file, "key": files.key_file, "folder": folder}
+        (folder / file).write_text(text.format(**paths, **told))
     plant = [args.command, "simulate", "--site", full.SITE, "--place", args.place, "--load-meter"]
-    plant += ["--trace-start", args.trace_start, "--pv-w", "5000", "--port", str(ports["meter_port"])]
-    vtn = [args.command, "simulate-vtn", "--port", str(ports["vtn_port"]), "--client-id", "ven"]
+    plant += ["--trace-start", args.trace_start, "--pv-w", "5000", "--port", str(ports["meter"])]
+    vtn = [args.command, "simulate-vtn", "--port", str(ports["vtn"]), "--client-id", "ven"]
     vtn += ["--client-secret-file", str(folder / "secret"), "--events", str(folder / "events.json")]
     vtn += ["--broker", f"{broker.host}:{broker.port}"]
     coordinator = [str(COMMANDS / "sterna-coordinator"), "run", "--config", str(folder / "coordinator.toml")]
-    roots = {}
+    return ports, [plant, vtn, coordinator]
+
+
+async def everything(args: argparse.Namespace, folder: Path) -> dict[str, float | None]:
+    """Measure the agent with everything on, and collectd on the same registers."""
+    broker = Broker(folder)
+    await broker.start()
     try:
+        ports, company = lay_out(args, folder, broker)
         with ExitStack() as stack:
-            for argv in (plant, vtn, coordinator):
+            for argv in company:
                 stack.enter_context(spawned(*argv))
             agent = stack.enter_context(spawned(args.command, "run", "--config", str(folder / "agent.toml")))
-            roots["agent"] = agent.pid
-            collectd = full.collectd_argv(folder, ports["meter_port"])
-            if collectd is not None:
-                roots["collectd"] = stack.enter_context(spawned(*collectd)).pid
-            async with full.company(
-                broker=broker, rtu_port=ports["rtu_port"], metrics_port=ports["metrics_port"]
-            ) as company:
-                await until(lambda: company.whole, 60, "not every part came to work")
-                await asyncio.sleep(args.warm_up)
-                found = await measure(roots, lambda: [*company.polls, company.rtu_rounds], args.seconds)
-                print(f"{company.scrapes} scrapes, {company.rtu_rounds} rounds of the RTU", file=sys.stderr)
+            found = await beside_collectd(args, folder, broker, ports, {"agent": agent.pid})
     finally:
         broker.kill()
-    beside = found.get("collectd", {})
+    collectd = found.get("collectd", {})
     return {
         **found["agent"],
-        "collectd_rss_mb": beside.get("rss_mb"),
-        "collectd_cpu_pct": beside.get("cpu_pct"),
+        "collectd_rss_mb": collectd.get("rss_mb"),
+        "collectd_cpu_pct": collectd.get("cpu_pct"),
     }
+
+
+async def beside_collectd(
+    args: argparse.Namespace, folder: Path, broker: Broker, ports: dict[str, int], roots: dict[str, int]
+) -> dict[str, dict[str, float]]:
+    """Wait until everything is at work, start collectd where there is one, and measure both."""
+    async with full.company(broker=broker, rtu_port=ports["rtu"], metrics_port=ports["metrics"]) as company:
+        await until(lambda: company.whole, 60, "not every part came to work")
+        with ExitStack() as stack:
+            collectd = full.collectd_argv(folder, ports["meter"])
+            if collectd is not None:
+                roots["collectd"] = stack.enter_context(spawned(*collectd)).pid
+            await asyncio.sleep(args.warm_up)
+            found = await measure(roots, lambda: [*company.polls, company.rtu_rounds], args.seconds)
+        values = full.collectd_values(folder)
+        if collectd is not None and values < args.seconds:
+            raise SystemExit(f"agent-footprint: collectd wrote {values} values; its figures mean nothing")
+        print(
+            f"{company.scrapes} scrapes, {company.rtu_rounds} rounds of the RTU, {values} values of collectd",
+            file=sys.stderr,
+        )
+    return found
 
 
 def main() -> int:

@@ -108,7 +108,7 @@ unit_id = {unit}
 """
 COORDINATOR_CONFIG = """\
 fleet = "bench"
-listen = "127.0.0.1:{port}"
+listen = "127.0.0.1:{coordinator_port}"
 state_dir = "{folder}/coordinator"
 
 [tls]
@@ -121,12 +121,12 @@ id = "north"
 """
 
 
-def agent_config(meter_port: int, **values: object) -> str:
-    """Return the agent's file with everything on."""
+def agent_config(meter_port: int) -> str:
+    """Return the agent's file with everything on, its paths and further ports still to be filled in."""
     meters = [
         METER_TABLE.format(name=name, role=role, port=meter_port, unit=unit) for name, role, unit, _ in UNITS
     ]
-    return CONFIG.format(**values) + "".join(meters)
+    return CONFIG + "".join(meters)
 
 
 def events() -> str:
@@ -257,6 +257,12 @@ def collectd_argv(folder: Path, meter_port: int) -> list[str] | None:
         COLLECTD.format(folder=folder, data="".join(data), slaves="".join(hosts), port=meter_port)
     )
     return [command, "-f", "-C", str(config)]
+
+
+def collectd_values(folder: Path) -> int:
+    """Count the values that collectd has written."""
+    files = list((folder / "collectd").rglob("*_*-20*"))
+    return sum(len(file.read_text().splitlines()) - 1 for file in files)
 
 
 def _registers(model: Model) -> Iterator[tuple[str, int, str]]:

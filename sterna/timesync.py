@@ -4,11 +4,15 @@ The kernel knows (adjtimex(2)); a service whose sandbox forbids the call asks sy
 the same call for it, and where there is none looks for the mark of systemd-timesyncd.
 """
 
+import struct
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 STA_UNSYNC, TIME_ERROR = 0x40, 5
+TIMEX_HEAD = "@Illlli"
+"""How struct timex begins: modes, offset, freq, maxerror, esterror, status."""
+TIMEX_BYTES = 512
 ASK_TIMEDATED = ("timedatectl", "show", "--property=NTPSynchronized", "--value")
 TIMEDATED_TIMEOUT_S = 2.0
 KEPT_SINCE_BOOT = Path("/run/systemd/timesync/synchronized")
@@ -26,28 +30,16 @@ def ask_kernel() -> KernelClock | None:
     """Ask the kernel; None: it has no such call, or does not let us ask."""
     import ctypes  # few parts need it
 
-    class Timex(ctypes.Structure):
-        """The head of struct timex, with room for the rest."""
-
-        _fields_ = (
-            ("modes", ctypes.c_uint),
-            ("offset", ctypes.c_long),
-            ("freq", ctypes.c_long),
-            ("maxerror", ctypes.c_long),
-            ("esterror", ctypes.c_long),
-            ("status", ctypes.c_int),
-            ("rest", ctypes.c_byte * 512),
-        )
-
-    timex = Timex()
+    timex = ctypes.create_string_buffer(TIMEX_BYTES)  # zero modes: nothing is set
     try:
-        state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(timex))
+        state = ctypes.CDLL(None, use_errno=True).adjtimex(timex)
     except (OSError, AttributeError):
         return None
     if state < 0:
         return None
-    synced = state != TIME_ERROR and not timex.status & STA_UNSYNC
-    return KernelClock(synced=synced, max_error_s=timex.maxerror / 1e6)
+    _modes, _offset, _freq, max_error_us, _error, status = struct.unpack_from(TIMEX_HEAD, timex)
+    synced = state != TIME_ERROR and not status & STA_UNSYNC
+    return KernelClock(synced=synced, max_error_s=max_error_us / 1e6)
 
 
 def ask_timedated() -> bool | None:

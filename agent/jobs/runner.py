@@ -17,7 +17,6 @@ from pathlib import Path
 from agent.core.outcome import EndCause, Exit, Result
 from agent.model.records import Lease
 from agent.shim import files
-from agent.shim.owner import stop_request
 from sterna.errors import TransientError
 
 SETTLE_S = 0.02
@@ -158,7 +157,7 @@ class Run:
         if (self.directory / files.STOP).exists():
             return
         try:
-            files.write_record(str(self.directory), files.STOP, stop_request(reason, grace_s))
+            files.write_record(str(self.directory), files.STOP, files.stop_request(reason, grace_s))
         except OSError:  # a full disk must not keep a job running: the shim's own signal says "stop" too
             self.nudge(signal.SIGTERM)
         else:

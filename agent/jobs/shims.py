@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 import agent.shim
-from agent.shim.unit import TAKEN
+from agent.shim.files import TAKEN
 from sterna.errors import TransientError
 
 START_TIMEOUT_S = 20.0

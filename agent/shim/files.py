@@ -34,6 +34,8 @@ RESULT = "result.json"
 LOG = "log"
 
 RUN_ID_VARIABLE = "STERNA_RUN_ID"
+TAKEN = b"taken"
+"""What the shim of a unit answers to whoever hands it a run."""
 
 Record = dict[str, object]
 
@@ -163,3 +165,21 @@ def processes_of_run(run_id: str) -> list[tuple[int, int]]:
         if stat is not None:
             found.append((int(name), stat[2]))
     return found
+
+
+def stop_request(reason: str, grace_s: float) -> Record:
+    """Return what the stop file holds.
+
+    Parameters
+    ----------
+    reason : str
+        For the trainer, and for people.
+    grace_s : float
+        Seconds until SIGKILL.
+    """
+    at = time.gmtime(time.time() + grace_s)
+    return {
+        "reason": reason,
+        "deadline": time.strftime("%Y-%m-%dT%H:%M:%SZ", at),
+        "deadline_boottime_s": boottime_s() + grace_s,
+    }

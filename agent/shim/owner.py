@@ -176,7 +176,7 @@ class Owner:
         self._kill_at_s = files.boottime_s() + self._grace_s
         if reason:
             with suppress(OSError):  # the signal is enough for a trainer that hears it
-                files.write_record(self._directory, files.STOP, stop_request(reason, self._grace_s))
+                files.write_record(self._directory, files.STOP, files.stop_request(reason, self._grace_s))
         if self._stopping is not None:
             self._stopping(self._grace_s)
         child.signal_group(self._pid, self._stop_signal)
@@ -293,24 +293,6 @@ class Owner:
                 if found is None or found.si_pid == self._pid:
                     return
                 os.waitpid(found.si_pid, 0)
-
-
-def stop_request(reason: str, grace_s: float) -> Record:
-    """Return what the stop file holds.
-
-    Parameters
-    ----------
-    reason : str
-        For the trainer, and for people.
-    grace_s : float
-        Seconds until SIGKILL.
-    """
-    at = time.gmtime(time.time() + grace_s)
-    return {
-        "reason": reason,
-        "deadline": time.strftime("%Y-%m-%dT%H:%M:%SZ", at),
-        "deadline_boottime_s": files.boottime_s() + grace_s,
-    }
 
 
 def _list(value: object) -> list[object]:

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from agent.shim import cgroup, files
 from agent.shim.owner import Owner
 
-TAKEN = b"taken"
 REQUEST_MAX_BYTES = 4096
 REQUEST_TIMEOUT_S = 20.0
 STOP_MARGIN_S = 15.0
@@ -42,7 +41,7 @@ def main(connection: int = 0) -> int:
         except (OSError, ValueError) as error:
             _answer(door, f"refused: {error}".encode())
             return 1
-        if not _answer(door, TAKEN):  # it gave up on us and takes the run for not started
+        if not _answer(door, files.TAKEN):  # it gave up on us and takes the run for not started
             return 1
     run = files.read_record(directory, files.RUN) or {}
     manager = Manager(os.environ)

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from agent.shim import files
-from agent.shim.unit import STOP_MARGIN_S, TAKEN
+from agent.shim.files import TAKEN
+from agent.shim.unit import STOP_MARGIN_S
 from tests.agent.shim.door import Door
 
 RUN_ID = "r1"
