@@ -86,6 +86,8 @@ def judge_order(record: JobRecord, order: Order, room: Room) -> Verdict:
         return Refuse(reason=f"stale epoch {order.epoch}; the highest seen is {record.highest_epoch}")
     if isinstance(order.action, (Prepare, Fetch)) and _was_released(record, order):
         return Refuse(reason=f"migration {order.migration_id} was released here")
+    if isinstance(order.action, Start) and _grant_was_released(record, order):
+        return Refuse(reason=f"the job was released here under epoch {order.epoch} or a later one")
     judge = _JUDGES[type(order.action)]
     verdict = judge(record, order, room)
     if order.epoch > record.highest_epoch and isinstance(verdict, (UnderWay, Done)):
@@ -116,6 +118,11 @@ def _was_released(record: JobRecord, order: Order) -> bool:
     return bool(mine) and any(key.kind == "release" and key.migration_id == mine for key in record.applied)
 
 
+def _grant_was_released(record: JobRecord, order: Order) -> bool:
+    """Tell whether this start comes late: every grant has an epoch above that of any release before it."""
+    return any(key.kind == "release" and key.epoch >= order.epoch for key in record.applied)
+
+
 def _fetch(record: JobRecord, order: Order, room: Room) -> Verdict:
     assert isinstance(order.action, Fetch)
     wanted = order.action.checkpoint_id
@@ -141,8 +148,6 @@ def _way(fetch: Fetch) -> tuple[str, str | None]:
 
 def _start(record: JobRecord, order: Order, room: Room) -> Verdict:
     assert isinstance(order.action, Start)
-    if any(key.kind == "release" and key.epoch >= order.epoch for key in record.applied):
-        return Refuse(reason=f"the job was released here under epoch {order.epoch} or a later one")
     granted = record.pending.epoch if record.pending is not None else record.epoch
     if order.epoch == granted:  # every grant has an epoch of its own: this one was given before
         starting = record.phase is P.STARTING or record.pending is not None
