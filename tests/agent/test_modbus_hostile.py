@@ -29,7 +29,7 @@ HOST, CLOCK = "127.0.0.1", SystemClock()
 LONG_FRAMES = int(os.environ.get("STERNA_HOSTILE_FRAMES", "100000"))
 FRAMES = 600
 DEVICES = 20  # at once: most of the time is spent waiting for answers that do not come
-TIMEOUT_S = 0.02
+TIMEOUT_S = 0.1
 MAX_POWER_W = 20_000.0
 
 
