@@ -18,6 +18,7 @@ from agent.core.mbap import Fault, Header, Read, Unusable
 from agent.grid.rtu import OperatorRegisters, Session
 from sterna.clock import Clock
 from sterna.errors import ConfigError
+from sterna.listening import listen
 
 log = logging.getLogger(__name__)
 
@@ -121,16 +122,10 @@ class RtuServer:
         """
         if ip_address(self.host).is_unspecified:
             raise ConfigError(f"modbus server: {self.host}: bind to one explicit address")
-        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        listener = socket.socket(family, socket.SOCK_STREAM)
         try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((self.host, self.port))
-            listener.listen(BACKLOG)
-        except OSError as error:
-            listener.close()
-            raise ConfigError(f"modbus server: {self.host}:{self.port}: cannot bind: {error}") from error
-        listener.setblocking(False)
+            listener = listen(self.host, self.port, backlog=BACKLOG)
+        except ConfigError as error:
+            raise ConfigError(f"modbus server: {error}") from error
         self._listener = listener
         self.port = listener.getsockname()[1]
 

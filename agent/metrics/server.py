@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from agent.metrics.text import OPENMETRICS, PROMETHEUS
 from sterna.clock import Clock
-from sterna.errors import ConfigError
+from sterna.listening import listen
 
 log = logging.getLogger(__name__)
 
@@ -81,18 +81,8 @@ class MetricsServer:
         ConfigError
             The address is taken, or not ours.
         """
-        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((self.host, self.port))
-            listener.listen(BACKLOG)
-        except OSError as error:
-            listener.close()
-            raise ConfigError(f"{self.host}:{self.port}: cannot bind: {error}") from error
-        listener.setblocking(False)
-        self._listener = listener
-        self.port = listener.getsockname()[1]
+        self._listener = listen(self.host, self.port, backlog=BACKLOG)
+        self.port = self._listener.getsockname()[1]
 
     def close(self) -> None:
         """Give the port back."""

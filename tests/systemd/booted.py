@@ -159,7 +159,7 @@ class Walk:
         tree.write("/etc/sterna/coordinator.toml", COORDINATOR_TOML)
         tree.write("/etc/sterna/client.toml", CLIENT_TOML)
         tree.write("/opt/jobs/beat.py", TRAINER)
-        tree.write("/root/job.toml", JOB_TOML)
+        tree.write("/srv/job.toml", JOB_TOML)
         self._limit(None)
         tree.run("systemctl", "daemon-reload")
         return "certificates, keys for root alone, both configurations"
@@ -177,7 +177,7 @@ class Walk:
 
     def run_a_job(self) -> str:
         """The job is in a unit of its own, outside the agent's cgroup."""
-        submitted = json.loads(self._sterna("job", "submit", "/root/job.toml", "--json"))
+        submitted = json.loads(self._sterna("job", "submit", "/srv/job.toml", "--json"))
         until(self._beats, "the job steps", 60.0)
         (unit,) = self._job_units()
         pid = self._pid()
