@@ -6,7 +6,8 @@ while one process per core burns CPU. The operator publishes a limit; the agent 
 acknowledges; `sterna-power` writes `max_freq` in a tree laid out as an Orin's sysfs, and yet another process,
 woken by inotify, stamps the new value. The clock stops there. Each event is a fall from full clocks; the rise
 after it is not timed. At every ack the agent's own database is opened to see that the command is in it. The
-two ends of the measurement, publisher and watcher, run ahead of the rest where they may; the broker does not.
+two ends of the measurement, publisher and watcher, run ahead of the rest where they may, and so does the
+broker: it is the operator's, on a machine that trains nothing. `--broker-waits` leaves it among the burners.
 
 Settling: random limits for sites with the modelled GPU, whose draw a simulated plant meters (`dr_settle.py`).
 
@@ -243,11 +244,13 @@ def quantile(values: Sequence[float], frac: float) -> float:
 
 
 @asynccontextmanager
-async def site(folder: Path, stack: ExitStack) -> AsyncIterator[tuple[Dso, Watched]]:
+async def site(folder: Path, stack: ExitStack, *, broker_waits: bool) -> AsyncIterator[tuple[Dso, Watched]]:
     """All processes but the burners, up to the first status in which the operator's limit holds."""
     broker = Broker(folder)
     await broker.start()
     stack.callback(broker.kill)
+    if not broker_waits:
+        stack.enter_context(instrument(broker.pid))
     meter_port = free_port()
     clock_file = lay_out(folder, broker, meter_port)
     command = [
@@ -289,7 +292,7 @@ async def site(folder: Path, stack: ExitStack) -> AsyncIterator[tuple[Dso, Watch
 
 async def latency(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     with ExitStack() as stack:
-        async with site(folder, stack) as (operator, watched):
+        async with site(folder, stack, broker_waits=args.broker_waits) as (operator, watched):
             for _ in range(args.burners):
                 stack.enter_context(process(sys.executable, "-c", BURNER))
             try:
@@ -310,6 +313,9 @@ def main() -> int:
     parser.add_argument("--events", type=int, default=1000, help="timed limits (default %(default)s)")
     parser.add_argument(
         "--burners", type=int, default=os.cpu_count() or 1, help="busy processes (%(default)s)"
+    )
+    parser.add_argument(
+        "--broker-waits", action="store_true", help="the broker waits for a core like a training job"
     )
     dr_settle.add_arguments(parser)
     args = parser.parse_args()

@@ -61,6 +61,12 @@ class Broker:
                 writer.close()
                 return
 
+    @property
+    def pid(self) -> int:
+        """Of the broker that runs."""
+        assert self._process is not None, "the broker does not run"
+        return self._process.pid
+
     def kill(self) -> None:
         """SIGKILL it with all of its own processes, and wait until it is gone."""
         if self._process is not None:

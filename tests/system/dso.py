@@ -27,6 +27,7 @@ class Dso:
         self.site = site
         self.heard: list[tuple[str, dict[str, Any]]] = []
         self._sequence = 0
+        self._beats = 0
 
     def of(self, leaf: str) -> list[dict[str, Any]]:
         """Return everything heard on a topic."""
@@ -59,7 +60,11 @@ class Dso:
         }
 
     async def send(self, command: dict[str, Any], *, to: str | None = None, retain: bool = False) -> str:
-        """Publish a command to the site, or to another one; return its id."""
+        """Publish a command to the site, or to another one; return its id.
+
+        A beat goes before it: a site that has not heard its operator yet stays as cautious as it began.
+        """
+        await self._beat()
         topic = f"dr/v1/{OPERATOR}/{to or self.site}/limit"
         await self._mqtt.publish(topic, json.dumps(command), qos=1, retain=retain)
         return str(command["id"])
@@ -73,10 +78,14 @@ class Dso:
 
     async def beat(self) -> None:
         """Send heartbeats for ever."""
-        for number in range(1, 1_000_000):
-            body = {"n": number, "t": stamp(CLOCK.now())}
-            await self._mqtt.publish(f"dr/v1/{OPERATOR}/{self.site}/heartbeat", json.dumps(body), qos=0)
+        while True:
+            await self._beat()
             await asyncio.sleep(HEARTBEAT_PERIOD_S)
+
+    async def _beat(self) -> None:
+        self._beats += 1
+        body = {"n": self._beats, "t": stamp(CLOCK.now())}
+        await self._mqtt.publish(f"dr/v1/{OPERATOR}/{self.site}/heartbeat", json.dumps(body), qos=0)
 
 
 @contextlib.asynccontextmanager
