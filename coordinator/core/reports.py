@@ -257,7 +257,8 @@ def _source_compensating(case: _Case, migration: Migration) -> None:
     if case.phase is JobPhase.COMPLETED:
         case.end(JobState.COMPLETED)
     elif case.phase is JobPhase.FAILED:
-        case.end(JobState.FAILED)
+        if case.report.epoch != grant.epoch or not _start_elsewhere(case):
+            case.end(JobState.FAILED)
     elif case.report.epoch != grant.epoch:
         return
     elif case.phase in (JobPhase.RUNNING, JobPhase.PAUSED):

@@ -238,8 +238,8 @@ class Admin:
         except LateError as error:
             raise AssertionError(f"{error}\n{self.system.daemons.tails()}") from error
 
-    async def submit(self, training: Training) -> str:
-        """Submit a job; return its id."""
+    async def submit(self, training: Training, *, request_id: str = "") -> str:
+        """Submit a job; return its id. The same request is the same job, however often it is made."""
         spec = job_pb2.JobSpec(
             name=training.name,
             argv=self.system.argv(training),
@@ -250,7 +250,9 @@ class Admin:
             may_migrate=True,
             home_site=training.home,
         )
-        request = api.SubmitJobRequest(request_id=f"{training.name}-{uuid.uuid4().hex}", spec=spec)
+        request = api.SubmitJobRequest(
+            request_id=request_id or f"{training.name}-{uuid.uuid4().hex}", spec=spec
+        )
         answer = await self.stub.SubmitJob(request, timeout=10)
         return answer.job.job_id
 

@@ -86,7 +86,10 @@ ROWS = [
     (M.COMPENSATING, "a", report(P.RUNNING, 2), M.ABORTED, "RUNNING", "a", 2),
     (M.COMPENSATING, "a", report(P.PAUSED, 2), M.ABORTED, "PAUSED", "a", 2),
     (M.COMPENSATING, "a", report(P.COMPLETED, 1), M.ABORTED, "COMPLETED", None, 2),
-    (M.COMPENSATING, "a", report(P.FAILED, 2), M.ABORTED, "FAILED", None, 2),
+    (M.COMPENSATING, "a", report(P.FAILED, 1), M.ABORTED, "FAILED", None, 2),
+    (M.COMPENSATING, "a", report(P.FAILED, 2, checkpoints=(C2, C1)), M.ABORTED, "FAILED", None, 2),
+    # What it was to go on from is corrupt at the source: an older copy, or another site's, is left.
+    (M.COMPENSATING, "a", report(P.FAILED, 2, checkpoints=(C2,)), M.ABORTED, "QUEUED", None, 3),
     (M.COMPENSATING, "a", report(P.SEALED, 2, checkpoints=(C2,)), M.ABORTED, "QUEUED", None, 3),
     (M.COMPENSATING, "a", report(P.RUNNING, 0), M.COMPENSATING, "STARTING", "a", 2),
     # A memory restored from an older copy: the highest epoch wins, and is never undercut.
