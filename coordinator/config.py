@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from coordinator.core.policies import policy_names
+from sterna.listening import interface_fault, plaintext_fault
 
 _Faults = Iterable[tuple[str, str]]
 
@@ -31,11 +32,15 @@ class SiteTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """What its surplus comes of; each is learnt in its own way."""
     history: Path | None = None
     """CSV of its surplus before it joined (``ts_utc,surplus_w``); read while nothing was learnt yet."""
+    carbon_g_per_kwh: float | None = None
+    """CO2 of a kilowatt-hour that it imports, for the ledger; unset: unknown."""
 
     def faults(self) -> _Faults:
         """Yield what is wrong beyond types."""
         if not self.id:
             yield "id", "missing"
+        if self.carbon_g_per_kwh is not None and not self.carbon_g_per_kwh >= 0:
+            yield "carbon_g_per_kwh", f"expected zero or more, got {self.carbon_g_per_kwh}"
 
 
 class ForecastTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -220,6 +225,39 @@ class HistoryTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
                 yield key, f"expected 1 or more, got {getattr(self, key)}"
 
 
+class MetricsTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[metrics]``: figures for Prometheus (docs/metrics.md). Without the table there is no port."""
+
+    listen: str = "127.0.0.1:9465"
+    """``ADDRESS:PORT`` of one interface; IPv6 in brackets. Beyond loopback it needs `tls`."""
+    tls: TlsFiles | None = None
+    """HTTPS; whoever scrapes shows a certificate of this CA."""
+
+    def faults(self) -> _Faults:
+        """Yield what is wrong beyond types."""
+        if (fault := interface_fault(self.listen)) is not None:
+            yield "listen", fault
+        elif self.tls is None and (fault := plaintext_fault(self.listen)) is not None:
+            yield "tls", f"{fault}; give [metrics.tls]"
+
+
+class LedgerTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[ledger]``: what was drawn by whom, and who signs it (docs/ledger.md)."""
+
+    key: Path | None = None
+    """PEM of an Ed25519 key, as ``sterna pki ledger-key`` makes it; without it nothing is signed."""
+    slot_s: float = 3600.0
+    """Energy is booked in slots of this length; whole slots make a day."""
+    hold_s: float = 10.0
+    """A sample of telemetry says something for so long; what is between counts as unmetered."""
+
+    def faults(self) -> _Faults:
+        """Yield what is wrong beyond types."""
+        yield from _not_above_zero(self, ("slot_s", "hold_s"))
+        if self.slot_s > 0 and 86_400.0 % self.slot_s > 0:
+            yield "slot_s", f"slots of {self.slot_s:g} s do not make a day"
+
+
 class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file."""
 
@@ -243,6 +281,8 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     lease: LeaseTable = LeaseTable()
     migration: MigrationTable = MigrationTable()
     history: HistoryTable = HistoryTable()
+    ledger: LedgerTable = LedgerTable()
+    metrics: MetricsTable | None = None
 
     @property
     def site_ids(self) -> frozenset[str]:

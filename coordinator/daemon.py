@@ -13,20 +13,16 @@ from pathlib import Path
 
 import grpc.aio
 
-from coordinator.config import CoordinatorConfig, PlannerTable, SiteTable
+from coordinator import settings as read
+from coordinator.bookkeeping import Bookkeeping, bookkeeping, recorder_of
+from coordinator.config import CoordinatorConfig, MetricsTable, SiteTable
 from coordinator.core.endings import GrantSettings
-from coordinator.core.feasibility import Tolerance
 from coordinator.core.grants import LeaseBook, LeaseMargins
 from coordinator.core.policies import policy_named
-from coordinator.core.policy import PlannerSettings
-from coordinator.core.prestage import PrestageSettings
-from coordinator.core.progress import MigrationTimeouts
-from coordinator.core.view import ViewSettings
-from coordinator.forecast.feed import FeedForecaster
-from coordinator.forecast.forecaster import FirstOf, Forecaster
 from coordinator.forecast.kinds import PLANTS
-from coordinator.forecast.learnt import Learner, LearntForecaster
-from coordinator.forecast.persistence import PersistenceForecaster
+from coordinator.forecast.learnt import Learner
+from coordinator.metrics.families import FAMILIES
+from coordinator.service.ledger_service import SERVICE_NAME as LEDGER_SERVICE
 from coordinator.service.operator_service import SERVICE_NAME as OPERATOR_SERVICE
 from coordinator.service.operator_service import OperatorServicer
 from coordinator.service.sender import Sender
@@ -43,13 +39,18 @@ from coordinator.tasks.driver import Driver
 from coordinator.tasks.fleet import Fleet
 from coordinator.tasks.learning import Learning, Schooling
 from coordinator.tasks.live import LiveBook
+from coordinator.tasks.metrics import Figures
 from coordinator.tasks.planning import Outlook, Planner
 from coordinator.tasks.reception import Reception
 from coordinator.tasks.telemetry import Housekeeper, TelemetryDesk
-from sterna import rpc
+from sterna import VERSION, rpc
 from sterna.clock import Clock, SystemClock
 from sterna.errors import ConfigError
+from sterna.exposition.process import process_samples, started_at_s
+from sterna.exposition.server import MetricsServer, scrape_tls
+from sterna.exposition.text import render
 from sterna.identity import Credentials, Identity, Role, load_credentials
+from sterna.listening import interface
 from sterna.notify import Notifier
 from sterna.supervise import Pulse, RootTasks, supervise
 from sterna.v1.operator_service_pb2_grpc import add_OperatorServiceServicer_to_server
@@ -60,9 +61,6 @@ log = logging.getLogger(__name__)
 SECRET_BYTES = 32
 LOOP_DEADLINE_S = 30.0
 STOP_GRACE_S = 2.0
-PERSISTENCE_SLOTS = 12
-LEARNT_MAX_SLOTS = 3
-"""A learnt forecast counts for so many slots after the last one that it was learnt from."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -73,11 +71,13 @@ class Coordinator:
     clock: Clock
     database: Database
     fleet: Fleet
+    live: LiveBook
     desk: Desk
     driver: Driver
     planner: Planner
     telemetry: TelemetryDesk
     housekeeper: Housekeeper
+    books: Bookkeeping
     sites: SiteServicer
     health: rpc.Health
     learning: Learning | None = None
@@ -97,6 +97,8 @@ class Coordinator:
                 self.housekeeper.run, heart("housekeeping", LOOP_DEADLINE_S + self.housekeeper.period_s)
             ),
         }
+        accountant = self.books.accountant
+        tasks["ledger"] = partial(accountant.run, heart("ledger", LOOP_DEADLINE_S + accountant.period_s))
         if self.learning is not None:
             tasks["learning"] = partial(self.learning.run, heart("learning", LOOP_DEADLINE_S))
         return tasks
@@ -107,6 +109,7 @@ class Coordinator:
         add_SiteServiceServicer_to_server(self.sites, self.server)
         operators = OperatorServicer(desk=self.desk, fleet=self.config.fleet)
         add_OperatorServiceServicer_to_server(operators, self.server)
+        self.books.add_to(self.server)
         await self.health.add_to(self.server)
         self.port = rpc.bind(
             self.server, self.config.listen, credentials=credentials, insecure=self.config.insecure
@@ -122,7 +125,7 @@ class Coordinator:
         self.database.close()
 
 
-def build(config: CoordinatorConfig, base_dir: Path, clock: Clock) -> Coordinator:
+def build(config: CoordinatorConfig, base_dir: Path, clock: Clock, *, restored: bool = False) -> Coordinator:
     """Make every part; nothing runs yet.
 
     Parameters
@@ -133,6 +136,8 @@ def build(config: CoordinatorConfig, base_dir: Path, clock: Clock) -> Coordinato
         Folder that relative paths count from.
     clock : Clock
         The clocks of all parts.
+    restored : bool
+        The store is a copy of an earlier time: nothing is done before every site that is not fenced was heard.
 
     Raises
     ------
@@ -144,8 +149,10 @@ def build(config: CoordinatorConfig, base_dir: Path, clock: Clock) -> Coordinato
     state_dir = base_dir / config.state_dir
     secret = _secret(state_dir)
     database = Database(config.database_url or file_url(state_dir / "coordinator.db"))
-    store, decisions, samples = FleetStore(database), DecisionStore(database), TelemetryStore(database)
-    timeouts = _timeouts(config)
+    recorder = recorder_of(config, base_dir, database, clock)
+    store, samples = FleetStore(database), TelemetryStore(database)
+    decisions = DecisionStore(database, recorder)
+    timeouts = read.timeouts(config)
     grants = GrantSettings(lease_ttl_s=config.lease.ttl_s, start_attempts=config.migration.start_attempts)
     bell, sessions = Bell(), Sessions()
     fleet, live = Fleet(store, bell), LiveBook(bell)
@@ -161,8 +168,9 @@ def build(config: CoordinatorConfig, base_dir: Path, clock: Clock) -> Coordinato
         clock=clock,
         grants=grants,
         timeouts=timeouts,
-        prestage=_prestage_settings(config),
+        prestage=read.prestage_settings(config),
         retry_s=config.migration.retry_s,
+        wait_for=config.site_ids if restored else (),
     )
     learning = _learning(config, base_dir, database, samples, clock)
     reception = Reception(
@@ -178,12 +186,12 @@ def build(config: CoordinatorConfig, base_dir: Path, clock: Clock) -> Coordinato
     outlook = Outlook(
         fleet=fleet,
         live=live,
-        forecaster=_forecaster(config),
-        settings=_view_settings(config),
+        forecaster=read.forecaster(config),
+        settings=read.view_settings(config),
         clock=clock,
         learnt=learning.forecast if learning is not None else None,
     )
-    settings = _planner_settings(config.planner)
+    settings = read.planner_settings(config.planner)
     planner = Planner(
         fleet=fleet,
         live=live,
@@ -196,6 +204,7 @@ def build(config: CoordinatorConfig, base_dir: Path, clock: Clock) -> Coordinato
         clock=clock,
         settle_s=config.planner.settle_s,
         tick_s=config.planner.tick_s,
+        held=lambda: driver.waits,
     )
     desk = Desk(
         fleet=fleet,
@@ -225,6 +234,7 @@ def build(config: CoordinatorConfig, base_dir: Path, clock: Clock) -> Coordinato
         clock=clock,
         database=database,
         fleet=fleet,
+        live=live,
         desk=desk,
         driver=driver,
         planner=planner,
@@ -235,22 +245,29 @@ def build(config: CoordinatorConfig, base_dir: Path, clock: Clock) -> Coordinato
             samples_per_site=config.history.samples_per_site,
             decisions_per_job=config.history.decisions_per_job,
         ),
+        books=bookkeeping(
+            config, base_dir, fleet=fleet, database=database, recorder=recorder, clock=clock
+        ),
         sites=sites,
         learning=learning,
-        health=rpc.Health((SITE_SERVICE, OPERATOR_SERVICE)),
+        health=rpc.Health((SITE_SERVICE, OPERATOR_SERVICE, LEDGER_SERVICE)),
     )
 
 
-async def run(config: CoordinatorConfig, base_dir: Path) -> int:
+async def run(config: CoordinatorConfig, base_dir: Path, *, restored: bool = False) -> int:
     """Run the coordinator until it is stopped; return the exit code."""
     clock = SystemClock()
     pulse = Pulse(clock)
     credentials = load_own_credentials(config, base_dir, clock)
     async with AsyncExitStack() as stack:
-        coordinator = build(config, base_dir, clock)
+        coordinator = build(config, base_dir, clock, restored=restored)
         stack.push_async_callback(coordinator.close)
         await coordinator.serve(credentials)
         tasks = coordinator.tasks(pulse)
+        if config.metrics is not None:
+            metrics = _metrics(coordinator, config.metrics, base_dir, pulse)
+            stack.callback(metrics.close)
+            tasks = {**tasks, "metrics": metrics.run}
         return await supervise(
             tasks,
             notifier=Notifier.from_environment(),
@@ -259,10 +276,10 @@ async def run(config: CoordinatorConfig, base_dir: Path) -> int:
         )
 
 
-def start(config: CoordinatorConfig, base_dir: Path) -> int:
+def start(config: CoordinatorConfig, base_dir: Path, *, restored: bool = False) -> int:
     """Run the coordinator in a fresh event loop."""
     # Absolute: jobs and helpers run in folders of their own, where a relative path would mean another place.
-    return asyncio.run(run(config, base_dir.absolute()))
+    return asyncio.run(run(config, base_dir.absolute(), restored=restored))
 
 
 def load_own_credentials(config: CoordinatorConfig, base_dir: Path, clock: Clock) -> Credentials | None:
@@ -276,6 +293,37 @@ def load_own_credentials(config: CoordinatorConfig, base_dir: Path, clock: Clock
         now=clock.now(),
         expected=Identity(fleet=config.fleet, role=Role.COORDINATOR, name=config.id),
     )
+
+
+def _metrics(coordinator: Coordinator, table: MetricsTable, base_dir: Path, pulse: Pulse) -> MetricsServer:
+    """Bind the port that Prometheus scrapes; raises ConfigError where it cannot be."""
+    config, clock = coordinator.config, coordinator.clock
+    figures = Figures(
+        identity=(config.fleet, coordinator.planner.policy, VERSION),
+        fleet=coordinator.fleet,
+        live=coordinator.live,
+        planner=coordinator.planner,
+        sites=[site.id for site in config.sites],
+        hearts=lambda: pulse.hearts,
+        process=partial(process_samples, started_at_s(clock)),
+        clock=clock,
+    )
+    host, port = interface(table.listen)
+    files = table.tls
+    server = MetricsServer(
+        host=host,
+        port=port,
+        page=lambda openmetrics: render(FAMILIES, figures.samples(), openmetrics=openmetrics),
+        clock=clock,
+        tls=None
+        if files is None
+        else scrape_tls(
+            ca_file=base_dir / files.ca, cert_file=base_dir / files.cert, key_file=base_dir / files.key
+        ),
+        on_beat=pulse.heart("metrics", LOOP_DEADLINE_S).beat,
+    )
+    server.bind()
+    return server
 
 
 def _secret(state_dir: Path) -> bytes:
@@ -302,29 +350,6 @@ def _secret(state_dir: Path) -> bytes:
     return secret
 
 
-def _timeouts(config: CoordinatorConfig) -> MigrationTimeouts:
-    table = config.migration
-    return MigrationTimeouts(
-        planned_s=table.planned_s,
-        prepared_s=table.prepared_s,
-        stopping_s=table.stopping_s,
-        transferring_s=table.transferring_s,
-    )
-
-
-def _forecaster(config: CoordinatorConfig) -> Forecaster:
-    table = config.planner
-    horizon_s = table.persistence_horizon_s
-    known: dict[str, Forecaster] = {
-        "feed": FeedForecaster(max_age_s=table.forecast_max_age_s),
-        "learnt": LearntForecaster(max_age_s=LEARNT_MAX_SLOTS * config.forecast.slot_s),
-        "persistence": PersistenceForecaster(
-            horizon_s=horizon_s, slot_s=horizon_s / PERSISTENCE_SLOTS, spread_frac_per_s=1 / horizon_s
-        ),
-    }
-    return FirstOf([known[source] for source in config.forecast.sources])
-
-
 def _learning(
     config: CoordinatorConfig, base_dir: Path, database: Database, samples: TelemetryStore, clock: Clock
 ) -> Learning | None:
@@ -348,48 +373,3 @@ def _schooling(site: SiteTable, base_dir: Path) -> Schooling:
     if past is not None and not past.is_file():
         raise ConfigError(f"sites: {site.id}: history: {past}: no such file")
     return Schooling(site_id=site.id, kind=PLANTS[site.plant], past=past)
-
-
-def _planner_settings(table: PlannerTable) -> PlannerSettings:
-    return PlannerSettings(
-        alpha=table.alpha,
-        epsilon=table.epsilon,
-        eta=table.eta,
-        network_wh_per_gb=table.network_wh_per_gb,
-        grid_renewable_frac=table.grid_renewable_frac,
-        min_residence_s=table.min_residence_s,
-        gain_margin_s=table.gain_margin_s,
-        gain_margin_frac=table.gain_margin_frac,
-        horizon_s=table.horizon_s,
-    )
-
-
-def _prestage_settings(config: CoordinatorConfig) -> PrestageSettings:
-    planner = config.planner
-    return PrestageSettings(
-        view=_view_settings(config),
-        tolerance=Tolerance(
-            alpha=planner.alpha,
-            eta=planner.eta,
-            network_wh_per_gb=planner.network_wh_per_gb,
-            avoided_nonrenewable_frac=1.0 - planner.grid_renewable_frac,
-        ),
-        least_transfer_s=config.migration.ahead_least_transfer_s,
-        least_bytes=config.migration.ahead_least_bytes,
-    )
-
-
-def _view_settings(config: CoordinatorConfig) -> ViewSettings:
-    table = config.planner
-    return ViewSettings(
-        seal_s=table.seal_s,
-        load_s=table.load_s,
-        downtime_s=table.downtime_s,
-        min_residence_s=table.min_residence_s,
-        stale_s=table.sample_stale_s,
-        eta=table.eta,
-        default_bps=config.links.default_bps,
-        link_bps={(pair.source, pair.destination): pair.bps for pair in config.links.pairs},
-        sites=config.site_ids,
-        hold_back_s=table.hold_back_s,
-    )

@@ -1,4 +1,4 @@
-"""A bound TCP port for servers that accept by themselves."""
+"""TCP ports for servers that accept by themselves: how an interface is named, and bound."""
 
 import socket
 
@@ -31,3 +31,30 @@ def listen(host: str, port: int, *, backlog: int) -> socket.socket:
         raise ConfigError(f"{host}:{port}: cannot bind: {error}") from error
     listener.setblocking(False)
     return listener
+
+
+def interface(text: str) -> tuple[str, int]:
+    """Return host and port of ``ADDRESS:PORT``; an IPv6 address is in brackets."""
+    host, _, port = text.rpartition(":")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def interface_fault(text: str) -> str | None:
+    """Return what is wrong with ``ADDRESS:PORT`` of one interface; None: nothing."""
+    from ipaddress import ip_address  # agents that listen nowhere do not pay for it
+
+    try:
+        host, port = interface(text)
+        if ip_address(host).is_unspecified or not 0 <= port <= 65535:
+            raise ValueError
+    except ValueError:
+        return f'expected ADDRESS:PORT of one interface, no wildcard, got "{text}"'
+    return None
+
+
+def plaintext_fault(text: str) -> str | None:
+    """Return why ``ADDRESS:PORT``, which is sound, may not be served without TLS; None: it may."""
+    from ipaddress import ip_address
+
+    host, _ = interface(text)
+    return None if ip_address(host).is_loopback else f"plaintext is for loopback only, not for {host}"

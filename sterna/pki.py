@@ -150,6 +150,42 @@ def issue(
     return files
 
 
+def make_signing_key(folder: Path, name: str) -> tuple[Path, Path]:
+    """Make an Ed25519 key: ``<name>.pem`` (private, mode 0600) and ``<name>-public.pem``.
+
+    Parameters
+    ----------
+    folder : Path
+        Made when absent (mode 0700).
+    name : str
+        Of the files.
+
+    Returns
+    -------
+    tuple of Path
+        The private and the public file.
+
+    Raises
+    ------
+    ConfigError
+        One of the files exists already.
+    """
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import (
+        Encoding,
+        NoEncryption,
+        PrivateFormat,
+        PublicFormat,
+    )
+
+    private, public = folder / f"{name}.pem", folder / f"{name}-public.pem"
+    _refuse_to_overwrite(private, public)
+    key = Ed25519PrivateKey.generate()
+    _write(private, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
+    _write(public, key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), 0o644)
+    return private, public
+
+
 def _builder(
     subject: "x509.Name",
     issuer: "x509.Name",

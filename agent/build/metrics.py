@@ -3,6 +3,7 @@
 import ssl
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 from agent.build.base import LOOP_DEADLINE_S, Build
 from agent.config.metrics import MetricsTable
@@ -11,15 +12,15 @@ from agent.devices.meters import Meter
 from agent.devices.meters_counted import CountedMeter
 from agent.jobs.checkpoints import CheckpointStore
 from agent.jobs.transfer import Transfers
-from agent.metrics.process import process_samples, started_at_s
-from agent.metrics.server import MetricsServer
-from agent.metrics.text import render
+from agent.metrics.families import FAMILIES
 from agent.store.db import Database
 from agent.store.telemetry import TelemetryStore
 from agent.tasks.liaison import News
 from agent.tasks.metrics import Figures
 from sterna import VERSION
-from sterna.errors import ConfigError
+from sterna.exposition.process import process_samples, started_at_s
+from sterna.exposition.server import MetricsServer, scrape_tls
+from sterna.exposition.text import render
 
 
 def open_metrics(
@@ -62,28 +63,16 @@ def open_metrics(
     server = MetricsServer(
         host=host,
         port=port,
-        page=lambda openmetrics: render(figures.samples(), openmetrics=openmetrics),
+        page=lambda openmetrics: render(FAMILIES, figures.samples(), openmetrics=openmetrics),
         clock=build.clock,
-        tls=None if table.tls is None else _tls_context(build, table.tls),
+        tls=None if table.tls is None else _tls(table.tls, build.base_dir),
         on_beat=build.pulse.heart("metrics", LOOP_DEADLINE_S).beat,
     )
-    try:
-        server.bind()
-    except ConfigError as error:
-        raise ConfigError(f"agent.toml: metrics.listen: {error}") from error
+    server.bind()
     build.stack.callback(server.close)
     build.loops["metrics"] = server.run
     return counted
 
 
-def _tls_context(build: Build, files: TlsFiles) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.verify_mode = ssl.CERT_REQUIRED
-    base_dir = build.base_dir
-    try:
-        context.load_verify_locations(base_dir / files.ca)
-        context.load_cert_chain(base_dir / files.cert, base_dir / files.key)
-    except OSError as error:  # ssl.SSLError is one
-        raise ConfigError(f"agent.toml: metrics.tls: {error}") from error
-    return context
+def _tls(files: TlsFiles, folder: Path) -> ssl.SSLContext:
+    return scrape_tls(ca_file=folder / files.ca, cert_file=folder / files.cert, key_file=folder / files.key)

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import msgspec
 
 from agent.config.tls import TlsFiles
+from sterna.listening import interface, interface_fault, plaintext_fault
 
 
 class MetricsTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -18,20 +19,11 @@ class MetricsTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     @property
     def address(self) -> tuple[str, int]:
         """Return host and port of `listen`."""
-        host, _, port = self.listen.rpartition(":")
-        return host.removeprefix("[").removesuffix("]"), int(port)
+        return interface(self.listen)
 
     def faults(self) -> Iterable[tuple[str, str]]:
         """Yield what is wrong beyond types."""
-        from ipaddress import ip_address
-
-        try:
-            host, port = self.address
-            at = ip_address(host)
-            if at.is_unspecified or not 0 <= port <= 65535:
-                raise ValueError
-        except ValueError:
-            yield "listen", f'expected ADDRESS:PORT of one interface, no wildcard, got "{self.listen}"'
-            return
-        if not at.is_loopback and self.tls is None:
-            yield "tls", f"plaintext is for loopback only, not for {host}; give [metrics.tls]"
+        if (fault := interface_fault(self.listen)) is not None:
+            yield "listen", fault
+        elif self.tls is None and (fault := plaintext_fault(self.listen)) is not None:
+            yield "tls", f"{fault}; give [metrics.tls]"

@@ -6,6 +6,7 @@ from typing import Literal
 import msgspec
 
 from agent.config.tls import TlsFiles
+from sterna.listening import interface, interface_fault
 
 
 class RtuTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -32,19 +33,14 @@ class RtuTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     @property
     def address(self) -> tuple[str, int]:
         """Return host and port of `listen`."""
-        host, _, port = self.listen.rpartition(":")
-        return host.removeprefix("[").removesuffix("]"), int(port)
+        return interface(self.listen)
 
     def faults(self) -> Iterable[tuple[str, str]]:
         """Yield what is wrong beyond types."""
-        from ipaddress import ip_address, ip_network  # sites without an RTU do not pay for it
+        from ipaddress import ip_network  # sites without an RTU do not pay for it
 
-        try:
-            host, port = self.address
-            if ip_address(host).is_unspecified or not 0 <= port <= 65535:
-                raise ValueError
-        except ValueError:
-            yield "listen", f'expected ADDRESS:PORT of one interface, no wildcard, got "{self.listen}"'
+        if (fault := interface_fault(self.listen)) is not None:
+            yield "listen", fault
         for key in ("clients", "writers"):
             for network in getattr(self, key):
                 try:

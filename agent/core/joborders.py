@@ -15,6 +15,9 @@ from agent.model.records import JobRecord, OrderKey
 KEYS_KEPT = 32
 """Applied orders that a record remembers; a job has at most six per migration."""
 
+PACE_CHANGE_FRAC = 0.1
+"""A fetch goes on as it is where its rate changes by less."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
@@ -129,7 +132,7 @@ def _fetch(record: JobRecord, order: Order, room: Room) -> Verdict:
     if record.phase is P.FETCHING and record.fetch is not None:
         if record.fetch.checkpoint_id == wanted:
             # A holder that was started again may be found elsewhere; what has come from it stays.
-            moved = _way(record.fetch) != _way(order.action)
+            moved = _way(record.fetch) != _way(order.action) or _paced_anew(record.fetch, order.action)
             return Accept(event=None) if moved else UnderWay()
         return Refuse(reason=f"checkpoint {record.fetch.checkpoint_id} is being fetched")
     if record.phase is P.HELD and wanted in room.checkpoint_ids:
@@ -144,6 +147,13 @@ def _fetch(record: JobRecord, order: Order, room: Room) -> Verdict:
 def _way(fetch: Fetch) -> tuple[str, str | None]:
     """Return from where; tickets are new each time that an order is sent, and change nothing."""
     return fetch.holder_site, fetch.holder_address
+
+
+def _paced_anew(known: Fetch, order: Fetch) -> bool:
+    """Tell whether the plan allots another rate; to change over costs a look at what is here already."""
+    if known.max_bps is None or order.max_bps is None:
+        return known.max_bps is not order.max_bps
+    return abs(order.max_bps - known.max_bps) > PACE_CHANGE_FRAC * known.max_bps
 
 
 def _start(record: JobRecord, order: Order, room: Room) -> Verdict:

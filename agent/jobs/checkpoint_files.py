@@ -1,12 +1,10 @@
-"""What is done to the files of a checkpoint, blocking: copy, hash, verify, make durable, remove.
+"""What is done to files, blocking: listed, written, made durable, removed. It refuses to know checkpoints.
 
-Everything here runs in a thread, reads and writes at most 1 MiB at a time, and looks at `stop` in between, so
-that a cancelled caller does not leave a thread that writes on. It refuses to know what checkpoints there are.
+Everything here runs in a thread; what takes long looks at `stop` in between, so that a cancelled caller does
+not leave a thread that writes on.
 """
 
 import asyncio
-import errno
-import fcntl
 import os
 import shutil
 import stat
@@ -16,19 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import blake3
-
-from agent.core.manifest import Layout
-from agent.model.jobs import CheckpointFile
-from sterna.errors import CorruptError, PermanentError, TransientError
+from sterna.errors import PermanentError, TransientError
 from sterna.trainers import complete
-
-BUFFER_BYTES = 1024 * 1024
-_FICLONE = 0x40049409
-_NO_REFLINK = frozenset(
-    {errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EPERM}
-)
-
 
 T = TypeVar("T")
 
@@ -126,124 +113,6 @@ def _found(path: Path, base: Path, inside: Path) -> Found:
         size_bytes=status.st_size,
         stamps=(status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns),
     )
-
-
-class ChunkHasher:
-    """BLAKE3 of each chunk of what is fed in, in order."""
-
-    def __init__(self, chunk_bytes: int) -> None:
-        self._chunk_bytes = chunk_bytes
-        self._hash = blake3.blake3()
-        self._filled_bytes = 0
-        self.digests: list[bytes] = []
-
-    def update(self, data: memoryview) -> None:
-        """Feed the next bytes."""
-        while data:
-            taken = data[: self._chunk_bytes - self._filled_bytes]
-            self._hash.update(taken)
-            self._filled_bytes += len(taken)
-            data = data[len(taken) :]
-            if self._filled_bytes == self._chunk_bytes:
-                self._close()
-
-    def finish(self) -> None:
-        """Close the last, shorter chunk."""
-        if self._filled_bytes:
-            self._close()
-
-    def _close(self) -> None:
-        self.digests.append(self._hash.digest())
-        self._hash = blake3.blake3()
-        self._filled_bytes = 0
-        self.check()
-
-    def check(self) -> None:
-        """Look at the digest that was just added."""
-
-
-class ChunkVerifier(ChunkHasher):
-    """A hasher that raises CorruptError, naming chunk and files, at the first digest that differs."""
-
-    def __init__(self, layout: Layout, name: str) -> None:
-        super().__init__(layout.manifest.chunk_bytes)
-        self._layout = layout
-        self._name = name
-
-    def check(self) -> None:
-        """Compare the newest digest with the manifest."""
-        index = len(self.digests) - 1
-        if self.digests[index] != self._layout.manifest.chunk_hashes[index]:
-            paths = ", ".join(extent.path for extent in self._layout.extents(index))
-            raise CorruptError(f"checkpoint {self._name}: chunk {index} differs, in {paths}")
-
-
-def copy_out(found: Sequence[Found], target: Path, hasher: ChunkHasher, stop: threading.Event) -> None:
-    """Copy the trainer's files below `target`, durable, out of its reach, hashed on the way."""
-    for item in found:
-        _copy_file(item.path, target / item.name, hasher, stop, durable=True)
-    hasher.finish()
-    sync_folders(target)
-
-
-def copy_verified(
-    files: Sequence[CheckpointFile],
-    source: Path,
-    target: Path,
-    verifier: ChunkVerifier,
-    stop: threading.Event,
-) -> None:
-    """Copy stored files below `target` and verify what was copied.
-
-    Raises
-    ------
-    CorruptError
-        A file is missing, has another size, or a chunk differs.
-    """
-    for file in files:
-        try:
-            size_bytes = (source / file.path).stat().st_size
-        except FileNotFoundError as error:
-            raise CorruptError(f"checkpoint file {file.path} is missing") from error
-        if size_bytes != file.size_bytes:
-            raise CorruptError(f"checkpoint file {file.path} has {size_bytes} bytes, not {file.size_bytes}")
-        _copy_file(source / file.path, target / file.path, verifier, stop, durable=False)
-    verifier.finish()
-
-
-def _copy_file(
-    source: Path, target: Path, hasher: ChunkHasher, stop: threading.Event, *, durable: bool
-) -> None:
-    """Reflink where the file system can, else copy. A hard link would not protect: see DESIGN 5."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with source.open("rb", buffering=0) as reader, target.open("xb+", buffering=0) as writer:
-        cloned = _clone(reader.fileno(), writer.fileno())
-        buffer = memoryview(bytearray(BUFFER_BYTES))
-        origin = writer if cloned else reader
-        while length := origin.readinto(buffer):
-            if stop.is_set():
-                raise Abandoned
-            hasher.update(buffer[:length])
-            if not cloned:
-                write_all(writer.fileno(), buffer[:length])
-        if durable:
-            os.fsync(writer.fileno())
-
-
-def _clone(source_fd: int, target_fd: int) -> bool:
-    try:
-        fcntl.ioctl(target_fd, _FICLONE, source_fd)
-    except OSError as error:
-        if error.errno in _NO_REFLINK:
-            return False
-        raise
-    return True
-
-
-def write_all(fd: int, data: memoryview) -> None:
-    """Write every byte at the current position; a short write is no success."""
-    while data:
-        data = data[os.write(fd, data) :]
 
 
 def write_at(fd: int, data: memoryview, offset_bytes: int) -> None:

@@ -14,34 +14,24 @@ import os
 import tempfile
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from agent.core import manifest as manifests
 from agent.core.manifest import Layout
+from agent.jobs import checkpoint_copies as copies
 from agent.jobs import checkpoint_files as disk
-from agent.model.jobs import Checkpoint, CheckpointFile, Manifest
+from agent.jobs.checkpoint_pass import threads_at_rest
+from agent.jobs.checkpoint_taking import Taking, Wanted
+from agent.jobs.checkpoint_trust import Trust
+from agent.model.jobs import Checkpoint, Manifest
 from sterna.clock import Clock
-from sterna.errors import CorruptError, PermanentError, StaleEpochError, TransientError
-from sterna.trainers import complete
+from sterna.errors import CorruptError, PermanentError, StaleEpochError
 
 log = logging.getLogger(__name__)
 
 DEFAULT_CHUNK_BYTES = 4 * 1024 * 1024
-SEAL_TRIES = 3
 SHARED = "shared"
 """Empty file beside a manifest: another site has this checkpoint too."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Wanted:
-    """What to seal, from where."""
-
-    job_id: str
-    epoch: int
-    step: int
-    source: Path
-    files: Sequence[str] | None
 
 
 class CheckpointStore:
@@ -63,9 +53,17 @@ class CheckpointStore:
         self._chunk_bytes = chunk_bytes
         self._lock = asyncio.Lock()
         self._known: dict[str, Checkpoint] | None = None
+        self._trust = Trust(clock)
 
     async def seal(
-        self, job_id: str, epoch: int, step: int, source: Path, files: Sequence[str] | None = None
+        self,
+        job_id: str,
+        epoch: int,
+        step: int,
+        source: Path,
+        files: Sequence[str] | None = None,
+        *,
+        left_in: Path | None = None,
     ) -> Checkpoint:
         """Take a checkpoint out of the trainer's reach, complete, hashed, durable.
 
@@ -81,6 +79,9 @@ class CheckpointStore:
             A file or a folder.
         files : sequence of str or None
             Relative to the folder `source`; None: all below it.
+        left_in : Path or None
+            Folder of a run of which no process is left, and which is going to be removed: what lies below it
+            need not be copied. None: the trainer lives.
 
         Returns
         -------
@@ -102,45 +103,14 @@ class CheckpointStore:
         if newest and newest[0].manifest.epoch > epoch:
             raise StaleEpochError(f"job {job_id}: a checkpoint of epoch {newest[0].manifest.epoch} is here")
         staging = await disk.in_thread(lambda _: self._new_staging(job_id, "seal-"))
-        wanted = _Wanted(job_id=job_id, epoch=epoch, step=step, source=source, files=files)
+        take = Taking(chunk_bytes=self._chunk_bytes, clock=self._clock)
+        wanted = Wanted(job_id=job_id, epoch=epoch, step=step, source=source, files=files, left_in=left_in)
         try:
-            manifest = await disk.in_thread(lambda stop: self._copy_stable(wanted, staging / "files", stop))
+            manifest = await disk.in_thread(lambda stop: take(wanted, staging / "files", stop))
             same = [known for known in newest if _same_content(known.manifest, manifest)]
             return same[0] if same else await self.publish(staging, manifest)
         finally:
             await disk.in_thread(lambda _: disk.remove(staging))
-
-    def _copy_stable(self, wanted: "_Wanted", target: Path, stop: threading.Event) -> Manifest:
-        for _ in range(SEAL_TRIES):
-            disk.remove(target)
-            found = disk.scan(wanted.source, wanted.files)
-            hasher = disk.ChunkHasher(self._chunk_bytes)
-            disk.copy_out(found, target, hasher, stop)
-            if disk.scan(wanted.source, wanted.files) == found:
-                break
-        else:
-            raise TransientError(
-                f"job {wanted.job_id}: its checkpoint changes while it is copied", retry_after_s=1.0
-            )
-        # Judged by the copy: what the trainer has may have changed since somebody looked at it.
-        fault = complete.fault(target / found[0].name.split("/")[0]) if found else None
-        if fault:
-            raise TransientError(
-                f"checkpoint {wanted.source.name} is not complete: {fault}", retry_after_s=1.0
-            )
-        manifest = Manifest(
-            job_id=wanted.job_id,
-            epoch=wanted.epoch,
-            step=wanted.step,
-            files=tuple(CheckpointFile(path=item.name, size_bytes=item.size_bytes) for item in found),
-            chunk_bytes=self._chunk_bytes,
-            chunk_hashes=tuple(hasher.digests),
-            sealed_at=self._clock.now(),
-        )
-        faults = manifests.faults(manifest)
-        if faults:
-            raise PermanentError(f"job {wanted.job_id}: not a checkpoint: " + "; ".join(faults))
-        return manifest
 
     async def publish(self, staging: Path, manifest: Manifest) -> Checkpoint:
         """Move a staging folder, whose ``files`` are complete, verified and durable, into the store.
@@ -174,6 +144,7 @@ class CheckpointStore:
         disk.sync_folder(target.parent.parent)
         staging.rename(target)
         disk.sync_folder(target.parent)
+        self._trust.note(checkpoint.checkpoint_id, target / "files", checkpoint.manifest.files)
 
     async def checkpoints(self, job_id: str) -> tuple[Checkpoint, ...]:
         """List the verified checkpoints of a job, newest (epoch, then step, then time) first."""
@@ -229,18 +200,34 @@ class CheckpointStore:
         for left in target_dir.glob(".materialize-*"):
             disk.remove(left)
         with tempfile.TemporaryDirectory(prefix=".materialize-", dir=target_dir) as partial:
-            verifier = disk.ChunkVerifier(Layout.of(checkpoint.manifest), checkpoint.checkpoint_id)
-            source = self._folder(checkpoint) / "files"
-            disk.copy_verified(checkpoint.manifest.files, source, Path(partial), verifier, stop)
+            self._copy_verified(checkpoint, Path(partial), stop)
             disk.remove(target_dir / name)
             (Path(partial) / name).rename(target_dir / name)
         return target_dir / name
+
+    def _copy_verified(self, checkpoint: Checkpoint, target: Path, stop: threading.Event) -> None:
+        """Copy the files; hash what is copied, unless they were verified a moment ago and are untouched."""
+        source, files = self._folder(checkpoint) / "files", checkpoint.manifest.files
+        copies.require_sizes(files, source)
+        trusted = self._trust.holds(checkpoint.checkpoint_id, source, files)
+        copies.copy(
+            Layout.of(checkpoint.manifest),
+            source.joinpath,
+            target,
+            stop,
+            threads=threads_at_rest(),
+            hashing=not trusted,
+            verified_as="" if trusted else checkpoint.checkpoint_id,
+        )
+        if not trusted:
+            self._trust.note(checkpoint.checkpoint_id, source, files)
 
     async def quarantine(self, checkpoint_id: str) -> None:
         """Take a corrupt checkpoint out of the lists; its bytes stay for a look until the job is let go."""
         known = await self._index()
         async with self._lock:
             checkpoint = known.pop(checkpoint_id, None)
+            self._trust.forget(checkpoint_id)
             if checkpoint is None:
                 return
             await disk.in_thread(lambda _: self._move_aside(self._folder(checkpoint)))
@@ -276,6 +263,7 @@ class CheckpointStore:
                 folders.append(self._root / "quarantine" / job_id)
             for checkpoint in dropped:
                 del known[checkpoint.checkpoint_id]
+                self._trust.forget(checkpoint.checkpoint_id)
             await disk.in_thread(lambda _: self._discard(*folders))
 
     def _without_shared(

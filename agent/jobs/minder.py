@@ -18,7 +18,7 @@ from agent.jobs.book import JobBook, Live
 from agent.jobs.fetching import failure_message, fetch_patiently
 from agent.jobs.launch import Launcher
 from agent.jobs.leases import is_held
-from agent.jobs.outcome import judge_run
+from agent.jobs.outcome import distrusted, judge_run
 from agent.jobs.ports import Carrier, Checkpoints
 from agent.jobs.runner import Run, Snapshot
 from agent.jobs.sealing import Sealer
@@ -245,7 +245,8 @@ class Minder:
         )
         if candidate is None:
             return False
-        await self._tools.sealer.seal(record, candidate)
+        alone = ended and not await asyncio.to_thread(run.has_processes)
+        await self._tools.sealer.seal(record, candidate, left_in=run.checkpoint_dir if alone else None)
         stop_s = run.stop_requested_s()
         return not ended or (stop_s is not None and candidate.written_s >= stop_s)
 
@@ -305,6 +306,8 @@ class Minder:
             record = await self._conclude(record, seen, after_stop=after_stop, trouble=trouble)
         if record.phase is JobPhase.STARTING:
             return 0.0
+        if not distrusted(seen, self._tools.boot_id):  # else it stays for a look, until the run itself goes
+            await asyncio.to_thread(run.remove_bulk)
         await asyncio.to_thread(self._tidy, run)
         return None
 
@@ -312,6 +315,8 @@ class Minder:
         """Seal the last checkpoint; return whether it was saved after the stop, and what went wrong."""
         if record.stop_cancel:
             return False, ""
+        if doubt := distrusted(seen, self._tools.boot_id):
+            return False, f"last checkpoint not sealed: {doubt}"
         for attempt in range(SEAL_TRIES):
             try:
                 return await self._seal(record, run, seen, ended=True), ""
@@ -364,8 +369,7 @@ class Minder:
         return await self._book.put(granted, JobEvent.START)
 
     def _tidy(self, run: Run) -> None:
-        """Drop what the trainer left, now that what counts is sealed and recorded; keep the last two logs."""
-        run.remove_bulk()
+        """Keep the last two runs' logs."""
         runs = sorted(run.directory.parent.iterdir(), key=lambda path: path.stat().st_mtime)
         for old in runs[:-2]:
             if old != run.directory and not Run(old).is_alive():

@@ -79,6 +79,26 @@ def judge_run(
     return Verdict(event=JobEvent.STOPPED, message=_join(_ended(record, cause), "", outcome))
 
 
+def distrusted(seen: Snapshot, boot_id: str) -> str:
+    """Say why what an ended run left unsealed cannot be trusted; empty: it can.
+
+    After a power cut a file that nobody synced may have its full length and nothing in it. One that was
+    written before an orderly end of the machine is as it was.
+
+    Parameters
+    ----------
+    seen : Snapshot
+        The last look at the run directory.
+    boot_id : str
+        This boot.
+    """
+    if seen.identity is None or seen.identity.boot_id == boot_id:
+        return ""
+    if seen.exit is not None and seen.exit.cause is EndCause.SHUTDOWN:
+        return ""
+    return "it was written before the machine went down, and may be torn"
+
+
 def _ended(record: JobRecord, cause: EndCause | None) -> str:
     if record.phase is JobPhase.STOPPING:
         return "cancelled" if record.stop_cancel else ""

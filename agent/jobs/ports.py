@@ -25,9 +25,16 @@ class Checkpoints(Protocol):
     """The site's sealed checkpoints; see `agent.jobs.checkpoints.CheckpointStore`."""
 
     async def seal(
-        self, job_id: str, epoch: int, step: int, source: Path, files: Sequence[str] | None = None
+        self,
+        job_id: str,
+        epoch: int,
+        step: int,
+        source: Path,
+        files: Sequence[str] | None = None,
+        *,
+        left_in: Path | None = None,
     ) -> Checkpoint:
-        """Copy, hash, make durable."""
+        """Copy, hash, make durable; what lies below `left_in`, nobody writes to any more."""
         ...
 
     async def checkpoints(self, job_id: str) -> tuple[Checkpoint, ...]:

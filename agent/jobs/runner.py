@@ -198,6 +198,10 @@ class Run:
             left = files.processes_of_run(self.run_id)
         return killed
 
+    def has_processes(self) -> bool:
+        """Tell whether a process of the run is left, however it got away from the shim."""
+        return bool(files.processes_of_run(self.run_id))
+
     def remove_bulk(self) -> None:
         """Drop the trainer's own checkpoints and its resume copy; records and log stay."""
         for folder in (self.checkpoint_dir, self.resume_dir):

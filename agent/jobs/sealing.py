@@ -122,8 +122,19 @@ class Sealer:
             return Candidate(source=match.source, files=match.files, step=step, written_s=match.written_s)
         return None
 
-    async def seal(self, record: JobRecord, candidate: Candidate) -> Checkpoint:
+    async def seal(
+        self, record: JobRecord, candidate: Candidate, *, left_in: Path | None = None
+    ) -> Checkpoint:
         """Seal it, and drop what is older than the last few.
+
+        Parameters
+        ----------
+        record : JobRecord
+            Whose.
+        candidate : Candidate
+            What.
+        left_in : Path or None
+            The run's own folder, once no process of it is left.
 
         Raises
         ------
@@ -132,7 +143,12 @@ class Sealer:
         """
         self._sealed_s[record.job_id] = self._clock.boottime_s()
         checkpoint = await self._checkpoints.seal(
-            record.job_id, record.epoch, candidate.step, candidate.source, candidate.files
+            record.job_id,
+            record.epoch,
+            candidate.step,
+            candidate.source,
+            candidate.files,
+            left_in=left_in,
         )
         await self._checkpoints.keep_newest(record.job_id, self._keep)
         return checkpoint

@@ -19,6 +19,7 @@ from agent.jobs import checkpoint_files as disk
 from agent.jobs.checkpoints import CheckpointStore
 from agent.model.jobs import Checkpoint, Manifest
 from sterna.errors import CorruptError, TransientError
+from sterna.trainers import complete
 
 MESSAGE_BYTES = 1024 * 1024
 
@@ -201,8 +202,17 @@ class Staging:
             raise TransientError(f"no space: {self.missing_bytes} bytes are to come, {free_bytes} are free")
 
     async def publish(self, store: CheckpointStore) -> Checkpoint:
-        """Make everything durable and move it into the store."""
+        """Make everything durable and move it into the store.
+
+        Raises
+        ------
+        CorruptError
+            It is what its manifest says, and yet no trainer could load it.
+        """
         await disk.in_thread(self._sync)
+        fault = await disk.in_thread(lambda _: complete.fault(self.files / manifests.top_name(self.manifest)))
+        if fault:
+            raise CorruptError(f"the checkpoint cannot be loaded: {fault}")
         checkpoint = await store.publish(self.folder, self.manifest)
         self.close()
         await disk.in_thread(lambda _: disk.remove(self._bitmap_path))

@@ -11,12 +11,12 @@ from agent.core.power_budget_values import Bound
 from agent.devices.meters_counted import CountedMeter
 from agent.jobs.transfer import Transfers
 from agent.metrics import families as names
-from agent.metrics.families import Family, Sample
 from agent.model.jobs import JobPhase
 from agent.model.limits import Envelope, GridState
 from agent.model.readings import GpuReading, MeterReading, Quality, SitePower
 from agent.store.telemetry import TelemetryStore
 from agent.tasks.liaison import News
+from sterna.exposition.families import Family, Sample
 from sterna.supervise import Heart
 from sterna.units import wh_to_joules
 

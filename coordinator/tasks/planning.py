@@ -103,6 +103,8 @@ class Planner:
         Time between two ticks.
     clock : Clock
         For durations and instants.
+    held : callable
+        Tells whether nothing may be decided yet, however long that takes.
     """
 
     def __init__(
@@ -119,6 +121,7 @@ class Planner:
         clock: Clock,
         settle_s: float = 10.0,
         tick_s: float = 10.0,
+        held: Callable[[], bool] = lambda: False,
     ) -> None:
         self._fleet = fleet
         self._live = live
@@ -131,7 +134,10 @@ class Planner:
         self._settle_s = settle_s
         self._tick_s = tick_s
         self._clock = clock
+        self._held = held
         self._last: dict[str, Decision] = {}
+        self.tick_took_s: float | None = None
+        """What the newest tick took; None before the first."""
 
     @property
     def policy(self) -> str:
@@ -144,18 +150,20 @@ class Planner:
         while True:
             heart.beat()
             here = all(is_connected(self._live.sites, site_id) for site_id in self._expected_sites)
-            if here or self._clock.boottime_s() >= settled_at_s:
+            if not self._held() and (here or self._clock.boottime_s() >= settled_at_s):
                 settled_at_s = 0.0
                 await self.tick()
             await asyncio.sleep(min(self._tick_s, self._settle_s) if settled_at_s else self._tick_s)
 
     async def tick(self) -> None:
         """Decide once about every job, store what is news, act."""
+        began_s = self._clock.boottime_s()
         view = self._outlook.view()
         decisions = self._policy.decide(view, self._settings)
         await self._store(decisions)
         for decision in decisions:
             await self._act(decision)
+        self.tick_took_s = self._clock.boottime_s() - began_s
 
     async def _store(self, decisions: tuple[Decision, ...]) -> None:
         news = {}

@@ -36,12 +36,12 @@ from agent.devices.meters_fake import FakeMeter
 from agent.grid import wire
 from agent.grid.desk import GridDesk
 from agent.grid.rtu import OperatorRegisters, Session
-from agent.metrics.server import MetricsServer
 from agent.model.openadr import Event, Notifiers, Program, Resource, Unreadable, Ven
 from agent.model.readings import MeterRole
 from agent.store import db
 from sterna.clock import Clock
 from sterna.config import parse
+from sterna.exposition.server import MetricsServer
 from sterna.supervise import Pulse
 from tests.agent.grid.operators import limit
 from tests.agent.grid.rtu_rig import BLOCK, wide

@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from agent.devices.meters_counted import CountedMeter
-from agent.metrics.families import Sample
 from agent.model.limits import Envelope, GridState, Limit
 from agent.model.readings import GpuReading, MeterReading, MeterRole, Quality, SitePower
 from agent.tasks.metrics import gpu_samples, limit_samples, meter_samples, site_samples
 from sterna.errors import PeerProtocolError, TransientError
+from sterna.exposition.families import Sample
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 

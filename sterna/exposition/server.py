@@ -12,9 +12,11 @@ import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from agent.metrics.text import OPENMETRICS, PROMETHEUS
 from sterna.clock import Clock
+from sterna.errors import ConfigError
+from sterna.exposition.text import OPENMETRICS, PROMETHEUS
 from sterna.listening import listen
 
 log = logging.getLogger(__name__)
@@ -81,7 +83,10 @@ class MetricsServer:
         ConfigError
             The address is taken, or not ours.
         """
-        self._listener = listen(self.host, self.port, backlog=BACKLOG)
+        try:
+            self._listener = listen(self.host, self.port, backlog=BACKLOG)
+        except ConfigError as error:
+            raise ConfigError(f"metrics.listen: {error}") from error
         self.port = self._listener.getsockname()[1]
 
     def close(self) -> None:
@@ -158,6 +163,25 @@ class MetricsServer:
             body = self.page(openmetrics)
             self._pages[openmetrics] = now_s, body
         return body
+
+
+def scrape_tls(*, ca_file: Path, cert_file: Path, key_file: Path) -> ssl.SSLContext:
+    """Make the context of a port where scrapers show a certificate of our authority.
+
+    Raises
+    ------
+    ConfigError
+        A file cannot be read or does not fit the others.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_mode = ssl.CERT_REQUIRED
+    try:
+        context.load_verify_locations(ca_file)
+        context.load_cert_chain(cert_file, key_file)
+    except OSError as error:  # ssl.SSLError is one
+        raise ConfigError(f"metrics.tls: {ca_file}, {cert_file}, {key_file}: {error}") from error
+    return context
 
 
 async def _read_head(reader: asyncio.StreamReader) -> _Request | int:

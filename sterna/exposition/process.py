@@ -1,13 +1,18 @@
-"""The agent's own memory and processor time, from /proc."""
+"""The daemon's own memory and processor time, from /proc."""
 
 import os
 import resource
 from collections.abc import Iterator
 from pathlib import Path
 
-from agent.metrics import families as names
-from agent.metrics.families import Sample
 from sterna.clock import Clock
+from sterna.exposition.families import Sample, counter, gauge
+
+CPU = counter("process_cpu_seconds", "User and system time of the daemon.")
+MEMORY = gauge("process_resident_memory_bytes", "Resident memory of the daemon.")
+FILES = gauge("process_open_fds", "Open file descriptors of the daemon.")
+START = gauge("process_start_time_seconds", "When the daemon was started, as Unix time.")
+PROCESS = (CPU, MEMORY, FILES, START)
 
 PROC = Path("/proc/self")
 _START_FIELD = 19
@@ -30,7 +35,7 @@ def process_samples(start_s: float, proc: Path = PROC) -> Iterator[Sample]:
     """
     used = resource.getrusage(resource.RUSAGE_SELF)
     pages = int((proc / "statm").read_text().split()[1])
-    yield from names.PROCESS_CPU.of(used.ru_utime + used.ru_stime)
-    yield from names.PROCESS_MEMORY.of(pages * os.sysconf("SC_PAGE_SIZE"))
-    yield from names.PROCESS_FILES.of(sum(1 for _ in (proc / "fd").iterdir()))
-    yield from names.PROCESS_START.of(start_s)
+    yield from CPU.of(used.ru_utime + used.ru_stime)
+    yield from MEMORY.of(pages * os.sysconf("SC_PAGE_SIZE"))
+    yield from FILES.of(sum(1 for _ in (proc / "fd").iterdir()))
+    yield from START.of(start_s)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.metrics.server import MAX_CLIENTS, MAX_HEAD_BYTES, PAGE_AGE_S, MetricsServer
 from sterna.clock import FakeClock
 from sterna.errors import ConfigError
+from sterna.exposition.server import MAX_CLIENTS, MAX_HEAD_BYTES, PAGE_AGE_S, MetricsServer
 from tests.agent.grid.rtu_certs import Authority
 
 HOST = "127.0.0.1"

@@ -1,9 +1,9 @@
 """Samples as text: OpenMetrics 1.0 for scrapers that ask for it, Prometheus 0.0.4 for the rest. Pure."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from agent.metrics.families import FAMILIES, Family, Sample
+from sterna.exposition.families import Family, Sample
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
@@ -11,11 +11,13 @@ PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 
-def render(samples: Iterable[Sample], *, openmetrics: bool) -> bytes:
+def render(families: Sequence[Family], samples: Iterable[Sample], *, openmetrics: bool) -> bytes:
     """Write a page.
 
     Parameters
     ----------
+    families : sequence of Family
+        All that there can be, in the order of the page.
     samples : iterable of Sample
         In any order; a family without one is left out.
     openmetrics : bool
@@ -25,7 +27,7 @@ def render(samples: Iterable[Sample], *, openmetrics: bool) -> bytes:
     for sample in samples:
         found.setdefault(sample.family.name, []).append(sample)
     lines: list[str] = []
-    for family in FAMILIES:
+    for family in families:
         if family.name in found:
             lines += _head(family, openmetrics)
             lines += [_line(sample) for sample in found[family.name]]

@@ -9,13 +9,15 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_prometheus
 
 from agent.metrics import families as names
-from agent.metrics.families import FAMILIES, Family, Sample
-from agent.metrics.text import render
+from agent.metrics.families import FAMILIES
+from sterna.exposition.families import Family, Sample
+from sterna.exposition.process import CPU
+from sterna.exposition.text import render
 
 
 def read(samples: list[Sample], *, openmetrics: bool) -> dict[tuple[str, tuple[str, ...]], float]:
     """Return every figure by its name and its labels' values."""
-    text = render(samples, openmetrics=openmetrics).decode()
+    text = render(FAMILIES, samples, openmetrics=openmetrics).decode()
     found = (parse_openmetrics if openmetrics else parse_prometheus)(text)
     return {
         (sample.name, tuple(sample.labels.values())): sample.value
@@ -45,12 +47,12 @@ def test_every_figure_comes_back(openmetrics: bool, drawn: list[Sample]) -> None
 
 def test_what_is_not_known_is_not_there() -> None:
     assert names.SITE_GRID.of(None) == ()
-    assert render(names.SITE_GRID.of(None), openmetrics=True) == b"# EOF\n"
-    assert render((), openmetrics=False) == b""
+    assert render(FAMILIES, names.SITE_GRID.of(None), openmetrics=True) == b"# EOF\n"
+    assert render(FAMILIES, (), openmetrics=False) == b""
 
 
 def test_units_and_kinds_are_told() -> None:
-    text = render([*names.PROCESS_CPU.of(1.5), *names.SITE_GRID.of(math.inf)], openmetrics=True).decode()
+    text = render(FAMILIES, [*CPU.of(1.5), *names.SITE_GRID.of(math.inf)], openmetrics=True).decode()
     families = {family.name: family for family in parse_openmetrics(text)}
     assert (families["process_cpu_seconds"].type, families["process_cpu_seconds"].unit) == (
         "counter",
@@ -61,7 +63,7 @@ def test_units_and_kinds_are_told() -> None:
 
 
 def test_the_old_form_names_counters_by_their_samples() -> None:
-    text = render(names.METER_POLLS.of(7, "grid"), openmetrics=False).decode()
+    text = render(FAMILIES, names.METER_POLLS.of(7, "grid"), openmetrics=False).decode()
     assert "# TYPE sterna_meter_polls_total counter\n" in text
     assert text.endswith('sterna_meter_polls_total{meter="grid"} 7\n')
 

@@ -1,0 +1,89 @@
+"""The tables of ``coordinator.toml`` as the settings that the parts take."""
+
+from coordinator.config import CoordinatorConfig, PlannerTable
+from coordinator.core.feasibility import Tolerance
+from coordinator.core.policy import PlannerSettings
+from coordinator.core.prestage import PrestageSettings
+from coordinator.core.progress import MigrationTimeouts
+from coordinator.core.view import ViewSettings
+from coordinator.forecast.feed import FeedForecaster
+from coordinator.forecast.forecaster import FirstOf, Forecaster
+from coordinator.forecast.learnt import LearntForecaster
+from coordinator.forecast.persistence import PersistenceForecaster
+
+PERSISTENCE_SLOTS = 12
+LEARNT_MAX_SLOTS = 3
+"""A learnt forecast counts for so many slots after the last one that it was learnt from."""
+
+
+def timeouts(config: CoordinatorConfig) -> MigrationTimeouts:
+    """Return how long a move may stay in each state."""
+    table = config.migration
+    return MigrationTimeouts(
+        planned_s=table.planned_s,
+        prepared_s=table.prepared_s,
+        stopping_s=table.stopping_s,
+        transferring_s=table.transferring_s,
+    )
+
+
+def forecaster(config: CoordinatorConfig) -> Forecaster:
+    """Return who is believed, in order of trust."""
+    table = config.planner
+    horizon_s = table.persistence_horizon_s
+    known: dict[str, Forecaster] = {
+        "feed": FeedForecaster(max_age_s=table.forecast_max_age_s),
+        "learnt": LearntForecaster(max_age_s=LEARNT_MAX_SLOTS * config.forecast.slot_s),
+        "persistence": PersistenceForecaster(
+            horizon_s=horizon_s, slot_s=horizon_s / PERSISTENCE_SLOTS, spread_frac_per_s=1 / horizon_s
+        ),
+    }
+    return FirstOf([known[source] for source in config.forecast.sources])
+
+
+def planner_settings(table: PlannerTable) -> PlannerSettings:
+    """Return the numbers of the policies."""
+    return PlannerSettings(
+        alpha=table.alpha,
+        epsilon=table.epsilon,
+        eta=table.eta,
+        network_wh_per_gb=table.network_wh_per_gb,
+        grid_renewable_frac=table.grid_renewable_frac,
+        min_residence_s=table.min_residence_s,
+        gain_margin_s=table.gain_margin_s,
+        gain_margin_frac=table.gain_margin_frac,
+        horizon_s=table.horizon_s,
+    )
+
+
+def prestage_settings(config: CoordinatorConfig) -> PrestageSettings:
+    """Return when a checkpoint travels ahead."""
+    planner = config.planner
+    return PrestageSettings(
+        view=view_settings(config),
+        tolerance=Tolerance(
+            alpha=planner.alpha,
+            eta=planner.eta,
+            network_wh_per_gb=planner.network_wh_per_gb,
+            avoided_nonrenewable_frac=1.0 - planner.grid_renewable_frac,
+        ),
+        least_transfer_s=config.migration.ahead_least_transfer_s,
+        least_bytes=config.migration.ahead_least_bytes,
+    )
+
+
+def view_settings(config: CoordinatorConfig) -> ViewSettings:
+    """Return what a view of the fleet assumes."""
+    table = config.planner
+    return ViewSettings(
+        seal_s=table.seal_s,
+        load_s=table.load_s,
+        downtime_s=table.downtime_s,
+        min_residence_s=table.min_residence_s,
+        stale_s=table.sample_stale_s,
+        eta=table.eta,
+        default_bps=config.links.default_bps,
+        link_bps={(pair.source, pair.destination): pair.bps for pair in config.links.pairs},
+        sites=config.site_ids,
+        hold_back_s=table.hold_back_s,
+    )
