@@ -12,6 +12,9 @@ def command(
     minutes: Annotated[float, typer.Option(min=1, help="How long the day takes.")] = 3.0,
     no_screen: Annotated[bool, typer.Option("--no-screen", help="Lines instead of the live screen.")] = False,
     json: Annotated[Path | None, typer.Option("--json", help="Write the summary to this file.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", help="Draw the screen of a busy moment to this SVG file.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the jobs' data.")] = 1,
     keep: Annotated[Path | None, typer.Option("--keep", help="Keep logs and stores in this folder.")] = None,
 ) -> None:
@@ -21,7 +24,14 @@ def command(
     raise typer.Exit(
         show.run(
             show.Options(
-                sites=sites, jobs=jobs, minutes=minutes, screen=not no_screen, json=json, seed=seed, keep=keep
+                sites=sites,
+                jobs=jobs,
+                minutes=minutes,
+                screen=not no_screen,
+                json=json,
+                picture=picture,
+                seed=seed,
+                keep=keep,
             )
         )
     )

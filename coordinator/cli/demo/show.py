@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import io
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
 
 from coordinator.cli import render, screen
@@ -40,6 +41,7 @@ class Options:
     minutes: float
     screen: bool
     json: Path | None
+    picture: Path | None
     seed: int
     keep: Path | None
 
@@ -70,6 +72,8 @@ def run(options: Options) -> int:
                     )
                 )
             processes.stop_everything()
+            if options.picture is not None:
+                view.draw(options.picture)
             console.print(
                 "every job has ended; training each once more outside Sterna to compare the weights"
             )
@@ -109,6 +113,8 @@ class _View:
 
     console: Console
     live: Live | None
+    busy: RenderableType = ""
+    """The last screen on which a job was on its way."""
     _news: list[str] = field(default_factory=list)
     _told: dict[str, str] = field(default_factory=dict)
 
@@ -117,9 +123,17 @@ class _View:
             self._news.append(line)
             if self.live is None:
                 self.console.print(line, markup=False, soft_wrap=True)
+        picture = screen.fleet_screen(snapshot, title="Sterna demo", news=self._news[-6:])
         if self.live is not None:
-            picture = screen.fleet_screen(snapshot, title="Sterna demo", news=self._news[-6:])
             self.live.update(picture, refresh=True)
+        if not self.busy or any(job.state == _MIGRATING for job in snapshot.jobs):
+            self.busy = picture
+
+    def draw(self, path: Path) -> None:
+        """Write the busy screen as SVG."""
+        paper = Console(record=True, width=132, file=io.StringIO(), force_terminal=True)
+        paper.print(self.busy)
+        paper.save_svg(str(path), title="sterna demo")
 
     def _changes(self, snapshot: api.WatchFleetResponse) -> Iterator[str]:
         at = f"{render.instant(snapshot.at):%H:%M:%S}"
