@@ -17,16 +17,22 @@ def main(argv: list[str] | None = None) -> int:
     for name, about in (("run", "run the coordinator"), ("check-config", "check a configuration and end")):
         command = commands.add_parser(name, help=about)
         command.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="default: %(default)s")
+        if name == "run":
+            command.add_argument(
+                "--restored",
+                action="store_true",
+                help="the store comes from a backup: do nothing before every site is heard or fenced",
+            )
     args = parser.parse_args(argv)
     try:
-        return _run(args.config) if args.command == "run" else _check(args.config)
+        return _run(args.config, restored=args.restored) if args.command == "run" else _check(args.config)
     except (ConfigError, CorruptError) as error:
         for line in str(error).splitlines():
             sys.stderr.write(f"sterna-coordinator: {line}\n")
         return EXIT_USAGE
 
 
-def _run(path: Path) -> int:
+def _run(path: Path, *, restored: bool) -> int:
     from coordinator.config import CoordinatorConfig
     from coordinator.daemon import start
     from sterna.config import load
@@ -34,7 +40,7 @@ def _run(path: Path) -> int:
 
     config = load(path, CoordinatorConfig)
     setup(config.log_level.upper(), config.log_style)
-    return start(config, path.parent)
+    return start(config, path.parent, restored=restored)
 
 
 def _check(path: Path) -> int:

@@ -62,8 +62,8 @@ class Driver:
     period_s : float
         Longest time between two rounds.
     wait_for : collection of str
-        Nothing is done until all of these sites have said Hello: the store was restored from a copy, and only
-        they know which epochs were given since.
+        Nothing is done until all of these sites have said Hello or are fenced: the store was restored from a
+        copy, and only they know which epochs were given since.
     """
 
     def __init__(
@@ -97,9 +97,15 @@ class Driver:
         self._refused_retry_s = refused_retry_s
         self._period_s = period_s
         self._wait_for = set(wait_for)
+        self._told_waiting = False
         self._since: dict[str, tuple[MigrationState, float]] = {}
         self._sent: dict[OrderKey, _Sent] = {}
         self._orders: dict[str, Order] = {}
+
+    @property
+    def waits(self) -> bool:
+        """Tell whether there are sites without whose word nothing is done."""
+        return bool(self._wait_for)
 
     async def run(self, heart: Heart) -> None:
         """Make rounds: at every change, and at least each `period_s`."""
@@ -114,7 +120,8 @@ class Driver:
 
     async def round(self) -> None:
         """Do all that is due now."""
-        self._wait_for -= {site_id for site_id, site in self._live.sites.items() if site.connected}
+        if self._wait_for:
+            self._hear()
         if self._wait_for:
             return
         inputs = self._inputs(self._fleet.state)
@@ -140,6 +147,22 @@ class Driver:
         if sent is not None:
             sent.wait_s = self._refused_retry_s
         await self._fleet.change(lambda state: refusal_events(state, order, reason, now, self._grants))
+
+    def _hear(self) -> None:
+        """Wait no longer for the sites that have been heard, nor for those that are fenced."""
+        before = self._wait_for
+        fenced = {site_id for site_id, site in self._fleet.state.sites.items() if site.fenced}
+        self._wait_for = {
+            site_id for site_id in before - fenced if not is_connected(self._live.sites, site_id)
+        }
+        if not self._wait_for:
+            log.info("every site has been heard since the store was restored")
+        elif self._wait_for != before or not self._told_waiting:
+            log.warning(
+                "the store was restored; nothing is done before these sites are heard or fenced",
+                extra={"sites": ", ".join(sorted(self._wait_for))},
+            )
+        self._told_waiting = True
 
     def _inputs(self, state: FleetState) -> RoundInputs:
         now_boot_s = self._clock.boottime_s()

@@ -91,9 +91,9 @@ class House:
     def migration(self) -> Migration:
         return list(self.state.migrations.values())[-1]
 
-    async def start(self, dies_in: MigrationState | None = None) -> None:
+    async def start(self, dies_in: MigrationState | None = None, *, restored: bool = False) -> None:
         config = parse(self.document, CoordinatorConfig, name="coordinator.toml")
-        self.parts = build(config, self.folder, SystemClock())
+        self.parts = build(config, self.folder, SystemClock(), restored=restored)
         if dies_in is not None:
             self.parts.fleet._store = MortalStore(self.parts.fleet._store, dies_in)
         await self.parts.serve(None)

@@ -227,6 +227,32 @@ async def test_fencing_restarts_jobs_where_a_checkpoint_is(tmp_path: Path) -> No
         assert not isinstance(resumed, Refusal) and not resumed.fenced
 
 
+@pytest.mark.parametrize("fenced", [False, True])
+async def test_a_restored_store_is_not_acted_upon_before_every_site_is_heard(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, *, fenced: bool
+) -> None:
+    async with house(tmp_path) as home:
+        await home.kill()
+        missing = home.sites["nome"]
+        missing.site_id = "atlantis"  # nobody of that name may connect
+        await home.start(restored=True)
+        job_id = await home.submit()
+        await until(lambda: home.live.get("miami") and home.live["miami"].connected, "miami did not connect")
+        before = home.sites["miami"].acked
+        await until(lambda: home.sites["miami"].acked > before + 50, "no time passes")
+        assert home.job(job_id).state is JobState.QUEUED and home.coordinator.driver.waits
+        told = [record for record in caplog.records if record.message.startswith("the store was restored")]
+        assert told[-1].sites == "nome"  # type: ignore[attr-defined]
+        if fenced:
+            desk = home.coordinator.desk
+            done = await desk.fence_site(request_id="f", site_id="nome", confirm="nome")
+            assert isinstance(done, Fenced)
+        else:
+            missing.site_id = "nome"
+        await home.running(job_id)
+        assert not home.coordinator.driver.waits
+
+
 async def test_a_higher_epoch_is_adopted_never_undercut(tmp_path: Path) -> None:
     async with house(tmp_path) as home:
         job_id = await home.submit()
