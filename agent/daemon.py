@@ -15,6 +15,7 @@ from agent.build.meters import make_lines, make_meters
 from agent.build.power import budget_settings
 from agent.config import AgentConfig
 from agent.devices.meters import Meter, run_meter
+from agent.grid.desk import GridDesk
 from agent.jobs.keeper import Keeper
 from agent.store import commands as command_store
 from agent.store import jobs as job_store
@@ -115,22 +116,7 @@ async def _assemble(build: Build) -> None:
 
         await open_settlement(build, database, desk, control, boot_id)
     news = News(desk=desk, senses=senses, control=control, uplink=link, clock=clock)
-    if config.grid.mqtt is not None:
-        from agent.build.mqtt import open_mqtt  # sites without a broker do not pay for it
-
-        control.on_change = open_mqtt(build, desk, news, link, config.grid.mqtt).status_changed
-    if config.grid.openadr is not None:
-        from agent.build.openadr import open_openadr  # sites without a VTN do not pay for it
-
-        open_openadr(build, desk, news, config.grid.openadr)
-    if config.grid.modbus is not None:
-        from agent.build.rtu import open_rtu  # sites without an RTU do not pay for it
-
-        open_rtu(build, desk, news, config.grid.modbus)
-    if config.grid.relay is not None:
-        from agent.build.relay import open_relay  # few sites have contacts
-
-        open_relay(build, desk, config.grid.relay)
+    _open_operators(build, desk, news, liaison, link)
     if config.setpoints:
         from agent.build.setpoints import open_setpoints  # few sites write to devices
 
@@ -155,6 +141,37 @@ async def _assemble(build: Build) -> None:
     watch_clock(build)
     _name_site_loops(build, meters, control, news, telemetry)
     _name_job_loops(build, keeper, link)
+
+
+def _open_operators(build: Build, desk: GridDesk, news: News, liaison: Liaison, link: Uplink | None) -> None:
+    """Open the ways by which grid operators reach the site, those that it has."""
+    config = build.config
+    offers = None
+    if link is not None and (config.grid.mqtt is not None or config.grid.openadr is not None):
+        from agent.build.offers import open_offers  # before the links, whose reports tell of them
+
+        offers = open_offers(build, desk, news, liaison)
+    if config.grid.mqtt is not None:
+        from agent.build.mqtt import open_mqtt  # sites without a broker do not pay for it
+
+        broker = open_mqtt(build, desk, news, link, config.grid.mqtt)
+        news.control.on_change = broker.status_changed
+        if offers is not None:
+            from agent.build.offers import publish_offers
+
+            publish_offers(build, offers, broker)
+    if config.grid.openadr is not None:
+        from agent.build.openadr import open_openadr  # sites without a VTN do not pay for it
+
+        open_openadr(build, desk, news, config.grid.openadr)
+    if config.grid.modbus is not None:
+        from agent.build.rtu import open_rtu  # sites without an RTU do not pay for it
+
+        open_rtu(build, desk, news, config.grid.modbus)
+    if config.grid.relay is not None:
+        from agent.build.relay import open_relay  # few sites have contacts
+
+        open_relay(build, desk, config.grid.relay)
 
 
 async def _open_store(build: Build) -> tuple[Database, telemetry_store.TelemetryStore]:

@@ -258,6 +258,25 @@ class LedgerTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             yield "slot_s", f"slots of {self.slot_s:g} s do not make a day"
 
 
+class OffersTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[offers]``: the flexibility that sites offer their grid operators (docs/planning.md)."""
+
+    durations_s: tuple[float, ...] = (900.0, 3600.0, 14400.0)
+    """Lengths that are offered; empty: nothing is offered."""
+    valid_s: float = 300.0
+    """How long an offer stands unless it is renewed."""
+    least_w: float = 25.0
+    """Less power is not worth an offer."""
+
+    def faults(self) -> _Faults:
+        """Yield what is wrong beyond types."""
+        if not all(0 < length_s <= 86_400.0 for length_s in self.durations_s):
+            yield "durations_s", f"expected lengths above zero, a day at most, got {list(self.durations_s)}"
+        if len(set(self.durations_s)) < len(self.durations_s):
+            yield "durations_s", "one is given twice"
+        yield from _not_above_zero(self, ("valid_s", "least_w"))
+
+
 class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file."""
 
@@ -283,6 +302,7 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     history: HistoryTable = HistoryTable()
     ledger: LedgerTable = LedgerTable()
     metrics: MetricsTable | None = None
+    offers: OffersTable = OffersTable()
 
     @property
     def site_ids(self) -> frozenset[str]:

@@ -40,6 +40,7 @@ from coordinator.tasks.fleet import Fleet
 from coordinator.tasks.learning import Learning, Schooling
 from coordinator.tasks.live import LiveBook
 from coordinator.tasks.metrics import Figures
+from coordinator.tasks.offers import OfferBook
 from coordinator.tasks.planning import Outlook, Planner
 from coordinator.tasks.reception import Reception
 from coordinator.tasks.telemetry import Housekeeper, TelemetryDesk
@@ -192,6 +193,7 @@ def build(config: CoordinatorConfig, base_dir: Path, clock: Clock, *, restored: 
         learnt=learning.forecast if learning is not None else None,
     )
     settings = read.planner_settings(config.planner)
+    offers = OfferBook(fleet=fleet, live=live, sender=sender, settings=read.offer_settings(config))
     planner = Planner(
         fleet=fleet,
         live=live,
@@ -205,6 +207,7 @@ def build(config: CoordinatorConfig, base_dir: Path, clock: Clock, *, restored: 
         settle_s=config.planner.settle_s,
         tick_s=config.planner.tick_s,
         held=lambda: driver.waits,
+        on_tick=(offers.on_tick,),
     )
     desk = Desk(
         fleet=fleet,
@@ -219,6 +222,7 @@ def build(config: CoordinatorConfig, base_dir: Path, clock: Clock, *, restored: 
         grants=grants,
         sites=config.site_ids,
         clock=clock,
+        offers=offers.current,
     )
     sites = SiteServicer(
         fleet=config.fleet,

@@ -2,6 +2,7 @@
 
 from coordinator.config import CoordinatorConfig, PlannerTable
 from coordinator.core.feasibility import Tolerance
+from coordinator.core.offers import OfferSettings
 from coordinator.core.policy import PlannerSettings
 from coordinator.core.prestage import PrestageSettings
 from coordinator.core.progress import MigrationTimeouts
@@ -69,6 +70,17 @@ def prestage_settings(config: CoordinatorConfig) -> PrestageSettings:
         ),
         least_transfer_s=config.migration.ahead_least_transfer_s,
         least_bytes=config.migration.ahead_least_bytes,
+    )
+
+
+def offer_settings(config: CoordinatorConfig) -> OfferSettings:
+    """Return how offers to grid operators are made."""
+    table = config.offers
+    return OfferSettings(
+        durations_s=table.durations_s,
+        valid_s=table.valid_s,
+        least_w=table.least_w,
+        stale_s=config.planner.sample_stale_s,
     )
 
 

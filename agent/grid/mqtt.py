@@ -8,10 +8,12 @@ out); a silent operator is the desk's business.
 import asyncio
 import contextlib
 import logging
+import math
 import random
 import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 import aiomqtt
 from paho.mqtt.packettypes import PacketTypes
@@ -34,6 +36,17 @@ MAX_REPORTS = 64
 """Reports that wait for a broker that is away; beyond it the oldest is forgotten."""
 
 ForecastSink = Callable[[bytes], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Notice:
+    """A retained message; the broker forgets it at `expires_s` on CLOCK_BOOTTIME (None: never)."""
+
+    payload: bytes
+    expires_s: float | None
+
+    def left_s(self, now_boot_s: float) -> float:
+        return math.inf if self.expires_s is None else self.expires_s - now_boot_s
 
 
 class MqttLink:
@@ -120,6 +133,8 @@ class MqttLink:
         self._changed = asyncio.Event()
         self._reports: deque[bytes] = deque(maxlen=MAX_REPORTS)
         self._reported = asyncio.Event()
+        self._notices: dict[str, _Notice] = {}
+        self._posted = asyncio.Event()
         self.attempts = 0
         self.connected = False
 
@@ -164,6 +179,15 @@ class MqttLink:
         self._reports.append(payload)
         self._reported.set()
 
+    def post(self, leaf: str, payload: bytes, kept_s: float | None = None) -> None:
+        """Have a message retained on a topic of ours, now or when the broker is back, in place of the last.
+
+        The broker keeps it for `kept_s` seconds from now; None: until it is replaced.
+        """
+        expires_s = None if kept_s is None else self._clock.boottime_s() + kept_s
+        self._notices[leaf] = _Notice(payload=payload, expires_s=expires_s)
+        self._posted.set()
+
     def status_changed(self) -> None:
         """Have the status published now rather than at its next turn."""
         self._changed.set()
@@ -180,6 +204,7 @@ class MqttLink:
                     group.create_task(self._read(client), name="mqtt reader")
                     group.create_task(self._send_acks(client), name="mqtt acks")
                     group.create_task(self._send_reports(client), name="mqtt reports")
+                    group.create_task(self._send_notices(client), name="mqtt notices")
                     group.create_task(self._send_status(client), name="mqtt status")
                     group.create_task(self._send_telemetry(client), name="mqtt telemetry")
                     group.create_task(self._send_heartbeats(client), name="mqtt heartbeat")
@@ -187,6 +212,8 @@ class MqttLink:
                 # A clean goodbye makes the broker drop the last will, so we say it ourselves.
                 with contextlib.suppress(aiomqtt.MqttError):
                     await client.publish(self._topics.of("status"), wire.encode_offline(), 1, True)
+                    for leaf in self._notices:
+                        await client.publish(self._topics.of(leaf), b"", 1, True)
                 raise
 
     def _client(self) -> aiomqtt.Client:
@@ -263,11 +290,36 @@ class MqttLink:
             self._reported.clear()
             await self._reported.wait()
 
+    async def _send_notices(self, client: aiomqtt.Client) -> None:
+        """Publish what the broker has not had in this session; a message that has expired never."""
+        sent: dict[str, _Notice] = {}
+        while True:
+            self._posted.clear()
+            for leaf, notice in list(self._notices.items()):
+                left_s = notice.left_s(self._clock.boottime_s())
+                if sent.get(leaf) is not notice and left_s > 0:
+                    await self._publish(client, leaf, notice.payload, qos=1, retain=True, kept_s=left_s)
+                sent[leaf] = notice
+            await self._posted.wait()
+
     async def _publish(
-        self, client: aiomqtt.Client, leaf: str, payload: bytes, *, qos: int, retain: bool = False
+        self,
+        client: aiomqtt.Client,
+        leaf: str,
+        payload: bytes,
+        *,
+        qos: int,
+        retain: bool = False,
+        kept_s: float = math.inf,
     ) -> None:
+        properties = None
+        if kept_s < math.inf:
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            properties.MessageExpiryInterval = math.ceil(kept_s)
         try:
-            await client.publish(self._topics.of(leaf), payload, qos=qos, retain=retain)
+            await client.publish(
+                self._topics.of(leaf), payload, qos=qos, retain=retain, properties=properties
+            )
         finally:
             _heed_cancellation()
 

@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from agent.core.offers import Prospectus, PublicOffer
 from agent.model.grid import Ack
 from agent.model.limits import Envelope
 from agent.model.readings import SitePower
@@ -104,6 +105,40 @@ def encode_telemetry(power: SitePower) -> bytes:
             "q": power.quality.value,
         }
     )
+
+
+def encode_offers(known: Prospectus, now: datetime) -> bytes:
+    """Write what the site offers, retained: alternatives, of which one may be taken up."""
+    return _json(
+        {
+            "v": 1,
+            "t": stamp(now),
+            "expires": None if known.expires_at is None else stamp(known.expires_at),
+            "gridW": _w(known.import_w),
+            "offers": [_offer(one, now) for one in known.offers],
+            "reason": known.reason,
+        }
+    )
+
+
+def _offer(one: PublicOffer, now: datetime) -> dict[str, object]:
+    offer = one.offer
+    stays = offer.jobs > offer.moves or offer.moves == 0
+    return {
+        "id": offer.offer_id,
+        "direction": "UP" if one.rises else "DOWN",
+        "powerW": _w(one.power_w),
+        "limitW": _w(one.limit_w),
+        "start": stamp(max(offer.start_at, now)),
+        "durationS": offer.duration_s,
+        "consequence": "DEFER" if stays else "VANISH",
+        "jobs": offer.jobs,
+        "moves": offer.moves,
+        "delayJobS": round(offer.cost_job_s, 1),
+        "stepsAtRisk": offer.steps_at_risk,
+        "shiftedWh": round(offer.shifted_wh, 1),
+        "extraWh": round(offer.extra_wh, 1),
+    }
 
 
 def encode_mirror(number: int, envelope: Envelope, now: datetime) -> bytes:

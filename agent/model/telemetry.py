@@ -46,10 +46,32 @@ class SiteCapabilities:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlexibilityOffer:
-    """Flexibility computed from the fleet's plan, for the site to publish to its grid operator."""
+    """Flexibility computed from the fleet's plan, for the site to publish to its grid operator.
+
+    Import can fall by `reduction_w`, or rise by `increase_w`; the other is 0. It touches `jobs` jobs, of
+    which `moves` would leave. `cost_job_s` is the work that it delays, in job-seconds, `steps_at_risk` the
+    training steps since the last sealed checkpoints (None: unknown). `shifted_wh` is drawn at another time,
+    `extra_wh` on top.
+    """
 
     offer_id: str
     start_at: datetime
     duration_s: float
-    reduction_w: float
-    cost_job_s: float
+    reduction_w: float = 0.0
+    increase_w: float = 0.0
+    jobs: int = 0
+    moves: int = 0
+    cost_job_s: float = 0.0
+    steps_at_risk: int | None = None
+    shifted_wh: float = 0.0
+    extra_wh: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlexibilityOffers:
+    """All that may be offered until `expires_at`: alternatives. `reason` says why there is nothing."""
+
+    issued_at: datetime
+    expires_at: datetime
+    offers: tuple[FlexibilityOffer, ...] = ()
+    reason: str = ""

@@ -1,7 +1,6 @@
 """Between coordinator and site: orders to the keeper, leases to their clock, news to the uplink."""
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -10,14 +9,12 @@ from agent.grid.desk import GridDesk
 from agent.grid.wire import SiteSnapshot
 from agent.jobs.keeper import Keeper
 from agent.model.orders import JobReport, Order, OrderAck
-from agent.model.telemetry import FlexibilityOffer, GridStatus, SiteCapabilities
+from agent.model.telemetry import FlexibilityOffers, GridStatus, SiteCapabilities
 from agent.tasks.control import Control
 from agent.tasks.sense import Senses
 from agent.uplink.link import Uplink
 from sterna.clock import Clock
 from sterna.supervise import Heart
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -55,6 +52,8 @@ class Liaison:
         The node's draw with no job.
     free_bytes : callable
         Bytes free in the checkpoint store.
+    take_offers : callable
+        Takes what may be offered to the grid operator.
     """
 
     keeper: Keeper
@@ -63,6 +62,7 @@ class Liaison:
     checkpoint_address: str | None
     idle_power_w: float
     free_bytes: Callable[[], int]
+    take_offers: Callable[[FlexibilityOffers], None] = lambda _offers: None
 
     def capabilities(self) -> SiteCapabilities:
         """Tell what the site is and can do now."""
@@ -94,9 +94,9 @@ class Liaison:
         """Learn the key that checks transfer tickets."""
         self.ticket_key.value = ticket_key
 
-    def on_offer(self, offer: FlexibilityOffer) -> None:
-        """Take flexibility that the coordinator computed; publishing it to the operator comes later."""
-        log.info("flexibility offered", extra={"offer_id": offer.offer_id, "reduction_w": offer.reduction_w})
+    def on_offers(self, offers: FlexibilityOffers) -> None:
+        """Take the flexibility that the coordinator computed."""
+        self.take_offers(offers)
 
 
 @dataclass(slots=True, kw_only=True)

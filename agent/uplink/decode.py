@@ -15,7 +15,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from agent.model.jobs import Flexibility, JobSpec, OnPartition
 from agent.model.orders import Action, Fetch, Offer, Order, Prepare, Release, Start, Stop
-from agent.model.telemetry import FlexibilityOffer
+from agent.model.telemetry import FlexibilityOffer, FlexibilityOffers
 from sterna.errors import PeerProtocolError
 from sterna.v1 import job_pb2, site_service_pb2
 
@@ -62,7 +62,7 @@ class TelemetryAck:
     sequence: int
 
 
-Down = Welcome | Order | LeaseGrant | TelemetryAck | FlexibilityOffer
+Down = Welcome | Order | LeaseGrant | TelemetryAck | FlexibilityOffers
 
 
 def down(message: site_service_pb2.ConnectResponse) -> Down:
@@ -80,8 +80,8 @@ def down(message: site_service_pb2.ConnectResponse) -> Down:
         return _lease(message.lease)
     if kind == "telemetry_ack":
         return TelemetryAck(sequence=message.telemetry_ack.sequence)
-    if kind == "offer":
-        return _flexibility(message.offer)
+    if kind == "offers":
+        return _offers(message.offers)
     if kind == "welcome":
         return _welcome(message.welcome)
     raise PeerProtocolError("coordinator: message: missing, or of a kind that this release does not know")
@@ -193,13 +193,31 @@ def _lease(message: site_service_pb2.LeaseGrant) -> LeaseGrant:
     )
 
 
-def _flexibility(message: site_service_pb2.FlexibilityOffer) -> FlexibilityOffer:
+def _offers(message: site_service_pb2.FlexibilityOffers) -> FlexibilityOffers:
+    return FlexibilityOffers(
+        issued_at=_required_at("offers", message, "issued_at"),
+        expires_at=_required_at("offers", message, "expires_at"),
+        offers=tuple(_flexibility(f"offers.offers[{at}]", one) for at, one in enumerate(message.offers)),
+        reason=message.reason,
+    )
+
+
+def _flexibility(path: str, message: site_service_pb2.FlexibilityOffer) -> FlexibilityOffer:
+    def figure(name: str) -> float:
+        return _not_negative(f"{path}.{name}", getattr(message, name))
+
     return FlexibilityOffer(
-        offer_id=_text("offer.offer_id", message.offer_id),
-        start_at=_required_at("offer", message, "start_at"),
-        duration_s=_required_s("offer", message, "duration"),
-        reduction_w=_not_negative("offer.reduction_w", message.reduction_w),
-        cost_job_s=_not_negative("offer.cost_job_s", message.cost_job_s),
+        offer_id=_text(f"{path}.offer_id", message.offer_id),
+        start_at=_required_at(path, message, "start_at"),
+        duration_s=_required_s(path, message, "duration"),
+        reduction_w=figure("reduction_w"),
+        increase_w=figure("increase_w"),
+        jobs=message.jobs,
+        moves=message.moves,
+        cost_job_s=figure("cost_job_s"),
+        steps_at_risk=message.steps_at_risk if message.HasField("steps_at_risk") else None,
+        shifted_wh=figure("shifted_wh"),
+        extra_wh=figure("extra_wh"),
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from agent.model.orders import Order, OrderAck, OrderResult
-from agent.model.telemetry import FlexibilityOffer
+from agent.model.telemetry import FlexibilityOffers
 from agent.uplink.decode import LeaseGrant
 from agent.uplink.outbox import Outbox
 from agent.uplink.ports import UplinkHandler
@@ -23,7 +23,6 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _ORDERS_MAX = 256
-_OFFERS_MAX = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +50,7 @@ class Inbox:
         self._timeout_s = handler_timeout_s
         self._orders: deque[_Received] = deque()
         self._leases: dict[str, tuple[LeaseGrant, float]] = {}
-        self._offers: deque[FlexibilityOffer] = deque(maxlen=_OFFERS_MAX)
+        self._offers: FlexibilityOffers | None = None
         self._order_came = asyncio.Event()
         self._lease_came = asyncio.Event()
 
@@ -68,9 +67,9 @@ class Inbox:
         self._leases[lease.job_id] = (lease, counted_from_boot_s)
         self._lease_came.set()
 
-    def put_offer(self, offer: FlexibilityOffer) -> None:
-        """Queue an offer."""
-        self._offers.append(offer)
+    def put_offers(self, offers: FlexibilityOffers) -> None:
+        """Queue offers; they replace those that wait."""
+        self._offers = offers
         self._lease_came.set()
 
     async def run_orders(self) -> None:
@@ -97,8 +96,9 @@ class Inbox:
                     )
                 except (TransientError, PermanentError):
                     log.warning("a lease was not taken", exc_info=True, extra={"job_id": lease.job_id})
-            while self._offers:
-                self._handler.on_offer(self._offers.popleft())
+            offers, self._offers = self._offers, None
+            if offers is not None:
+                self._handler.on_offers(offers)
 
     async def _answered(self, received: _Received) -> OrderAck | None:
         order = received.order

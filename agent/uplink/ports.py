@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from agent.model.orders import JobReport, Order, OrderAck
-from agent.model.telemetry import FlexibilityOffer, SiteCapabilities, TelemetrySample
+from agent.model.telemetry import FlexibilityOffers, SiteCapabilities, TelemetrySample
 
 
 class UplinkHandler(Protocol):
@@ -47,8 +47,8 @@ class UplinkHandler(Protocol):
         """Learn the fleet's name and the key that checks transfer tickets naming this site."""
         ...
 
-    def on_offer(self, offer: FlexibilityOffer) -> None:
-        """Take flexibility to publish to the grid operator."""
+    def on_offers(self, offers: FlexibilityOffers) -> None:
+        """Take the flexibility to publish to the grid operator, in place of all before it."""
         ...
 
 

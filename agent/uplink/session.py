@@ -8,7 +8,7 @@ import grpc
 import grpc.aio
 
 from agent.model.orders import JobReport, MoveRequest, Order, OrderAck
-from agent.model.telemetry import FlexibilityOffer, GridStatus
+from agent.model.telemetry import FlexibilityOffers, GridStatus
 from agent.uplink import decode, encode
 from agent.uplink.inbox import Inbox, refusal
 from agent.uplink.outbox import Item, Outbox, Renewal
@@ -138,8 +138,8 @@ class Session:
                     log.debug("a lease that answers no renewal", extra={"job_id": message.job_id})
                 else:
                     self._inbox.put_lease(message, counted_from_s)
-            case FlexibilityOffer():
-                self._inbox.put_offer(message)
+            case FlexibilityOffers():
+                self._inbox.put_offers(message)
             case decode.Welcome():
                 log.debug("a second welcome")
 

@@ -95,6 +95,16 @@ def migrations(
 
 
 @app.command()
+def offers(
+    config: ConfigOption = None,
+    json: JsonOption = False,
+    site: Annotated[str, typer.Option("--site", help="Only those of this site.")] = "",
+) -> None:
+    """List what each site offers its grid operator: how much, how long, and what it costs jobs."""
+    _desk(config, json).offers(site)
+
+
+@app.command()
 def watch(config: ConfigOption = None, json: JsonOption = False) -> None:
     """Follow the fleet; with --json one document per change, a line each."""
     _desk(config, json).watch()

@@ -65,6 +65,12 @@ class Desk:
         answer = self._call(lambda stub: stub.ListMigrations(request, timeout=CALL_TIMEOUT_S))
         self._print("migrations", answer.migrations, render.migrations_table(answer.migrations))
 
+    def offers(self, site: str) -> None:
+        """List what sites offer their grid operators."""
+        request = api.ListOffersRequest(site_id=site)
+        answer = self._call(lambda stub: stub.ListOffers(request, timeout=CALL_TIMEOUT_S))
+        self._print("offers", answer.sites, render.offers_table(answer.sites))
+
     def watch(self) -> None:
         """Follow the fleet until interrupted."""
         self._call(self._follow)

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from coordinator.cli.document import enum_word
-from sterna.v1 import fleet_pb2, job_pb2, site_pb2
+from sterna.v1 import fleet_pb2, job_pb2, site_pb2, site_service_pb2
 from sterna.v1 import operator_service_pb2 as api
 
 _JOB_STYLE: Mapping[int, str] = {
@@ -156,6 +156,34 @@ def migrations_table(migrations: Sequence[fleet_pb2.Migration], names: dict[str,
             UNKNOWN if downtime is None else duration(_seconds(downtime)),
             migration.failure or migration.reason,
         )
+    return table
+
+
+def offers_table(sites: Sequence[api.SiteOffers]) -> Table:
+    """One line per offer; a site without any has one that says why."""
+    table = _table(
+        "site", "import", "by", "for", "jobs", "moves", "delay", "steps", "shifted", "extra", "note"
+    )
+    for site in sites:
+        if not site.offers.offers:
+            reason = site.offers.reason if site.HasField("offers") else "nothing has been computed yet"
+            table.add_row(site.site_id, *[UNKNOWN] * 9, reason)
+        for offer in site.offers.offers:
+            falls = offer.direction != site_service_pb2.FLEXIBILITY_DIRECTION_UP
+            risk = present(offer, "steps_at_risk")
+            table.add_row(
+                site.site_id,
+                "falls" if falls else "rises",
+                watts(offer.reduction_w if falls else offer.increase_w),
+                duration(_seconds(offer.duration)),
+                str(offer.jobs),
+                str(offer.moves),
+                duration(offer.cost_job_s),
+                UNKNOWN if risk is None else str(risk),
+                figure(offer.shifted_wh, "Wh"),
+                figure(offer.extra_wh, "Wh"),
+                f"until {instant(site.offers.expires_at):%H:%M:%S}",
+            )
     return table
 
 

@@ -16,6 +16,7 @@ from coordinator.model.decision import Alternative
 from coordinator.model.fleet import FleetState, Job, Site
 from coordinator.model.job import JobSpec
 from coordinator.model.live import Live, is_connected
+from coordinator.model.offers import OfferSet
 from coordinator.model.view import FleetView
 from coordinator.service.operator_ports import (
     Fenced,
@@ -51,6 +52,8 @@ class FakeDesk:
         The planner's numbers.
     judgements : mapping
         Judgements by job and site id that are given as they are, past the planner's.
+    offers : mapping
+        What each site offers its grid operator.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class FakeDesk:
         window_end_at: Mapping[str, datetime] | None = None,
         settings: PlannerSettings | None = None,
         judgements: Mapping[tuple[str, str], Alternative] | None = None,
+        offers: Mapping[str, OfferSet] | None = None,
     ) -> None:
         self._now = now
         self._view = view
@@ -73,6 +77,7 @@ class FakeDesk:
         self._window_end_at = window_end_at or {}
         self._settings = settings or PlannerSettings()
         self._judgements = judgements or {}
+        self._offers = offers or {}
         self._version = 0
         self._changed = asyncio.Condition()
         self._answered: dict[str, tuple[object, object]] = {}
@@ -97,6 +102,10 @@ class FakeDesk:
         """Return once something was done since `version`."""
         async with self._changed:
             await self._changed.wait_for(lambda: self._version != version)
+
+    def offers(self) -> Mapping[str, OfferSet]:
+        """Return what each site offers its grid operator."""
+        return self._offers
 
     async def last_decision(self, job_id: str) -> StoredDecision | None:
         """Return the decision that was given for the job."""

@@ -14,6 +14,7 @@ from coordinator.model.fleet import FleetState, Job, Migration, Site
 from coordinator.model.forecast import SurplusForecast
 from coordinator.model.job import JobSpec
 from coordinator.model.live import Live
+from coordinator.model.offers import OfferSet
 
 
 class RefusalKind(Enum):
@@ -98,6 +99,10 @@ class OperatorDesk(Protocol):
 
     async def wait_for_change(self, version: int) -> None:
         """Return once the picture's version differs from `version`."""
+        ...
+
+    def offers(self) -> Mapping[str, OfferSet]:
+        """Return what each site that was told of any offers its grid operator, as sent last."""
         ...
 
     async def last_decision(self, job_id: str) -> StoredDecision | None:

@@ -12,6 +12,7 @@ import grpc
 import grpc.aio
 
 from coordinator.model.fleet import Job
+from coordinator.service import offer_codec
 from coordinator.service import operator_codec as codec
 from coordinator.service import operator_errors as errors
 from coordinator.service.operator_ports import FleetPicture, OperatorDesk, Refusal
@@ -42,6 +43,7 @@ LEAST_ROLE: Mapping[str, Role] = {
     "ResumeSite": Role.OPERATOR,
     "FenceSite": Role.ADMIN,
     "ListMigrations": Role.VIEWER,
+    "ListOffers": Role.VIEWER,
     "WatchFleet": Role.VIEWER,
 }
 """The least role for each call. A call that is not here is refused to everybody."""
@@ -182,6 +184,20 @@ class OperatorServicer(OperatorServiceServicer):
         job_id = (await _job(context, picture, request.job_id)).job_id if request.job_id else ""
         chosen = codec.migrations(picture, active_only=request.active_only, job_id=job_id)
         return api.ListMigrationsResponse(migrations=chosen)
+
+    async def ListOffers(self, request: api.ListOffersRequest, context: Context) -> api.ListOffersResponse:  # noqa: N802
+        """Return what each site offers its grid operator, by site id."""
+        await self._admit(context, "ListOffers")
+        wanted = [await self._site(context, request.site_id)] if request.site_id else self._sites()
+        made = self._desk.offers()
+        return api.ListOffersResponse(
+            sites=[
+                api.SiteOffers(
+                    site_id=site_id, offers=offer_codec.offers(made[site_id]) if site_id in made else None
+                )
+                for site_id in wanted
+            ]
+        )
 
     async def WatchFleet(  # noqa: N802
         self, request: api.WatchFleetRequest, context: Context

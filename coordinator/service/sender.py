@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+from coordinator.model.offers import OfferSet
 from coordinator.model.orders import Fetch, Offer, Order
 from coordinator.service import site_encode
 from coordinator.service.sessions import Sessions
@@ -41,6 +42,10 @@ class Sender:
     def telemetry_ack(self, site_id: str, sequence: int) -> bool:
         """Send the word that everything up to `sequence` is stored."""
         return self._sessions.send(site_id, site_encode.telemetry_ack(sequence))
+
+    def offers(self, offers: OfferSet) -> bool:
+        """Send a site what it may offer its grid operator."""
+        return self._sessions.send(offers.site_id, site_encode.offers(offers))
 
     def hang_up(self, site_id: str, why: str) -> None:
         """End the site's session; what it has not been sent yet is dropped."""

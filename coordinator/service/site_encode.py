@@ -8,7 +8,9 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from coordinator.model.job import Flexibility, JobSpec, OnPartition
+from coordinator.model.offers import OfferSet
 from coordinator.model.orders import Fetch, Offer, Order, Prepare, Release, Start, Stop
+from coordinator.service import offer_codec
 from sterna.v1 import job_pb2
 from sterna.v1.site_service_pb2 import ConnectResponse, LeaseGrant, TelemetryAck, Welcome
 from sterna.v1.site_service_pb2 import FetchCheckpoint as FetchMessage
@@ -49,6 +51,11 @@ def telemetry_ack(sequence: int) -> ConnectResponse:
 def lease(job_id: str, epoch: int, ttl_s: float | None) -> ConnectResponse:
     """Make a lease."""
     return ConnectResponse(lease=LeaseGrant(job_id=job_id, epoch=epoch, ttl=_optional(ttl_s)))
+
+
+def offers(value: OfferSet) -> ConnectResponse:
+    """Make the word of what a site may offer its grid operator."""
+    return ConnectResponse(offers=offer_codec.offers(value))
 
 
 def order(order_id: str, value: Order, mint: MintTicket) -> ConnectResponse:

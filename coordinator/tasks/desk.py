@@ -6,7 +6,7 @@ the same answer for ever, over restarts too. An expected "no" is a `Refusal`, an
 
 import asyncio
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar
 
 from coordinator.core.arrivals import obstacle_to_move
@@ -19,6 +19,7 @@ from coordinator.model.decision import Alternative
 from coordinator.model.fleet import FleetState, Job, Site
 from coordinator.model.job import JobSpec
 from coordinator.model.live import is_connected
+from coordinator.model.offers import OfferSet
 from coordinator.service.operator_ports import (
     Fenced,
     FleetPicture,
@@ -65,6 +66,8 @@ class Desk:
         The configured sites.
     clock : Clock
         For instants.
+    offers : callable
+        Returns what each site offers its grid operator.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class Desk:
         grants: GrantSettings,
         sites: Collection[str],
         clock: Clock,
+        offers: Callable[[], Mapping[str, OfferSet]] = dict,
     ) -> None:
         self._fleet = fleet
         self._live = live
@@ -95,6 +99,7 @@ class Desk:
         self._grants = grants
         self._sites = frozenset(sites)
         self._clock = clock
+        self._offers = offers
         self._one_at_a_time = asyncio.Lock()
 
     @property
@@ -128,6 +133,10 @@ class Desk:
                 ring.clear()
                 # Telemetry does not ring: it would wake every loop each second.
                 await ring.wait(WATCH_POLL_S)
+
+    def offers(self) -> Mapping[str, OfferSet]:
+        """Return what each site offers its grid operator, as sent last."""
+        return self._offers()
 
     async def last_decision(self, job_id: str) -> StoredDecision | None:
         """Return the last decision about a job that was stored; None before the first."""

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 
 from coordinator.core.arrivals import obstacle_to_arrival, plan_migration
@@ -27,6 +27,8 @@ from sterna.errors import TransientError
 from sterna.supervise import Heart
 
 log = logging.getLogger(__name__)
+
+OnTick = Callable[[FleetView, Sequence[Decision]], None]
 
 
 class Outlook:
@@ -101,6 +103,8 @@ class Planner:
         The longest such wait.
     tick_s : float
         Time between two ticks.
+    on_tick : sequence of callable
+        Told what was seen and decided, before it is acted on; they must not block.
     clock : Clock
         For durations and instants.
     held : callable
@@ -122,6 +126,7 @@ class Planner:
         settle_s: float = 10.0,
         tick_s: float = 10.0,
         held: Callable[[], bool] = lambda: False,
+        on_tick: Sequence[OnTick] = (),
     ) -> None:
         self._fleet = fleet
         self._live = live
@@ -133,6 +138,7 @@ class Planner:
         self._expected_sites = frozenset(expected_sites)
         self._settle_s = settle_s
         self._tick_s = tick_s
+        self._on_tick = tuple(on_tick)
         self._clock = clock
         self._held = held
         self._last: dict[str, Decision] = {}
@@ -161,6 +167,8 @@ class Planner:
         view = self._outlook.view()
         decisions = self._policy.decide(view, self._settings)
         await self._store(decisions)
+        for listener in self._on_tick:
+            listener(view, decisions)
         for decision in decisions:
             await self._act(decision)
         self.tick_took_s = self._clock.boottime_s() - began_s

@@ -120,6 +120,10 @@ class _DecisionKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Decision
     DECISION_KIND_STAY: _DecisionKind.ValueType  # 2
     DECISION_KIND_MIGRATE: _DecisionKind.ValueType  # 3
     DECISION_KIND_WAIT: _DecisionKind.ValueType  # 4
+    DECISION_KIND_PAUSE: _DecisionKind.ValueType  # 5
+    """Suspended where it is, within its slack, for surplus to come."""
+    DECISION_KIND_RESUME: _DecisionKind.ValueType  # 6
+    """Goes on where it was paused."""
 
 class DecisionKind(_DecisionKind, metaclass=_DecisionKindEnumTypeWrapper): ...
 
@@ -128,6 +132,10 @@ DECISION_KIND_START: DecisionKind.ValueType  # 1
 DECISION_KIND_STAY: DecisionKind.ValueType  # 2
 DECISION_KIND_MIGRATE: DecisionKind.ValueType  # 3
 DECISION_KIND_WAIT: DecisionKind.ValueType  # 4
+DECISION_KIND_PAUSE: DecisionKind.ValueType  # 5
+"""Suspended where it is, within its slack, for surplus to come."""
+DECISION_KIND_RESUME: DecisionKind.ValueType  # 6
+"""Goes on where it was paused."""
 Global___DecisionKind: _TypeAlias = DecisionKind  # noqa: Y015
 
 @_typing.final

@@ -95,7 +95,7 @@ class _JobPhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobPhase.Val
     JOB_PHASE_RUNNING: _JobPhase.ValueType  # 5
     """The process runs under the current epoch."""
     JOB_PHASE_PAUSED: _JobPhase.ValueType  # 6
-    """The process is suspended by the site's power ladder."""
+    """The process is suspended by the site's power ladder, or by the plan (JobReport.held_until)."""
     JOB_PHASE_STOPPING: _JobPhase.ValueType  # 7
     """Told to stop with a checkpoint."""
     JOB_PHASE_SEALED: _JobPhase.ValueType  # 8
@@ -122,7 +122,7 @@ JOB_PHASE_STARTING: JobPhase.ValueType  # 4
 JOB_PHASE_RUNNING: JobPhase.ValueType  # 5
 """The process runs under the current epoch."""
 JOB_PHASE_PAUSED: JobPhase.ValueType  # 6
-"""The process is suspended by the site's power ladder."""
+"""The process is suspended by the site's power ladder, or by the plan (JobReport.held_until)."""
 JOB_PHASE_STOPPING: JobPhase.ValueType  # 7
 """Told to stop with a checkpoint."""
 JOB_PHASE_SEALED: JobPhase.ValueType  # 8
@@ -384,6 +384,8 @@ class JobReport(_message.Message):
     PID_FIELD_NUMBER: _builtins.int
     TRANSFERRED_BYTES_FIELD_NUMBER: _builtins.int
     HIGHEST_EPOCH_FIELD_NUMBER: _builtins.int
+    HELD_UNTIL_FIELD_NUMBER: _builtins.int
+    HOLD_SEQUENCE_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     epoch: _builtins.int
     """Epoch under which the job is or was last run here; 0 when it never was."""
@@ -410,6 +412,8 @@ class JobReport(_message.Message):
     """Highest epoch that this site has seen in any order about the job, at least `epoch`; orders under a lower one
     are refused. 0 from agents that do not tell.
     """
+    hold_sequence: _builtins.int
+    """Highest sequence of a PauseJob or ResumeJob that was accepted; 0 before the first."""
     @_builtins.property
     def checkpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___CheckpointSummary]:
         """Sealed and verified checkpoints at this site, newest first."""
@@ -424,6 +428,10 @@ class JobReport(_message.Message):
 
     @_builtins.property
     def reported_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def held_until(self) -> _timestamp_pb2.Timestamp:
+        """Until when the plan holds it back here, unless that is renewed; absent when it does not."""
+
     def __init__(
         self,
         *,
@@ -443,10 +451,12 @@ class JobReport(_message.Message):
         pid: _builtins.int = ...,
         transferred_bytes: _builtins.int | None = ...,
         highest_epoch: _builtins.int = ...,
+        held_until: _timestamp_pb2.Timestamp | None = ...,
+        hold_sequence: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_goodput_bps", b"_goodput_bps", "_load_time", b"_load_time", "_seal_time", b"_seal_time", "_start_step", b"_start_step", "_step", b"_step", "_transferred_bytes", b"_transferred_bytes", "goodput_bps", b"goodput_bps", "load_time", b"load_time", "reported_at", b"reported_at", "seal_time", b"seal_time", "start_step", b"start_step", "step", b"step", "transferred_bytes", b"transferred_bytes"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_goodput_bps", b"_goodput_bps", "_load_time", b"_load_time", "_seal_time", b"_seal_time", "_start_step", b"_start_step", "_step", b"_step", "_transferred_bytes", b"_transferred_bytes", "goodput_bps", b"goodput_bps", "held_until", b"held_until", "load_time", b"load_time", "reported_at", b"reported_at", "seal_time", b"seal_time", "start_step", b"start_step", "step", b"step", "transferred_bytes", b"transferred_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_goodput_bps", b"_goodput_bps", "_load_time", b"_load_time", "_seal_time", b"_seal_time", "_start_step", b"_start_step", "_step", b"_step", "_transferred_bytes", b"_transferred_bytes", "checkpoints", b"checkpoints", "epoch", b"epoch", "fetched_bytes", b"fetched_bytes", "goodput_bps", b"goodput_bps", "highest_epoch", b"highest_epoch", "job_id", b"job_id", "load_time", b"load_time", "message", b"message", "migration_id", b"migration_id", "phase", b"phase", "pid", b"pid", "reported_at", b"reported_at", "seal_time", b"seal_time", "start_step", b"start_step", "step", b"step", "transferred_bytes", b"transferred_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_goodput_bps", b"_goodput_bps", "_load_time", b"_load_time", "_seal_time", b"_seal_time", "_start_step", b"_start_step", "_step", b"_step", "_transferred_bytes", b"_transferred_bytes", "checkpoints", b"checkpoints", "epoch", b"epoch", "fetched_bytes", b"fetched_bytes", "goodput_bps", b"goodput_bps", "held_until", b"held_until", "highest_epoch", b"highest_epoch", "hold_sequence", b"hold_sequence", "job_id", b"job_id", "load_time", b"load_time", "message", b"message", "migration_id", b"migration_id", "phase", b"phase", "pid", b"pid", "reported_at", b"reported_at", "seal_time", b"seal_time", "start_step", b"start_step", "step", b"step", "transferred_bytes", b"transferred_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__goodput_bps: _TypeAlias = _typing.Literal["goodput_bps"]  # noqa: Y015
     _WhichOneofArgType__goodput_bps: _TypeAlias = _typing.Literal["_goodput_bps", b"_goodput_bps"]  # noqa: Y015

@@ -94,6 +94,11 @@ class OperatorServiceStub:
                 request_serializer=sterna_dot_v1_dot_operator__service__pb2.ListMigrationsRequest.SerializeToString,
                 response_deserializer=sterna_dot_v1_dot_operator__service__pb2.ListMigrationsResponse.FromString,
                 _registered_method=True)
+        self.ListOffers = channel.unary_unary(
+                '/sterna.v1.OperatorService/ListOffers',
+                request_serializer=sterna_dot_v1_dot_operator__service__pb2.ListOffersRequest.SerializeToString,
+                response_deserializer=sterna_dot_v1_dot_operator__service__pb2.ListOffersResponse.FromString,
+                _registered_method=True)
         self.WatchFleet = channel.unary_stream(
                 '/sterna.v1.OperatorService/WatchFleet',
                 request_serializer=sterna_dot_v1_dot_operator__service__pb2.WatchFleetRequest.SerializeToString,
@@ -186,6 +191,13 @@ class OperatorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListOffers(self, request, context):
+        """What each site offers its grid operator now. Status: NOT_FOUND no such site.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchFleet(self, request, context):
         """A snapshot of the fleet, then one again whenever something changed, at most one each second.
         """
@@ -250,6 +262,11 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     servicer.ListMigrations,
                     request_deserializer=sterna_dot_v1_dot_operator__service__pb2.ListMigrationsRequest.FromString,
                     response_serializer=sterna_dot_v1_dot_operator__service__pb2.ListMigrationsResponse.SerializeToString,
+            ),
+            'ListOffers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListOffers,
+                    request_deserializer=sterna_dot_v1_dot_operator__service__pb2.ListOffersRequest.FromString,
+                    response_serializer=sterna_dot_v1_dot_operator__service__pb2.ListOffersResponse.SerializeToString,
             ),
             'WatchFleet': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchFleet,
@@ -559,6 +576,33 @@ class OperatorService:
             '/sterna.v1.OperatorService/ListMigrations',
             sterna_dot_v1_dot_operator__service__pb2.ListMigrationsRequest.SerializeToString,
             sterna_dot_v1_dot_operator__service__pb2.ListMigrationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListOffers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sterna.v1.OperatorService/ListOffers',
+            sterna_dot_v1_dot_operator__service__pb2.ListOffersRequest.SerializeToString,
+            sterna_dot_v1_dot_operator__service__pb2.ListOffersResponse.FromString,
             options,
             channel_credentials,
             insecure,

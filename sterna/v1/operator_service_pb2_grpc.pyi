@@ -62,6 +62,8 @@ class OperatorServiceStub:
     Status: NOT_FOUND; FAILED_PRECONDITION the site is connected and `confirm` does not name it.
     """
     ListMigrations: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.ListMigrationsRequest, _operator_service_pb2.ListMigrationsResponse]
+    ListOffers: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.ListOffersRequest, _operator_service_pb2.ListOffersResponse]
+    """What each site offers its grid operator now. Status: NOT_FOUND no such site."""
     WatchFleet: _grpc.UnaryStreamMultiCallable[_operator_service_pb2.WatchFleetRequest, _operator_service_pb2.WatchFleetResponse]
     """A snapshot of the fleet, then one again whenever something changed, at most one each second."""
 
@@ -99,6 +101,8 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     Status: NOT_FOUND; FAILED_PRECONDITION the site is connected and `confirm` does not name it.
     """
     ListMigrations: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.ListMigrationsRequest, _operator_service_pb2.ListMigrationsResponse]  # type: ignore[assignment]
+    ListOffers: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.ListOffersRequest, _operator_service_pb2.ListOffersResponse]  # type: ignore[assignment]
+    """What each site offers its grid operator now. Status: NOT_FOUND no such site."""
     WatchFleet: _aio.UnaryStreamMultiCallable[_operator_service_pb2.WatchFleetRequest, _operator_service_pb2.WatchFleetResponse]  # type: ignore[assignment]
     """A snapshot of the fleet, then one again whenever something changed, at most one each second."""
 
@@ -199,6 +203,14 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _operator_service_pb2.ListMigrationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operator_service_pb2.ListMigrationsResponse, _abc.Awaitable[_operator_service_pb2.ListMigrationsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListOffers(
+        self,
+        request: _operator_service_pb2.ListOffersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_service_pb2.ListOffersResponse, _abc.Awaitable[_operator_service_pb2.ListOffersResponse]]:
+        """What each site offers its grid operator now. Status: NOT_FOUND no such site."""
 
     @_abc_1.abstractmethod
     def WatchFleet(

@@ -48,6 +48,30 @@ ORDER_RESULT_REFUSED: OrderResult.ValueType  # 3
 """Refused; `reason` says why; nothing changed."""
 Global___OrderResult: _TypeAlias = OrderResult  # noqa: Y015
 
+class _FlexibilityDirection:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FlexibilityDirectionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FlexibilityDirection.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FLEXIBILITY_DIRECTION_UNSPECIFIED: _FlexibilityDirection.ValueType  # 0
+    """As FLEXIBILITY_DIRECTION_DOWN."""
+    FLEXIBILITY_DIRECTION_DOWN: _FlexibilityDirection.ValueType  # 1
+    """Import falls."""
+    FLEXIBILITY_DIRECTION_UP: _FlexibilityDirection.ValueType  # 2
+    """Import rises."""
+
+class FlexibilityDirection(_FlexibilityDirection, metaclass=_FlexibilityDirectionEnumTypeWrapper):
+    """Which way import would go."""
+
+FLEXIBILITY_DIRECTION_UNSPECIFIED: FlexibilityDirection.ValueType  # 0
+"""As FLEXIBILITY_DIRECTION_DOWN."""
+FLEXIBILITY_DIRECTION_DOWN: FlexibilityDirection.ValueType  # 1
+"""Import falls."""
+FLEXIBILITY_DIRECTION_UP: FlexibilityDirection.ValueType  # 2
+"""Import rises."""
+Global___FlexibilityDirection: _TypeAlias = FlexibilityDirection  # noqa: Y015
+
 @_typing.final
 class ConnectRequest(_message.Message):
     """Agent to coordinator."""
@@ -110,7 +134,7 @@ class ConnectResponse(_message.Message):
     ORDER_FIELD_NUMBER: _builtins.int
     LEASE_FIELD_NUMBER: _builtins.int
     TELEMETRY_ACK_FIELD_NUMBER: _builtins.int
-    OFFER_FIELD_NUMBER: _builtins.int
+    OFFERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome: ...
     @_builtins.property
@@ -120,7 +144,7 @@ class ConnectResponse(_message.Message):
     @_builtins.property
     def telemetry_ack(self) -> Global___TelemetryAck: ...
     @_builtins.property
-    def offer(self) -> Global___FlexibilityOffer: ...
+    def offers(self) -> Global___FlexibilityOffers: ...
     def __init__(
         self,
         *,
@@ -128,13 +152,13 @@ class ConnectResponse(_message.Message):
         order: Global___Order | None = ...,
         lease: Global___LeaseGrant | None = ...,
         telemetry_ack: Global___TelemetryAck | None = ...,
-        offer: Global___FlexibilityOffer | None = ...,
+        offers: Global___FlexibilityOffers | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "message", b"message", "offer", b"offer", "order", b"order", "telemetry_ack", b"telemetry_ack", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "message", b"message", "offers", b"offers", "order", b"order", "telemetry_ack", b"telemetry_ack", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "message", b"message", "offer", b"offer", "order", b"order", "telemetry_ack", b"telemetry_ack", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "message", b"message", "offers", b"offers", "order", b"order", "telemetry_ack", b"telemetry_ack", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "order", "lease", "telemetry_ack", "offer"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "order", "lease", "telemetry_ack", "offers"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -326,6 +350,8 @@ class Order(_message.Message):
     FETCH_FIELD_NUMBER: _builtins.int
     RELEASE_FIELD_NUMBER: _builtins.int
     OFFER_FIELD_NUMBER: _builtins.int
+    PAUSE_FIELD_NUMBER: _builtins.int
+    RESUME_FIELD_NUMBER: _builtins.int
     order_id: _builtins.str
     """Unique per sending; for logs and acks."""
     migration_id: _builtins.str
@@ -345,6 +371,10 @@ class Order(_message.Message):
     def release(self) -> Global___ReleaseJob: ...
     @_builtins.property
     def offer(self) -> Global___OfferCheckpoint: ...
+    @_builtins.property
+    def pause(self) -> Global___PauseJob: ...
+    @_builtins.property
+    def resume(self) -> Global___ResumeJob: ...
     def __init__(
         self,
         *,
@@ -358,12 +388,14 @@ class Order(_message.Message):
         fetch: Global___FetchCheckpoint | None = ...,
         release: Global___ReleaseJob | None = ...,
         offer: Global___OfferCheckpoint | None = ...,
+        pause: Global___PauseJob | None = ...,
+        resume: Global___ResumeJob | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "fetch", b"fetch", "offer", b"offer", "prepare", b"prepare", "release", b"release", "start", b"start", "stop", b"stop"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "fetch", b"fetch", "offer", b"offer", "pause", b"pause", "prepare", b"prepare", "release", b"release", "resume", b"resume", "start", b"start", "stop", b"stop"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "epoch", b"epoch", "fetch", b"fetch", "job_id", b"job_id", "migration_id", b"migration_id", "offer", b"offer", "order_id", b"order_id", "prepare", b"prepare", "release", b"release", "start", b"start", "stop", b"stop"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "epoch", b"epoch", "fetch", b"fetch", "job_id", b"job_id", "migration_id", b"migration_id", "offer", b"offer", "order_id", b"order_id", "pause", b"pause", "prepare", b"prepare", "release", b"release", "resume", b"resume", "start", b"start", "stop", b"stop"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["prepare", "start", "stop", "fetch", "release", "offer"]  # noqa: Y015
+    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["prepare", "start", "stop", "fetch", "release", "offer", "pause", "resume"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_action) -> _WhichOneofReturnType_action | None: ...
 
@@ -581,6 +613,101 @@ class ReleaseJob(_message.Message):
 Global___ReleaseJob: _TypeAlias = ReleaseJob  # noqa: Y015
 
 @_typing.final
+class PauseJob(_message.Message):
+    """Suspend a running job where it is, because the plan holds it back for surplus.
+    One that is starting is suspended as soon as it runs. Under the same epoch many of these may follow one
+    another: the agent keeps the highest sequence and answers a lower or equal one without effect.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    EXPIRES_AFTER_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    """Higher than that of every pause and resume of the job before it."""
+    reason: _builtins.str
+    """For people."""
+    @_builtins.property
+    def expires_after(self) -> _duration_pb2.Duration:
+        """The job goes on by itself after this, counted by the agent from its receipt on CLOCK_BOOTTIME."""
+
+    def __init__(
+        self,
+        *,
+        sequence: _builtins.int = ...,
+        expires_after: _duration_pb2.Duration | None = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_after", b"expires_after"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_after", b"expires_after", "reason", b"reason", "sequence", b"sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PauseJob: _TypeAlias = PauseJob  # noqa: Y015
+
+@_typing.final
+class ResumeJob(_message.Message):
+    """End a pause of the plan. The job goes on when the site's own limits leave room for it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    """Higher than that of every pause and resume of the job before it."""
+    def __init__(
+        self,
+        *,
+        sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sequence", b"sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeJob: _TypeAlias = ResumeJob  # noqa: Y015
+
+@_typing.final
+class FlexibilityOffers(_message.Message):
+    """All flexibility that the site may offer its grid operator now; replaces what was sent before, whole."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ISSUED_AT_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    OFFERS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why there is nothing to offer; empty where there is."""
+    @_builtins.property
+    def issued_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def expires_at(self) -> _timestamp_pb2.Timestamp:
+        """When all of it is void."""
+
+    @_builtins.property
+    def offers(self) -> _containers.RepeatedCompositeFieldContainer[Global___FlexibilityOffer]:
+        """Alternatives: one of them may be taken up. Empty: what was offered is withdrawn."""
+
+    def __init__(
+        self,
+        *,
+        issued_at: _timestamp_pb2.Timestamp | None = ...,
+        expires_at: _timestamp_pb2.Timestamp | None = ...,
+        offers: _abc.Iterable[Global___FlexibilityOffer] | None = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "issued_at", b"issued_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "issued_at", b"issued_at", "offers", b"offers", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FlexibilityOffers: _TypeAlias = FlexibilityOffers  # noqa: Y015
+
+@_typing.final
 class FlexibilityOffer(_message.Message):
     """Flexibility computed from the plan, for the agent to publish to its grid operator."""
 
@@ -591,11 +718,35 @@ class FlexibilityOffer(_message.Message):
     DURATION_FIELD_NUMBER: _builtins.int
     REDUCTION_W_FIELD_NUMBER: _builtins.int
     COST_JOB_S_FIELD_NUMBER: _builtins.int
+    DIRECTION_FIELD_NUMBER: _builtins.int
+    INCREASE_W_FIELD_NUMBER: _builtins.int
+    JOBS_FIELD_NUMBER: _builtins.int
+    STEPS_AT_RISK_FIELD_NUMBER: _builtins.int
+    SHIFTED_WH_FIELD_NUMBER: _builtins.int
+    EXTRA_WH_FIELD_NUMBER: _builtins.int
+    MOVES_FIELD_NUMBER: _builtins.int
     offer_id: _builtins.str
     reduction_w: _builtins.float
-    """Watts by which import can fall, zero or more."""
+    """Watts by which import can fall, zero or more; 0 in offers that go up."""
     cost_job_s: _builtins.float
-    """Work lost or delayed, in job-seconds."""
+    """Work delayed, in job-seconds; at most, since jobs may be slowed where this counts them as paused.
+    Of offers that go up: 0, for they delay nothing.
+    """
+    direction: Global___FlexibilityDirection.ValueType
+    increase_w: _builtins.float
+    """Watts by which import can rise, zero or more; 0 in offers that go down."""
+    jobs: _builtins.int
+    """Jobs that it would touch."""
+    steps_at_risk: _builtins.int
+    """Training steps since the last sealed checkpoints of those jobs: what is lost if they fail while paused.
+    Absent when not every one of them reports its steps.
+    """
+    shifted_wh: _builtins.float
+    """Energy drawn later (down) or earlier (up) instead, in Wh, zero or more."""
+    extra_wh: _builtins.float
+    """Energy that it takes on top, in Wh, zero or more: moves and what they load again."""
+    moves: _builtins.int
+    """Jobs that would be moved to another site rather than paused throughout."""
     @_builtins.property
     def start_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -608,11 +759,20 @@ class FlexibilityOffer(_message.Message):
         duration: _duration_pb2.Duration | None = ...,
         reduction_w: _builtins.float = ...,
         cost_job_s: _builtins.float = ...,
+        direction: Global___FlexibilityDirection.ValueType = ...,
+        increase_w: _builtins.float = ...,
+        jobs: _builtins.int = ...,
+        steps_at_risk: _builtins.int | None = ...,
+        shifted_wh: _builtins.float = ...,
+        extra_wh: _builtins.float = ...,
+        moves: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "start_at", b"start_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_steps_at_risk", b"_steps_at_risk", "duration", b"duration", "start_at", b"start_at", "steps_at_risk", b"steps_at_risk"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost_job_s", b"cost_job_s", "duration", b"duration", "offer_id", b"offer_id", "reduction_w", b"reduction_w", "start_at", b"start_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_steps_at_risk", b"_steps_at_risk", "cost_job_s", b"cost_job_s", "direction", b"direction", "duration", b"duration", "extra_wh", b"extra_wh", "increase_w", b"increase_w", "jobs", b"jobs", "moves", b"moves", "offer_id", b"offer_id", "reduction_w", b"reduction_w", "shifted_wh", b"shifted_wh", "start_at", b"start_at", "steps_at_risk", b"steps_at_risk"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__steps_at_risk: _TypeAlias = _typing.Literal["steps_at_risk"]  # noqa: Y015
+    _WhichOneofArgType__steps_at_risk: _TypeAlias = _typing.Literal["_steps_at_risk", b"_steps_at_risk"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__steps_at_risk) -> _WhichOneofReturnType__steps_at_risk | None: ...
 
 Global___FlexibilityOffer: _TypeAlias = FlexibilityOffer  # noqa: Y015

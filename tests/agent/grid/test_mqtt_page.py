@@ -9,12 +9,14 @@ import pytest
 
 from agent.config import AgentConfig
 from agent.core.commands import Accepted, Rules, judge, parse_limit
+from agent.core.offers import Prospectus, PublicOffer
 from agent.core.operator import ConfigBounds, Heartbeat, parse_config, parse_heartbeat
 from agent.grid import wire
 from agent.grid.signing import OperatorSeal, load_key
 from agent.model.grid import Ack, AckStatus, OperatorConfig, Reason, Refusal
 from agent.model.limits import Envelope, GridState, Limit
 from agent.model.readings import Quality, SitePower
+from agent.model.telemetry import FlexibilityOffer
 from sterna.config import load
 from sterna.errors import ConfigError
 
@@ -93,6 +95,30 @@ def test_what_the_site_says_has_the_fields_of_the_page() -> None:
     assert json.loads(example("`telemetry`")) == json.loads(wire.encode_telemetry(power))
     assert json.loads(example("`heartbeat/site`")) == json.loads(wire.encode_mirror(17, envelope, NOW))
     assert wire.encode_offline().decode() in section("The link")
+
+
+def test_the_offers_have_the_fields_of_the_page() -> None:
+    shown = json.loads(example("`offers`"))
+    (one,) = shown["offers"]
+    offer = FlexibilityOffer(
+        offer_id=one["id"],
+        start_at=NOW,
+        duration_s=900.0,
+        reduction_w=800.0,
+        jobs=2,
+        cost_job_s=1800.0,
+        steps_at_risk=212,
+        shifted_wh=200.0,
+    )
+    told = Prospectus(
+        offers=(PublicOffer(offer=offer, power_w=790.0, limit_w=2020.0),),
+        expires_at=NOW + timedelta(minutes=5),
+        import_w=2810.0,
+    )
+    assert shown == json.loads(wire.encode_offers(told, NOW))
+    listed = re.findall(r"^\| (`.*?`) \|", section("`offers`"), flags=re.MULTILINE)
+    names = {name for cell in listed for name in re.findall(r"`(\w+)`", cell)}
+    assert names | {"v", "t", "offers"} == {*shown, *one}
 
 
 def test_the_report_is_json_with_the_figures_of_one_interval() -> None:

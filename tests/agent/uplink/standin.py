@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 
 from agent.model.orders import JobReport, Order, OrderAck, OrderResult
-from agent.model.telemetry import FlexibilityOffer, SiteCapabilities
+from agent.model.telemetry import FlexibilityOffers, SiteCapabilities
 from sterna.clock import SystemClock
 from sterna.errors import SternaError
 from sterna.identity import Credentials
@@ -134,7 +134,7 @@ class Handler:
         self.orders: list[Order] = []
         self.received_boot_s: list[float] = []
         self.leases: list[tuple[str, int, float | None, float]] = []
-        self.offers: list[FlexibilityOffer] = []
+        self.offers: list[FlexibilityOffers] = []
         self.welcomes: list[tuple[str, bytes]] = []
         self.gate = asyncio.Event()
         self.gate.set()
@@ -169,8 +169,8 @@ class Handler:
     def on_welcome(self, fleet: str, ticket_key: bytes) -> None:
         self.welcomes.append((fleet, ticket_key))
 
-    def on_offer(self, offer: FlexibilityOffer) -> None:
-        self.offers.append(offer)
+    def on_offers(self, offers: FlexibilityOffers) -> None:
+        self.offers.append(offers)
 
 
 def release_order(order_id: str, job_id: str = "job-1") -> pb.ConnectResponse:

@@ -30,7 +30,13 @@ from agent.model.orders import (
     Stop,
 )
 from agent.model.readings import GpuReading, Quality, SitePower
-from agent.model.telemetry import FlexibilityOffer, GridStatus, SiteCapabilities, TelemetrySample
+from agent.model.telemetry import (
+    FlexibilityOffer,
+    FlexibilityOffers,
+    GridStatus,
+    SiteCapabilities,
+    TelemetrySample,
+)
 from agent.uplink import decode, encode
 from sterna.errors import PeerProtocolError
 from sterna.v1 import job_pb2, site_pb2
@@ -347,6 +353,13 @@ def flexibility(**changes: object) -> pb.FlexibilityOffer:
     return message
 
 
+def offers(*given: pb.FlexibilityOffer) -> pb.ConnectResponse:
+    message = pb.FlexibilityOffers(offers=given)
+    message.issued_at.FromDatetime(NOW)
+    message.expires_at.FromDatetime(NOW)
+    return pb.ConnectResponse(offers=message)
+
+
 def out_of_range() -> pb.Welcome:
     message = welcome()
     message.sent_at.seconds = 10**15
@@ -363,9 +376,11 @@ def out_of_range() -> pb.Welcome:
         (pb.ConnectResponse(welcome=out_of_range()), "welcome.sent_at"),
         (pb.ConnectResponse(lease=pb.LeaseGrant(epoch=1)), "lease.job_id"),
         (pb.ConnectResponse(lease=pb.LeaseGrant(job_id="j")), "lease.epoch"),
-        (pb.ConnectResponse(offer=flexibility(offer_id="")), "offer.offer_id"),
-        (pb.ConnectResponse(offer=flexibility(reduction_w=-1.0)), "offer.reduction_w"),
-        (pb.ConnectResponse(offer=pb.FlexibilityOffer(offer_id="o")), "offer.start_at"),
+        (pb.ConnectResponse(offers=pb.FlexibilityOffers()), "offers.issued_at"),
+        (offers(flexibility(offer_id="")), r"offers.offers\[0\].offer_id"),
+        (offers(flexibility(), flexibility(reduction_w=-1.0)), r"offers.offers\[1\].reduction_w"),
+        (offers(flexibility(increase_w=float("nan"))), r"offers.offers\[0\].increase_w"),
+        (offers(pb.FlexibilityOffer(offer_id="o")), r"offers.offers\[0\].start_at"),
     ],
 )
 def test_other_messages_that_lack_something(message: pb.ConnectResponse, field: str) -> None:
@@ -384,8 +399,9 @@ def test_other_messages() -> None:
     assert decode.down(pb.ConnectResponse(lease=grant)) == bounded
     acked = decode.down(pb.ConnectResponse(telemetry_ack=pb.TelemetryAck(sequence=9)))
     assert acked == decode.TelemetryAck(sequence=9)
-    assert decode.down(pb.ConnectResponse(offer=flexibility())) == FlexibilityOffer(
-        offer_id="o", start_at=NOW, duration_s=900.0, reduction_w=100.0, cost_job_s=0.0
+    one = FlexibilityOffer(offer_id="o", start_at=NOW, duration_s=900.0, reduction_w=100.0, steps_at_risk=0)
+    assert decode.down(offers(flexibility(steps_at_risk=0))) == FlexibilityOffers(
+        issued_at=NOW, expires_at=NOW, offers=(one,)
     )
 
 

@@ -210,15 +210,16 @@ async def test_orders_are_answered_and_offers_handed_on(coordinator: Coordinator
         await until(lambda: north.uplink.connected)
         before_s = CLOCK.boottime_s()
         coordinator.session.down.put_nowait(release_order("order-1"))
-        offer = pb.FlexibilityOffer(offer_id="offer-1", reduction_w=100.0)
-        offer.start_at.FromDatetime(NOW)
-        offer.duration.FromSeconds(900)
-        coordinator.session.down.put_nowait(pb.ConnectResponse(offer=offer))
+        offers = pb.FlexibilityOffers(offers=[pb.FlexibilityOffer(offer_id="offer-1", reduction_w=100.0)])
+        for at in (offers.issued_at, offers.expires_at, offers.offers[0].start_at):
+            at.FromDatetime(NOW)
+        offers.offers[0].duration.FromSeconds(900)
+        coordinator.session.down.put_nowait(pb.ConnectResponse(offers=offers))
         await until(lambda: coordinator.session.of("order_ack") and north.handler.offers)
         (ack,) = coordinator.session.of("order_ack")
         assert (ack.order_id, ack.job_id, ack.result) == ("order-1", "job-1", pb.ORDER_RESULT_ACCEPTED)
         assert before_s <= north.handler.received_boot_s[0] <= CLOCK.boottime_s()
-        assert north.handler.offers[0].duration_s == 900
+        assert north.handler.offers[0].offers[0].duration_s == 900
 
 
 async def test_a_slow_handler_delays_neither_telemetry_nor_leases(

@@ -20,6 +20,7 @@ COMMANDS = {
     "sites": ["sites"],
     "jobs": ["jobs"],
     "migrations": ["migrations", "--active"],
+    "offers": ["offers"],
     "job-submit": ["job", "submit", str(JOB_FILE)],
     "job-show": ["job", "show", RUNNING],
     "job-explain": ["job", "explain", "a1f"],

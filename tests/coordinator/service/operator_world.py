@@ -12,6 +12,7 @@ from coordinator.model.events import MigrationEvent
 from coordinator.model.fleet import JobState
 from coordinator.model.job import Checkpoint, JobPhase, JobReport, JobSpec
 from coordinator.model.live import LiveSite
+from coordinator.model.offers import Direction, Offer, OfferSet
 from coordinator.model.site import (
     ActiveLimit,
     Capabilities,
@@ -265,6 +266,48 @@ def view() -> fleets.FleetView:
     return fleets.fleet(sites, jobs, link_bps=1e9)
 
 
+def offers() -> dict[str, OfferSet]:
+    """What two sites offer; the third was never told of any."""
+    down = Offer(
+        offer_id="kiel-20260601T120000-down-900-1",
+        direction=Direction.DOWN,
+        power_w=400.0,
+        start_at=NOW,
+        duration_s=900.0,
+        jobs=1,
+        delay_s=900.0,
+        steps_at_risk=70,
+        shifted_wh=100.0,
+    )
+    move = Offer(
+        offer_id="kiel-20260601T120000-down-14400-1",
+        direction=Direction.DOWN,
+        power_w=400.0,
+        start_at=NOW,
+        duration_s=14400.0,
+        jobs=1,
+        moves=1,
+        delay_s=320.0,
+        shifted_wh=35.6,
+        extra_wh=9.0,
+    )
+    up = Offer(
+        offer_id="kiel-20260601T120000-up-900-1",
+        direction=Direction.UP,
+        power_w=1250.0,
+        start_at=NOW,
+        duration_s=900.0,
+        jobs=2,
+        steps_at_risk=0,
+        shifted_wh=312.5,
+    )
+    until = NOW + timedelta(seconds=300)
+    return {
+        "kiel": OfferSet(site_id="kiel", issued_at=NOW, expires_at=until, offers=(down, up, move)),
+        "malaga": OfferSet(site_id="malaga", issued_at=NOW, expires_at=until, reason="a grid emergency"),
+    }
+
+
 def desk() -> FakeDesk:
     return FakeDesk(
         now=lambda: NOW,
@@ -274,6 +317,7 @@ def desk() -> FakeDesk:
         decisions={RUNNING: decision()},
         window_end_at={"malaga": NOW + timedelta(seconds=1200)},
         judgements=judgements(),
+        offers=offers(),
     )
 
 

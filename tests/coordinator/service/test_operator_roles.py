@@ -19,7 +19,7 @@ from tests.coordinator.service.operator_world import RUNNING
 
 CALLS = [method.name for method in api.DESCRIPTOR.services_by_name["OperatorService"].methods]
 RANK = [Role.VIEWER, Role.OPERATOR, Role.ADMIN]
-READS = {"ListJobs", "GetJob", "ExplainJob", "ListSites", "ListMigrations", "WatchFleet"}
+READS = {"ListJobs", "GetJob", "ExplainJob", "ListSites", "ListMigrations", "ListOffers", "WatchFleet"}
 FENCES = {"FenceSite"}
 
 
@@ -40,6 +40,7 @@ REQUESTS = {
     "ResumeSite": api.ResumeSiteRequest(request_id="r", site_id="kiel"),
     "FenceSite": api.FenceSiteRequest(request_id="r", site_id="kiel", confirm="kiel"),
     "ListMigrations": api.ListMigrationsRequest(),
+    "ListOffers": api.ListOffersRequest(),
     "WatchFleet": api.WatchFleetRequest(),
 }
 

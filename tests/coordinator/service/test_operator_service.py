@@ -353,3 +353,18 @@ async def test_acts_leave_a_trail(stub: Stub, caplog: pytest.LogCaptureFixture) 
     [record] = [one for one in caplog.records if one.getMessage() == "operator call done"]
     assert record.operator == "spiffe://test-fleet/admin/ada"
     assert (record.call, record.request_id, record.subject) == ("DrainSite", "r-77", "kiel")
+
+
+async def test_offers_of_all_sites_or_of_one(stub: Stub) -> None:
+    answer = await stub.ListOffers(api.ListOffersRequest())
+    assert [one.site_id for one in answer.sites] == ["kiel", "malaga", "miami"]
+    kiel, malaga, miami = answer.sites
+    assert [one.reduction_w for one in kiel.offers.offers] == [400.0, 0.0, 400.0]
+    assert [one.increase_w for one in kiel.offers.offers] == [0.0, 1250.0, 0.0]
+    assert [one.HasField("steps_at_risk") for one in kiel.offers.offers] == [True, True, False]
+    assert (len(malaga.offers.offers), malaga.offers.reason) == (0, "a grid emergency")
+    assert not miami.HasField("offers"), "it was never told of any"
+    answer = await stub.ListOffers(api.ListOffersRequest(site_id="malaga"))
+    assert [one.site_id for one in answer.sites] == ["malaga"]
+    code, _, _ = await refusal(stub.ListOffers(api.ListOffersRequest(site_id="nowhere")))
+    assert code is grpc.StatusCode.NOT_FOUND
