@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coordinator.cli import demo, forecast, pki, replay
+from coordinator.cli import demo, forecast, ledger, pki, replay
 from coordinator.cli.exits import CallError, Exit
 from sterna.errors import SternaError
 
@@ -26,6 +26,7 @@ app.add_typer(job_app, name="job")
 app.add_typer(site_app, name="site")
 app.add_typer(pki.app, name="pki")
 app.add_typer(forecast.app, name="forecast")
+app.add_typer(ledger.app, name="ledger")
 app.command(name="demo")(demo.command)
 app.command(name="replay")(replay.command)
 

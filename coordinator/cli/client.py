@@ -16,10 +16,12 @@ from sterna.errors import ConfigError
 from sterna.identity import Credentials, Identity, Role, load_credentials
 
 if TYPE_CHECKING:
+    import grpc.aio
+
     from sterna.v1.operator_service_pb2_grpc import OperatorServiceAsyncStub
 
 __all__ = ["CALL_TIMEOUT_S", "CallError", "ClientConfig", "Exit", "TlsFiles", "connect"]
-__all__ += ["default_config_path", "read_client_config", "request_id"]
+__all__ += ["default_config_path", "open_line", "read_client_config", "request_id"]
 
 CALL_TIMEOUT_S = 10.0
 
@@ -109,11 +111,19 @@ async def connect(config: ClientConfig, base_dir: Path) -> "AsyncIterator[Operat
     CallError
         In place of every error that a call within the context ends with.
     """
+    from sterna.v1.operator_service_pb2_grpc import OperatorServiceStub
+
+    async with open_line(config, base_dir) as channel:
+        yield OperatorServiceStub(channel)
+
+
+@asynccontextmanager
+async def open_line(config: ClientConfig, base_dir: Path) -> "AsyncIterator[grpc.aio.Channel]":
+    """Open a channel to the coordinator, for any of its services; see `connect`."""
     import grpc.aio
 
     from coordinator.cli.failures import explain
     from sterna.rpc import open_channel
-    from sterna.v1.operator_service_pb2_grpc import OperatorServiceStub
 
     channel = open_channel(
         config.coordinator,
@@ -124,7 +134,7 @@ async def connect(config: ClientConfig, base_dir: Path) -> "AsyncIterator[Operat
     )
     async with channel:
         try:
-            yield OperatorServiceStub(channel)
+            yield channel
         except grpc.aio.AioRpcError as error:
             raise explain(error, config.coordinator, config.coordinator_identity()) from error
 

@@ -42,6 +42,22 @@ def issue(
     _tell(pki.issue(directory, role, name, tuple(host or ())), json)
 
 
+@app.command("ledger-key")
+def ledger_key(directory: DirOption = Path("pki"), json: JsonOption = False) -> None:
+    """Make the key that signs the ledger's records. Its public half is for auditors."""
+    from sterna import pki
+
+    private, public = pki.make_signing_key(directory, "ledger-key")
+    if json:
+        from coordinator.cli import document
+
+        data = {"key": str(private), "public": str(public)}
+        typer.echo(document.encode("signing-key", data).decode(), nl=False)
+        return
+    typer.echo(f"key     {private}")
+    typer.echo(f"public  {public}")
+
+
 def _tell(files: "IssuedFiles", json: bool) -> None:
     if json:
         from coordinator.cli import document

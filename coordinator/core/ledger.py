@@ -88,10 +88,10 @@ class Ledger:
     def _drawn(self, sample: PowerSample, elapsed_s: float) -> Energy:
         held_s = min(elapsed_s, self.hold_s) if sample.compute_w is not None else 0.0
         drawn_w = max(0.0, sample.compute_w or 0.0)
-        renewable_w = float(_renewable_w(drawn_w, sample.surplus_w or 0.0, self.grid_renewable_frac))
+        covered_w = float(renewable_w(drawn_w, sample.surplus_w or 0.0, self.grid_renewable_frac))
         return Energy(
-            renewable_wh=joules_to_wh(renewable_w * held_s),
-            nonrenewable_wh=joules_to_wh((drawn_w - renewable_w) * held_s),
+            renewable_wh=joules_to_wh(covered_w * held_s),
+            nonrenewable_wh=joules_to_wh((drawn_w - covered_w) * held_s),
             unmetered_s=elapsed_s - held_s,
         )
 
@@ -119,15 +119,15 @@ def account_steps(
         Renewable share of what is imported, 0 to 1.
     """
     lengths_s = np.diff(edges_s)
-    renewable_w = _renewable_w(compute_w, surplus_w, grid_renewable_frac)
+    from_sources_w = renewable_w(compute_w, surplus_w, grid_renewable_frac)
     return Energy(
-        renewable_wh=joules_to_wh(float(np.sum(renewable_w * lengths_s))),
-        nonrenewable_wh=joules_to_wh(float(np.sum((compute_w - renewable_w) * lengths_s))),
+        renewable_wh=joules_to_wh(float(np.sum(from_sources_w * lengths_s))),
+        nonrenewable_wh=joules_to_wh(float(np.sum((compute_w - from_sources_w) * lengths_s))),
     )
 
 
-def _renewable_w(drawn_w: Figure, surplus_w: Figure, grid_renewable_frac: float) -> Figure:
+def renewable_w(drawn_w: Figure, surplus_w: Figure, grid_renewable_frac: float) -> Figure:
     """Return how much of a draw is renewable: what the surplus covers, and the grid's share of the rest."""
     covered_w = np.minimum(drawn_w, np.maximum(0.0, surplus_w))
-    renewable_w: Figure = covered_w + (drawn_w - covered_w) * grid_renewable_frac
-    return renewable_w
+    total_w: Figure = covered_w + (drawn_w - covered_w) * grid_renewable_frac
+    return total_w

@@ -15,11 +15,11 @@ from coordinator.model.fleet import Job
 from coordinator.service import offer_codec
 from coordinator.service import operator_codec as codec
 from coordinator.service import operator_errors as errors
+from coordinator.service.admission import admit
 from coordinator.service.operator_ports import FleetPicture, OperatorDesk, Refusal
 from coordinator.service.operator_requests import FieldFault, job_spec, request_id_faults
 from sterna.errors import TransientError
 from sterna.identity import Identity, Role
-from sterna.rpc import peer_identity
 from sterna.v1 import fleet_pb2
 from sterna.v1 import operator_service_pb2 as api
 from sterna.v1.operator_service_pb2_grpc import OperatorServiceServicer
@@ -28,8 +28,6 @@ log = logging.getLogger(__name__)
 
 SERVICE_NAME = "sterna.v1.OperatorService"
 CANDIDATES_NAMED = 5
-
-_RANK: Mapping[Role, int] = {Role.VIEWER: 1, Role.OPERATOR: 2, Role.ADMIN: 3}
 
 LEAST_ROLE: Mapping[str, Role] = {
     "SubmitJob": Role.OPERATOR,
@@ -212,23 +210,7 @@ class OperatorServicer(OperatorServiceServicer):
 
     async def _admit(self, context: Context, call: str) -> Identity:
         """Return who calls, or end the call: default deny."""
-        caller = peer_identity(context)
-        least = LEAST_ROLE[call]
-        if caller is None or caller.fleet != self._fleet:
-            shown = "no identity" if caller is None else str(caller)
-            log.warning("operator call without a usable identity", extra={"call": call, "peer": shown})
-            text = f"no certificate of an operator of fleet {self._fleet} was shown, but {shown}"
-            rich = errors.status(grpc.StatusCode.UNAUTHENTICATED, text, reason="NO_IDENTITY")
-            await errors.abort(context, rich)
-        if _RANK.get(caller.role, 0) < _RANK[least]:
-            log.warning("operator call refused", extra={"call": call, "peer": caller.uri})
-            text = f"{caller} may not call {call}: it takes the role {least.value}"
-            metadata = {"call": call, "role": caller.role.value, "least_role": least.value}
-            rich = errors.status(
-                grpc.StatusCode.PERMISSION_DENIED, text, reason="ROLE_TOO_LOW", metadata=metadata
-            )
-            await errors.abort(context, rich)
-        return caller
+        return await admit(context, fleet=self._fleet, call=call, least=LEAST_ROLE[call])
 
     def _sites(self) -> list[str]:
         return sorted(self._desk.known_sites)

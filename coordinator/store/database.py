@@ -92,6 +92,10 @@ def _tune_sqlite(engine: Engine) -> None:
 
 def _prepare(connection: Connection) -> None:
     schema.metadata.create_all(connection)
+    # A table that was there before has not the indexes that it got since.
+    for table in schema.metadata.sorted_tables:
+        for index in table.indexes:
+            index.create(connection, checkfirst=True)
     query = select(schema.meta.c.value).where(schema.meta.c.key == "schema_version")
     version = connection.execute(query).scalar()
     if version is None:

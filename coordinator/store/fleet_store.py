@@ -13,6 +13,7 @@ from coordinator.model.fleet import FleetState, Job, LinkGoodput, Migration, Sit
 from coordinator.store import schema
 from coordinator.store.database import Database
 from coordinator.store.documents import event_kind, read, read_event, write
+from coordinator.store.energy_store import follow
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -109,6 +110,7 @@ def _append(
     if events:
         rows = [{"at": one.at, "kind": event_kind(one), "body": write(one)} for one in events]
         connection.execute(insert(schema.events), rows)
+        follow(connection, before, after, events[-1].at)
     _upsert(connection, schema.jobs, [_job_row(job) for job in _changed(before.jobs, after.jobs)])
     moves = [_migration_row(one) for one in _changed(before.migrations, after.migrations)]
     _upsert(connection, schema.migrations, moves)

@@ -2,15 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from hashlib import sha256
+from math import isfinite
+from typing import Any
 
 from sqlalchemy import Column, Connection, RowMapping, delete, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from coordinator.core.chain import Kind, stamp
 from coordinator.model.decision import Decision
 from coordinator.model.site import GpuSample, Quality, SiteSample
 from coordinator.store import schema
 from coordinator.store.database import Database
 from coordinator.store.documents import read, write
+from coordinator.store.records import Recorder
 
 _SAMPLE_COLUMNS = (
     "sequence",
@@ -33,10 +38,13 @@ class DecisionStore:
     ----------
     database : Database
         Where.
+    recorder : Recorder or None
+        Signs a record of each, in the same transaction; None: nobody does.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, recorder: Recorder | None = None) -> None:
         self._database = database
+        self._recorder = recorder
 
     async def add(self, decisions: Mapping[str, Decision]) -> None:
         """Store decisions by their ids."""
@@ -50,8 +58,18 @@ class DecisionStore:
             }
             for decision_id, decision in decisions.items()
         ]
-        if rows:
+        if not rows:
+            return
+        if self._recorder is None:
             await self._database.run(lambda connection: connection.execute(insert(schema.decisions), rows))
+            return
+        signed = [
+            (Kind.DECISION, str(row["decision_id"]), decision_body(decision, row))
+            for decision, row in zip(decisions.values(), rows, strict=True)
+        ]
+        await self._recorder.add(
+            signed, lambda connection: connection.execute(insert(schema.decisions), rows)
+        )
 
     async def last(self, job_id: str) -> tuple[str, Decision] | None:
         """Return the id and value of a job's last decision; None before the first."""
@@ -64,6 +82,32 @@ class DecisionStore:
     async def trim(self, keep_per_job: int) -> int:
         """Drop all but the newest decisions of each job; return how many went."""
         return await self._database.run(lambda connection: _trim_decisions(connection, keep_per_job))
+
+
+def decision_body(decision: Decision, row: Mapping[str, object]) -> dict[str, Any]:
+    """Return what is signed of a decision: what was decided and why, and the hash of all that it weighed.
+
+    Parameters
+    ----------
+    decision : Decision
+        The decision.
+    row : mapping
+        What is stored of it: `decision_id` and `body`.
+    """
+    predicted_s, window = decision.predicted_s, decision.window_end_at
+    return {
+        "decided_at": stamp(decision.decided_at),
+        "decision_id": row["decision_id"],
+        "does": decision.kind.value,
+        "job": decision.job_id,
+        "policy": decision.policy,
+        "predicted_s": predicted_s if predicted_s is not None and isfinite(predicted_s) else None,
+        "reason": decision.reason,
+        "sha256": sha256(str(row["body"]).encode()).hexdigest(),
+        "source": decision.source_site,
+        "target": decision.target_site,
+        "window_end_at": stamp(window) if window is not None else None,
+    }
 
 
 class TelemetryStore:

@@ -1,0 +1,291 @@
+"""The chain of signed records on disk: appended, never changed, in the transaction of what they are about."""
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, insert, select
+
+from coordinator.core import audit, chain, merkle
+from coordinator.core.chain import Head, Kind, Plain, Record
+from coordinator.store import schema
+from coordinator.store.database import Database
+from sterna.clock import Clock
+from sterna.errors import CorruptError, TransientError
+from sterna.signing import SigningKey
+
+PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """How far a chain had got: number and hash of its last record."""
+
+    seq: int
+    hash: str
+
+
+class Recorder:
+    """Signs records and appends them; the one writer of the chain.
+
+    Parameters
+    ----------
+    database : Database
+        Where.
+    key : SigningKey
+        The ledger's.
+    fleet : str
+        Whose chain it is.
+    clock : Clock
+        For the records' instants.
+
+    Raises
+    ------
+    CorruptError
+        The records that are there are no chain.
+    """
+
+    def __init__(self, *, database: Database, key: SigningKey, fleet: str, clock: Clock) -> None:
+        self._database = database
+        self._key = key
+        self._fleet = fleet
+        self._clock = clock
+        self._one_at_a_time = asyncio.Lock()
+        self._head = database.run_now(_head)
+
+    async def add(
+        self,
+        bodies: Sequence[tuple[Kind, str, Plain]],
+        along: Callable[[Connection], object] | None = None,
+    ) -> None:
+        """Append records, in one transaction with what they are about.
+
+        Parameters
+        ----------
+        bodies : sequence
+            Kind, subject (by which a record is found again) and body of each; without any, only a day that
+            is over is closed.
+        along : callable or None
+            What else the transaction does.
+
+        Raises
+        ------
+        TransientError
+            The database did not take them; nothing was stored.
+        """
+        async with self._one_at_a_time:
+            try:
+                self._head = await self._database.run(
+                    lambda connection: self._append(connection, bodies, along)
+                )
+            except TransientError:
+                # Nobody knows whether it was the commit that failed: what is stored decides.
+                self._head = await self._database.run(_head)
+                raise
+
+    def _append(
+        self,
+        connection: Connection,
+        bodies: Sequence[tuple[Kind, str, Plain]],
+        along: Callable[[Connection], object] | None,
+    ) -> Head:
+        if along is not None:
+            along(connection)
+        plain = [(kind, body) for kind, _, body in bodies]
+        records, head = chain.linked(self._head, self._fleet, self._clock.now(), plain)
+        subjects = ["" for _ in range(len(records) - len(bodies))] + [subject for _, subject, _ in bodies]
+        if records:
+            rows = [self._row(one, subject) for one, subject in zip(records, subjects, strict=True)]
+            connection.execute(insert(schema.records), rows)
+        return head
+
+    @property
+    def mark(self) -> Mark | None:
+        """Return how far the chain has got; None: there is no record yet."""
+        return Mark(seq=self._head.next_seq - 1, hash=self._head.previous) if self._head.next_seq else None
+
+    async def holds(self, mark: Mark) -> bool:
+        """Tell whether the chain has this record."""
+        table = schema.records
+        query = select(table.c.content).where(table.c.seq == mark.seq)
+        content = await self._database.run(lambda connection: connection.execute(query).scalar())
+        return content is not None and chain.content_hash(content.encode()) == mark.hash
+
+    async def export(self, since: datetime | None, until: datetime | None) -> "Export":
+        """Return where an export of an interval begins and ends; None: the whole chain.
+
+        Parameters
+        ----------
+        since, until : datetime or None
+            Records at or after the one, before the other.
+        """
+        return await self._database.run(lambda connection: _range(connection, since, until))
+
+    async def page(self, export: "Export", first: int) -> list[bytes]:
+        """Return the next lines of an export, from record `first` on; none at its end."""
+        table = schema.records
+        last = min(first + PAGE, export.first + export.count) - 1
+        query = select(table.c.content, table.c.signature).where(table.c.seq >= first, table.c.seq <= last)
+        rows = await self._database.run(
+            lambda connection: connection.execute(query.order_by(table.c.seq)).all()
+        )
+        return [audit.record_line(content.encode(), signature) for content, signature in rows]
+
+    def seal(self, export: "Export") -> bytes:
+        """Return the last line of an export."""
+        body = audit.seal_body(
+            fleet=self._fleet,
+            first=export.first,
+            count=export.count,
+            last_hash=export.last_hash,
+            at=chain.stamp(self._clock.now()),
+        )
+        content = chain.canonical(body)
+        return audit.seal_line(content, self._key.sign(content))
+
+    async def prove(self, subject: str) -> bytes | None:
+        """Return the proof that the last record of a subject is in the tree of its day; None: there is none.
+
+        A day that is not over has no record of its root: its root so far is signed for the proof.
+        """
+        found = await self._database.run(lambda connection: _found(connection, subject))
+        if found is None:
+            return None
+        at = found.leaves.index(found.seq)
+        hashes = [merkle.leaf_hash(content.encode()) for content in found.contents]
+        tree = found.day
+        if tree is None:
+            body = {
+                "at": chain.stamp(self._clock.now()),
+                "day": found.day_name,
+                "first": found.leaves[0],
+                "fleet": self._fleet,
+                "format": chain.HEAD_FORMAT,
+                "root": merkle.root(hashes).hex(),
+                "size": len(hashes),
+            }
+            content = chain.canonical(body)
+            tree = ("head", content, self._key.sign(content))
+        return audit.proof_document(
+            content=found.contents[at].encode(),
+            signature=found.signature,
+            index=at,
+            path=merkle.audit_path(hashes, at),
+            tree=tree,
+        )
+
+    def _row(self, record: Record, subject: str) -> dict[str, object]:
+        content = record.content()
+        return {
+            "seq": record.seq,
+            "at": record.at,
+            "day": record.day.isoformat(),
+            "kind": record.kind.value,
+            "subject": subject,
+            "content": content.decode(),
+            "signature": self._key.sign(content),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Export:
+    """Which records an export has."""
+
+    first: int
+    count: int
+    last_hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    seq: int
+    signature: bytes
+    day_name: str
+    leaves: list[int]
+    contents: list[str]
+    day: tuple[str, bytes, bytes] | None
+
+
+def _head(connection: Connection) -> Head:
+    """Return where the stored chain ends: its last record, and the tree of its day."""
+    table = schema.records
+    last = connection.execute(select(table.c.seq, table.c.day).order_by(table.c.seq.desc()).limit(1)).first()
+    if last is None:
+        return Head()
+    query = select(table.c.content).where(table.c.day == last.day).order_by(table.c.seq)
+    head = Head()
+    for number, (content,) in enumerate(connection.execute(query)):
+        record = read_record(content)
+        if number and record.seq != head.next_seq:
+            raise CorruptError(f"ledger: record {head.next_seq} is missing")
+        head = chain.advanced(head, record, content.encode())
+    return head
+
+
+def read_record(content: str) -> Record:
+    """Return a stored record.
+
+    Raises
+    ------
+    CorruptError
+        It is none.
+    """
+    try:
+        plain = json.loads(content)
+        return Record(
+            seq=plain["seq"],
+            at=datetime.fromisoformat(plain["at"]),
+            fleet=plain["fleet"],
+            kind=Kind(plain["kind"]),
+            previous=plain["previous"],
+            body=plain["body"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise CorruptError(f"ledger: a stored record cannot be read: {error}") from error
+
+
+def _range(connection: Connection, since: datetime | None, until: datetime | None) -> Export:
+    table = schema.records
+    query = select(table.c.seq, table.c.content).order_by(table.c.seq)
+    if since is not None:
+        query = query.where(table.c.at >= since)
+    if until is not None:
+        query = query.where(table.c.at < until)
+    first = connection.execute(query.limit(1)).first()
+    if first is None:
+        return Export(first=0, count=0, last_hash=chain.GENESIS)
+    last = connection.execute(query.order_by(None).order_by(table.c.seq.desc()).limit(1)).first()
+    assert last is not None  # the first one was found
+    return Export(
+        first=first.seq,
+        count=last.seq - first.seq + 1,
+        last_hash=chain.content_hash(last.content.encode()),
+    )
+
+
+def _found(connection: Connection, subject: str) -> _Found | None:
+    table = schema.records
+    query = select(table).where(table.c.subject == subject, table.c.kind != Kind.DAY.value)
+    row = connection.execute(query.order_by(table.c.seq.desc()).limit(1)).first()
+    if row is None:
+        return None
+    leaves = list(_leaves(connection, row.day))
+    after = select(table).where(table.c.kind == Kind.DAY.value, table.c.seq > row.seq).order_by(table.c.seq)
+    day = connection.execute(after.limit(1)).first()
+    return _Found(
+        seq=row.seq,
+        signature=row.signature,
+        day_name=row.day,
+        leaves=[seq for seq, _ in leaves],
+        contents=[content for _, content in leaves],
+        day=("record", day.content.encode(), day.signature) if day is not None else None,
+    )
+
+
+def _leaves(connection: Connection, day: str) -> Iterator[tuple[int, str]]:
+    table = schema.records
+    query = select(table.c.seq, table.c.content).where(table.c.day == day, table.c.kind != Kind.DAY.value)
+    for row in connection.execute(query.order_by(table.c.seq)):
+        yield row.seq, row.content
