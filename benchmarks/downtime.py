@@ -1,10 +1,11 @@
 """How long a job stands still when it moves: from the order to stop to its first new step, second by second.
 
 A coordinator and two agents, as shipped, with mutual TLS on loopback; a trainer whose weights, moments and
-random state make a checkpoint of the size asked for. The agents keep the transfer at the plan's rate. Unless
-`--cold`, the destination is warmed: the newest sealed checkpoint crosses while the job trains on. The times
-are those of the coordinator's events, the shims' records, the agents' logs and the trainer's step log; all
-run on one machine. The last line is one JSON object; null means not measured, with the reason beside it.
+random state make a checkpoint of the size asked for, or (`--trainer quick`) one that saves and loads as fast
+as the disk. The agents keep the transfer at the plan's rate. Unless `--cold`, the destination is warmed: the
+newest sealed checkpoint crosses while the job trains on. The times are those of the coordinator's events, the
+shims' records, the agents' logs and the trainer's step log; all run on one machine. The last line is one JSON
+object; null means not measured, with the reason beside it.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from sterna.clock import SystemClock  # noqa: E402
 from tests.system import harness  # noqa: E402
 from tests.system.harness import System, Training  # noqa: E402
 
+TRAINERS = ("simulator", "quick")
 BYTES_PER_WEIGHT = 12
 """Weights and two moments, 4 bytes each."""
 WITHIN_S = 900.0
@@ -110,11 +112,25 @@ def phases(system: System, migration_id: str) -> list[str]:
     return [f"{when_s - events[0][2]:.2f} {event or kind}" for kind, event, when_s in events]
 
 
-async def measure(folder: Path, size_bytes: int, link_bps: float, *, ahead: bool) -> dict[str, object]:
+class QuickSystem(System):
+    """A fleet whose jobs are those of `benchmarks/quick_trainer.py`."""
+
+    def argv(self, training: Training) -> list[str]:
+        return [
+            *(sys.executable, str(ROOT / "benchmarks" / "quick_trainer.py")),
+            *("--bytes", str(harness.PARAMS * BYTES_PER_WEIGHT), "--step-s", str(training.step_s)),
+            *("--checkpoint-every", str(harness.CHECKPOINT_EVERY)),
+            *("--step-log", str(self.step_log(training))),
+        ]
+
+
+async def measure(
+    folder: Path, size_bytes: int, link_bps: float, *, ahead: bool, quick: bool
+) -> dict[str, object]:
     harness.PARAMS = size_bytes // BYTES_PER_WEIGHT
     harness.CHECKPOINT_EVERY = 5
     least_bytes = 1 if ahead else 10**15
-    system = System(
+    system = (QuickSystem if quick else System)(
         folder=folder,
         sites=("west", "east"),
         agents={site: {"log_style": "json"} for site in ("west", "east")},
@@ -180,6 +196,9 @@ def main() -> None:
         "--size-mb", type=int, action="append", default=[], help="checkpoint, in MB; may repeat"
     )
     parser.add_argument("--link-gbps", type=float, default=1.0, help="the plan's rate")
+    parser.add_argument(
+        "--trainer", choices=TRAINERS, default="simulator", help="the slow one, or one that costs nothing"
+    )
     parser.add_argument("--cold", action="store_true", help="nothing is sent ahead")
     parser.add_argument("--folder", type=Path, default=Path("/dev/shm"), help="where files lie; tmpfs")
     arguments = parser.parse_args()
@@ -191,13 +210,20 @@ def main() -> None:
             continue
         with tempfile.TemporaryDirectory(prefix="sterna-down-", dir=arguments.folder) as folder:
             sizes[str(size_mb)] = asyncio.run(
-                measure(Path(folder), size_mb * 10**6, arguments.link_gbps * 1e9, ahead=not arguments.cold)
+                measure(
+                    Path(folder),
+                    size_mb * 10**6,
+                    arguments.link_gbps * 1e9,
+                    ahead=not arguments.cold,
+                    quick=arguments.trainer == "quick",
+                )
             )
         print(f"{size_mb} MB: {sizes[str(size_mb)]}", file=sys.stderr)
     result = {
         "benchmark": "downtime",
         "link_bps": arguments.link_gbps * 1e9,
         "sent_ahead": not arguments.cold,
+        "trainer": arguments.trainer,
         "by_size_mb": sizes,
         "cores": os.cpu_count(),
         "load_1min": round(os.getloadavg()[0], 2),

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.core import manifest as manifests
+from agent.jobs import checkpoint_copies as copies
 from agent.jobs import checkpoint_files as disk
 from agent.jobs.checkpoints import CheckpointStore
 from sterna.clock import FakeClock
@@ -115,14 +116,15 @@ async def test_a_damaged_checkpoint_never_reaches_a_trainer(tmp_path, damage):
 
 async def test_a_trainer_that_keeps_writing_is_refused(tmp_path, monkeypatch):
     source = write_tree(tmp_path / "step-1", SIZES)
-    copy_out = disk.copy_out
+    copy = copies.copy
 
-    def copy_while_the_trainer_writes(found, target, hasher, stop):
-        copy_out(found, target, hasher, stop)
+    def copy_while_the_trainer_writes(*arguments, **options):
+        digests = copy(*arguments, **options)
         with (source / "z.json").open("ab") as file:
             file.write(b"x")
+        return digests
 
-    monkeypatch.setattr(disk, "copy_out", copy_while_the_trainer_writes)
+    monkeypatch.setattr(copies, "copy", copy_while_the_trainer_writes)
     store = a_store(tmp_path)
     with pytest.raises(TransientError, match="changes while"):
         await store.seal(JOB, 1, 1, source)
@@ -132,15 +134,16 @@ async def test_a_trainer_that_keeps_writing_is_refused(tmp_path, monkeypatch):
 
 async def test_a_trainer_that_stops_writing_in_time_is_sealed_whole(tmp_path, monkeypatch):
     source = write_tree(tmp_path / "step-1", SIZES)
-    copy_out = disk.copy_out
+    copy = copies.copy
     late = iter([b"last words"])
 
-    def copy_while_the_trainer_writes(found, target, hasher, stop):
-        copy_out(found, target, hasher, stop)
+    def copy_while_the_trainer_writes(*arguments, **options):
+        digests = copy(*arguments, **options)
         for words in late:
             (source / "z.json").write_bytes(words)
+        return digests
 
-    monkeypatch.setattr(disk, "copy_out", copy_while_the_trainer_writes)
+    monkeypatch.setattr(copies, "copy", copy_while_the_trainer_writes)
     store = a_store(tmp_path)
     sealed = await store.seal(JOB, 1, 1, source)
     assert tree(await store.materialize(sealed.checkpoint_id, tmp_path / "run")) == tree(source)

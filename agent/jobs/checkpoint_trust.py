@@ -1,0 +1,85 @@
+"""Which stored checkpoints were verified a moment ago and are, by their stamps, as they were then.
+
+What was verified in this process within `TRUST_S`, and was not touched since, need not be hashed again before
+a start: its bytes would come from the same page cache. Everything else is hashed in full. Nothing of this is
+stored: after a restart of the agent, or of the machine, nothing is trusted.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.model.jobs import CheckpointFile
+from sterna.clock import Clock
+
+TRUST_S = 600.0
+_NS_PER_S = 1_000_000_000
+
+Stamp = tuple[int, int, int, int, int, int]
+"""Device, inode, names, size in bytes, mtime and ctime in nanoseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    stamps: tuple[Stamp, ...]
+    at_s: float
+
+
+class Trust:
+    """What was verified lately.
+
+    Parameters
+    ----------
+    clock : Clock
+        Its duration clock is used.
+    lasts_s : float
+        Seconds after which a verification says nothing any more.
+    """
+
+    def __init__(self, clock: Clock, lasts_s: float = TRUST_S) -> None:
+        self._clock = clock
+        self._lasts_s = lasts_s
+        self._seen: dict[str, _Seen] = {}
+
+    def note(self, checkpoint_id: str, folder: Path, files: Sequence[CheckpointFile]) -> None:
+        """Remember that every byte below `folder` has just been found to be right. Blocks briefly.
+
+        A clock of the file system that ticks every few milliseconds would not tell a write that comes right
+        after this; so the files get a time of modification that no such write can have.
+        """
+        self.forget(checkpoint_id)
+        stamps = []
+        for file in files:
+            path = folder / file.path
+            status = path.stat()
+            if status.st_nlink != 1:
+                return  # somebody else has a name for it
+            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns - _NS_PER_S))
+            stamps.append(_stamp(path.stat()))
+        self._seen[checkpoint_id] = _Seen(tuple(stamps), self._clock.boottime_s())
+
+    def holds(self, checkpoint_id: str, folder: Path, files: Sequence[CheckpointFile]) -> bool:
+        """Tell whether a checkpoint need not be hashed again. Blocks briefly."""
+        seen = self._seen.get(checkpoint_id)
+        if seen is None or self._clock.boottime_s() - seen.at_s > self._lasts_s:
+            return False
+        try:
+            return seen.stamps == tuple(_stamp((folder / file.path).stat()) for file in files)
+        except FileNotFoundError:
+            return False
+
+    def forget(self, checkpoint_id: str) -> None:
+        """Trust it no longer."""
+        self._seen.pop(checkpoint_id, None)
+
+
+def _stamp(status: os.stat_result) -> Stamp:
+    return (
+        status.st_dev,
+        status.st_ino,
+        status.st_nlink,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+    )
