@@ -24,6 +24,7 @@ class Bookings:
     def __init__(self, view: FleetView) -> None:
         self._free_slots = {s.site_id: max(0, s.slots - s.slots_held) for s in view.sites.values()}
         self._free_bps = {pair: max(0.0, link.free_bps) for pair, link in view.links.items()}
+        self._whole_bps = {pair: link.whole_bps for pair, link in view.links.items()}
         self._up_bps = {s.site_id: _at_least_0(s.uplink_free_bps) for s in view.sites.values()}
         self._down_bps = {s.site_id: _at_least_0(s.downlink_free_bps) for s in view.sites.values()}
         self._residents: dict[str, list[JobView]] = {site_id: [] for site_id in view.sites}
@@ -46,6 +47,10 @@ class Bookings:
         if free_bps is None:
             return None
         return min(free_bps, self._up_bps.get(source, inf), self._down_bps.get(destination, inf))
+
+    def whole_bps(self, source: str, destination: str) -> float | None:
+        """Return the rate of a link with nothing on it, in bit/s; None when it is not known."""
+        return self._whole_bps.get((source, destination))
 
     def draw_w(self, site_id: str) -> float:
         """Return the watts of all jobs that run at the site, are bound for it or were promised to it."""

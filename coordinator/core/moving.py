@@ -14,6 +14,7 @@ import numpy as np
 
 from coordinator.core import confidence
 from coordinator.core.bookings import Bookings
+from coordinator.core.emptying import Emptying
 from coordinator.core.judgement import Judge, Ratings
 from coordinator.core.policy import PlannerSettings
 from coordinator.core.starting import HELD_REASONS, jobs_in_start_order, leave_alone
@@ -66,10 +67,11 @@ def plan(view: FleetView, settings: PlannerSettings, manner: Manner, *, tells: b
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Choice:
-    """The best column for one job, and how it ranks: urgency, feasibility, gain, link."""
+    """The best column for one job; how it ranks (urgency, feasibility, gain, link); when it has its turn."""
 
     column: int
     rank: tuple[float, float, float, float]
+    turn: tuple[float, ...]
 
 
 _Waiting = tuple[tuple[float, ...], str, int, _Choice, JobView]
@@ -83,6 +85,7 @@ class _Planning:
         self.judge = judge
         self._manner = manner
         self._tells = tells
+        self._emptying = Emptying(judge.view, judge.bookings, ())
 
     def start(self, job: JobView) -> Decision:
         """Start a queued job at home, else where the most renewable seconds are, else let it wait."""
@@ -120,6 +123,8 @@ class _Planning:
     def move(self, jobs: list[JobView]) -> list[Decision]:
         """Decide about running jobs: commit the most urgent and gainful move, then look again."""
         ratings = self.judge.rate(jobs)
+        must = [job for job in jobs if self._urgency(job) == _DRAIN]
+        self._emptying = Emptying(self.judge.view, self.judge.bookings, must)
         heap: list[_Waiting] = []
         for index, job in enumerate(jobs):
             choice = self._choose(job, ratings, index)
@@ -161,8 +166,11 @@ class _Planning:
             gain_s, link_bps = ratings.gain_s[index, column], ratings.link_bps[index, column]
             rank = (float(urgency), float(feasible), float(gain_s), float(link_bps))
             if best is None or rank > best.rank:
-                best = _Choice(column=column, rank=rank)
-        return best
+                best = _Choice(column=column, rank=rank, turn=rank)
+        if best is None or urgency != _DRAIN:
+            return best
+        saved_w = self._emptying.saved_w(job, ratings, (index, best.column))
+        return replace(best, turn=(*best.rank[:2], saved_w, *best.rank[2:]))
 
     def _why_not(self, job: JobView, ratings: Ratings, index: tuple[int, int]) -> tuple[str, ...]:
         """Return what forbids the move, as short as it can be found out; the long form is `_told`."""
@@ -175,7 +183,8 @@ class _Planning:
             return ("full",)
         urgency = self._urgency(job)
         if urgency == _DRAIN:
-            return ()
+            alone = self._emptying.rate_bps(job, site.site_id, ratings, index) > 0.0
+            return () if alone else ("others are on the link",)
         if not ratings.terms.feasible[index]:
             return ("infeasible",)
         return () if urgency == _SHED else self._voluntary_rejections(job, ratings, index)
@@ -204,12 +213,16 @@ class _Planning:
         site = self.judge.sites[choice.column]
         rate_bps = float(ratings.link_bps[0, choice.column])
         total_s = float(ratings.terms.migration_s[0, choice.column])
-        why = self._why_leave(job)
+        why, company = self._why_leave(job), ""
+        if self._urgency(job) == _DRAIN:
+            rate_bps = self._emptying.rate_bps(job, site.site_id, ratings, (0, choice.column))
+            total_s = self._emptying.predicted_s(rate_bps, ratings, (0, choice.column))
+            self._emptying.leaves(job, site.site_id)
+            company = self._emptying.company(job, site.site_id)
         alternatives = self._told(job, ratings, 0, chosen=site.site_id, here=(why,)) if self._tells else ()
         self.judge.bookings.move(job, site.site_id, rate_bps)
-        decision = self._decision(
-            job, DecisionKind.MIGRATE, site.site_id, f"{why}; {site.site_id} gains the most", alternatives
-        )
+        reason = f"{why}; {site.site_id} gains the most{company}"
+        decision = self._decision(job, DecisionKind.MIGRATE, site.site_id, reason, alternatives)
         predicted_s = None if np.isnan(total_s) else total_s
         return replace(
             decision,
@@ -231,7 +244,8 @@ class _Planning:
         if not job.may_migrate:
             reason = "the job may not migrate"
         elif self._urgency(job) != _VOLUNTARY:
-            reason = f"{self._why_leave(job)}, but no destination can take it"
+            queue = self._emptying.queue(job) if self._urgency(job) == _DRAIN else ""
+            reason = f"{self._why_leave(job)}, but {queue or 'no destination can take it'}"
         elif lasts_s > 0.0:
             reason = f"the surplus here covers it for {lasts_s:.1f} s more"
         else:
@@ -302,7 +316,7 @@ class _Planning:
 
 
 def _sooner(choice: _Choice) -> tuple[float, ...]:
-    return tuple(-part for part in choice.rank)
+    return tuple(-part for part in choice.turn)
 
 
 def _runs(job: JobView, view: FleetView) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from coordinator.core.reports import STATE_OF_PHASE
+from coordinator.core.sharing import allotted_bps
 from coordinator.model.fleet import FleetState, Job, JobState, Migration, MigrationState, Site
 from coordinator.model.job import ALIVE_PHASES, Checkpoint, JobPhase, JobReport, newest
 from coordinator.model.live import Live, report_of
@@ -151,11 +152,12 @@ def _transfer(
     if held:
         return
     # Also while it fetches: the holder's address may have changed since.
+    max_bps = allotted_bps(state).get(migration.migration_id)
     fetch = Fetch(
         checkpoint_id=checkpoint_id,
         holder_site=migration.source_site,
         holder_address=holder_address,
-        max_bps=migration.reserved_bps,
+        max_bps=max_bps,
     )
     yield migration.destination_site, fetch
     if not holder_address and receiver_address:
@@ -163,7 +165,7 @@ def _transfer(
             checkpoint_id=checkpoint_id,
             receiver_site=migration.destination_site,
             receiver_address=receiver_address,
-            max_bps=migration.reserved_bps,
+            max_bps=max_bps,
         )
         yield migration.source_site, offer
 
