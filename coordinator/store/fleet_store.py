@@ -46,6 +46,16 @@ class FleetStore:
         """Return the fleet as the tables have it; at the start of a process."""
         return self._database.run_now(_load)
 
+    async def reload(self) -> FleetState:
+        """Return the fleet as the tables have it, while the process lives.
+
+        Raises
+        ------
+        TransientError
+            The database cannot be read now.
+        """
+        return await self._database.run(_load)
+
     def refold(self) -> FleetState:
         """Return the fleet as a fold over every stored event, for checks and repairs."""
         return self._database.run_now(lambda connection: fold(_events(connection)))

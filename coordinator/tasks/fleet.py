@@ -13,7 +13,7 @@ from coordinator.model.events import Event
 from coordinator.model.fleet import FleetState
 from coordinator.store.fleet_store import FleetStore, StoredRequest
 from coordinator.tasks.bell import Bell
-from sterna.errors import SternaError
+from sterna.errors import SternaError, TransientError
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +45,7 @@ class Fleet:
         self._state = store.load()
         self._changes: asyncio.Queue[_Change] = asyncio.Queue()
         self._version = 0
+        self._doubted = False
 
     @property
     def state(self) -> FleetState:
@@ -76,6 +77,9 @@ class Fleet:
         ------
         IllegalTransitionError
             What was decided does not fit the state; nothing changed.
+        TransientError
+            The store did not say that it has it. Should it have it nevertheless, that is seen before anything
+            else is decided.
         """
         if answer is None and not decide(self._state):
             return ()  # nothing now, and the state may only have moved on: whoever asks asks again
@@ -100,15 +104,32 @@ class Fleet:
                 change.done.set_result(events)
 
     async def _make(self, change: _Change) -> tuple[Event, ...]:
+        if self._doubted:
+            await self._reload()
         before = self._state
         events = tuple(change.decide(before))
         after = fold(events, before)
         request = change.answer(after) if change.answer is not None else None
         if events or request is not None:
-            await self._store.append(events, before, after, request)
+            try:
+                await self._store.append(events, before, after, request)
+            except TransientError:
+                self._doubted = True  # it may have been stored all the same: what was lost is the answer
+                raise
         if events:
-            self._state = after
-            self._version += 1
-            self._bell.ring()
+            self._take(after)
             log.debug("the fleet changed", extra={"events": [type(event).__name__ for event in events]})
         return events
+
+    async def _reload(self) -> None:
+        """Believe the store, where it may know more than we do; whoever asked then was told of a failure."""
+        stored = await self._store.reload()
+        self._doubted = False
+        if stored != self._state:
+            log.warning("a change that seemed to fail had been stored")
+            self._take(stored)
+
+    def _take(self, state: FleetState) -> None:
+        self._state = state
+        self._version += 1
+        self._bell.ring()
