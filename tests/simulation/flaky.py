@@ -28,6 +28,8 @@ TURN_S = 20.0
 """Between two turns of a loop."""
 RECONNECT_S = (5.0, 10.0)
 """The shipped agent's longest pause between two tries."""
+HOUSE_LIVES_S = 1800.0
+"""At most, where the coordinator dies again and again; it is started again within 15 s."""
 SETTLED_WITHIN_S = 900.0
 
 
@@ -137,7 +139,7 @@ class Flaky:
             until_s = world.now_s + length_s
             while world.now_s < until_s:  # it is started again each time, and dies again
                 self.house.die(power=False)
-                world.run_until(min(until_s, world.now_s + TURN_S))
+                world.run_until(min(until_s, world.now_s + world.between(1.0, HOUSE_LIVES_S)))
             return
         for site_id in SITES if what == "all" else [world.random.choice(SITES)]:
             if what != "down":
