@@ -270,10 +270,10 @@ class Admin:
             return None
         return max(answer.migrations, key=lambda one: one.planned_at.ToNanoseconds(), default=None)
 
-    async def move(self, job_id: str, to: str) -> None:
-        """Order a move by hand."""
+    async def move(self, job_id: str, to: str, *, request_id: str = "") -> None:
+        """Order a move by hand; the same request is the same move, however often it is made."""
         request = api.MigrateJobRequest(
-            request_id=uuid.uuid4().hex, job_id=job_id, destination_site=to, force=True
+            request_id=request_id or uuid.uuid4().hex, job_id=job_id, destination_site=to, force=True
         )
         await self.stub.MigrateJob(request, timeout=10)
 
