@@ -5,6 +5,7 @@ import ssl
 from agent.build.base import Build
 from agent.build.sources import OPENADR
 from agent.config.grid import OpenAdrTable
+from agent.core.declaring import SurplusRules, declare
 from agent.core.openadr.plan import LimitSettings
 from agent.grid.desk import GridDesk
 from agent.grid.openadr import OpenAdrVen
@@ -62,6 +63,14 @@ def open_openadr(build: Build, desk: GridDesk, news: News, table: OpenAdrTable) 
         poll_period_s=table.poll_period_s,
         on_beat=build.pulse.heart("openadr", OPENADR_DEADLINE_S).beat,
     )
+    if config.surplus is not None:
+        rules = SurplusRules(
+            price_below_per_kwh=config.surplus.price_below_per_kwh,
+            price_w=config.surplus.price_w,
+            curtailed_w=config.surplus.curtailed_w,
+        )
+        # Nobody's word counts while the calendar that it is told on cannot be believed.
+        news.declare = lambda now: declare(ven.signals, rules, now) if build.clock_trust() else ()
     build.clock_trust.listeners.append(ven.poke)  # a schedule waits for the clock
     build.links["openadr"] = lambda: ven.connected
     build.loops["openadr"] = ven.run

@@ -20,6 +20,7 @@ from agent.config.node import GpuTable, JobsTable
 from agent.config.power import PowerTable
 from agent.config.setpoints import SetpointTable, setpoint_faults
 from agent.config.settlement import SettlementTable
+from agent.config.surplus import SurplusTable
 from agent.config.tls import TlsFiles
 
 
@@ -44,6 +45,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     jobs: JobsTable = JobsTable()
     transfer: TransferTable | None = None
     power: PowerTable = PowerTable()
+    surplus: SurplusTable | None = None
     settlement: SettlementTable = SettlementTable()
     metrics: MetricsTable | None = None
     home_assistant: HomeAssistantTable | None = None
@@ -57,3 +59,5 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             yield "meters", f'two meters are named "{name}"'
         yield from line_faults(self.buses, self.meters)
         yield from setpoint_faults(self.setpoints, self.meters)
+        if self.surplus is not None and self.grid.openadr is None:
+            yield "surplus", "nobody tells prices or export limits: it needs [grid.openadr]"

@@ -17,6 +17,16 @@ class TelemetrySample:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeclaredSurplus:
+    """Watts that count as surplus from `start_at` until `end_at`, on somebody's word: the `source`."""
+
+    start_at: datetime
+    end_at: datetime
+    surplus_w: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GridStatus:
     """What the grid asks and what the site can do.
 
@@ -30,6 +40,7 @@ class GridStatus:
     achievable_max_w: float | None = None
     unachievable: bool = False
     breaches: int = 0
+    declared: tuple[DeclaredSurplus, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

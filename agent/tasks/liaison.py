@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
 from agent.devices.gpu_ports import GpuProvider
 from agent.grid.desk import GridDesk
 from agent.grid.wire import SiteSnapshot
 from agent.jobs.keeper import Keeper
 from agent.model.orders import JobReport, Order, OrderAck
-from agent.model.telemetry import FlexibilityOffers, GridStatus, SiteCapabilities
+from agent.model.telemetry import DeclaredSurplus, FlexibilityOffers, GridStatus, SiteCapabilities
 from agent.tasks.control import Control
 from agent.tasks.sense import Senses
 from agent.uplink.link import Uplink
@@ -108,6 +109,8 @@ class News:
     control: Control
     uplink: Uplink | None
     clock: Clock
+    declare: Callable[[datetime], tuple[DeclaredSurplus, ...]] = lambda _now: ()
+    """What counts as surplus on somebody's word; nothing unless it is configured."""
 
     def snapshot(self) -> SiteSnapshot:
         """Tell the grid operator's link what the site does and could do."""
@@ -123,13 +126,15 @@ class News:
     def grid_status(self) -> GridStatus:
         """Tell the coordinator what the grid asks."""
         snapshot = self.snapshot()
+        now = self.clock.now()
         return GridStatus(
-            measured_at=self.clock.now(),
+            measured_at=now,
             envelope=self.desk.envelope(),
             achievable_min_w=snapshot.achievable_min_w,
             achievable_max_w=snapshot.achievable_max_w,
             unachievable=snapshot.unachievable,
             breaches=snapshot.breach_episodes,
+            declared=self.declare(now),
         )
 
     def publish(self) -> None:

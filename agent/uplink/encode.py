@@ -11,7 +11,7 @@ from agent.model.jobs import Checkpoint
 from agent.model.limits import Limit
 from agent.model.orders import JobReport, MoveRequest, OrderAck
 from agent.model.readings import GpuReading
-from agent.model.telemetry import GridStatus, SiteCapabilities, TelemetrySample
+from agent.model.telemetry import DeclaredSurplus, GridStatus, SiteCapabilities, TelemetrySample
 from sterna.v1 import job_pb2, site_pb2, site_service_pb2
 
 PROTOCOL_VERSION = 1
@@ -79,6 +79,7 @@ def grid_status(value: GridStatus) -> site_service_pb2.ConnectRequest:
         unachievable=value.unachievable,
         breaches=value.breaches,
         measured_at=_timestamp(value.measured_at),
+        declared=[_declared(one) for one in value.declared],
     )
     return site_service_pb2.ConnectRequest(grid_status=message)
 
@@ -161,6 +162,15 @@ def _limit(limit: Limit) -> site_pb2.ActiveLimit:
         start_at=_timestamp(limit.start_at),
         end_at=None if limit.end_at is None else _timestamp(limit.end_at),
         reason=limit.reason,
+    )
+
+
+def _declared(declared: DeclaredSurplus) -> site_pb2.DeclaredSurplus:
+    return site_pb2.DeclaredSurplus(
+        start_at=_timestamp(declared.start_at),
+        end_at=_timestamp(declared.end_at),
+        surplus_w=declared.surplus_w,
+        source=declared.source,
     )
 
 

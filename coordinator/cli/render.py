@@ -92,7 +92,7 @@ def sites_table(sites: Sequence[fleet_pb2.Site], now: datetime) -> Table:
         table.add_row(
             site.site_id,
             _link(site, now),
-            watts(present(telemetry, "surplus_w")),
+            _surplus(site, now),
             watts(present(telemetry, "generation_w")),
             watts(present(telemetry, "grid_w")),
             watts(present(telemetry, "compute_w")),
@@ -102,6 +102,14 @@ def sites_table(sites: Sequence[fleet_pb2.Site], now: datetime) -> Table:
             f"{len(site.job_ids)}/{site.capabilities.slots}",
         )
     return table
+
+
+def _surplus(site: fleet_pb2.Site, now: datetime) -> str:
+    """Say what is measured, and what counts instead because somebody declares it."""
+    measured = watts(present(site.telemetry, "surplus_w"))
+    holds = [one for one in site.grid_status.declared if instant(one.start_at) <= now < instant(one.end_at)]
+    most = max(holds, key=lambda one: one.surplus_w, default=None)
+    return measured if most is None else f"{measured}; {watts(most.surplus_w)} ({most.source})"
 
 
 def limit_words(site: fleet_pb2.Site) -> Text:

@@ -1,22 +1,14 @@
-"""Surplus that an operator declares at a site: it counts as renewable (DESIGN 3)."""
+"""Surplus that is declared at a site, on an operator's word: it counts as renewable like any other."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from itertools import pairwise
 
 import numpy as np
 
 from coordinator.model.forecast import ForecastSlot, SurplusForecast
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeclaredSurplus:
-    """Watts of surplus, >= 0, that the operator promises from `start_at` until `end_at`."""
-
-    start_at: datetime
-    end_at: datetime
-    surplus_w: float
+from coordinator.model.site import DeclaredSurplus
 
 
 def declared_w(declared: Iterable[DeclaredSurplus], at: datetime) -> float | None:
@@ -24,12 +16,20 @@ def declared_w(declared: Iterable[DeclaredSurplus], at: datetime) -> float | Non
     return max((d.surplus_w for d in declared if d.start_at <= at < d.end_at), default=None)
 
 
-def with_declared(forecast: SurplusForecast, declared: Iterable[DeclaredSurplus]) -> SurplusForecast:
+def with_declared(
+    forecast: SurplusForecast | None, declared: Iterable[DeclaredSurplus], now: datetime
+) -> SurplusForecast | None:
     """Raise a forecast to what is declared: all quantiles are at least the declared watts.
 
-    Slots are cut where a declaration begins or ends; time outside the forecast stays outside.
+    Slots are cut where a declaration begins or ends. A forecast that ends before the last declaration, or is
+    none, goes on to its end with nothing but what is declared.
     """
-    promises = tuple(declared)
+    promises = tuple(d for d in declared if d.end_at > now)
+    if not promises:
+        return forecast
+    if forecast is None:
+        forecast = SurplusForecast(issued_at=now, source="declared", slots=())
+    forecast = _extended(forecast, now, max(d.end_at for d in promises))
     marks = {t for d in promises for t in (d.start_at, d.end_at)}
     slots: list[ForecastSlot] = []
     columns: list[int] = []
@@ -53,3 +53,15 @@ def with_declared(forecast: SurplusForecast, declared: Iterable[DeclaredSurplus]
     if paths is not None:
         paths = np.maximum(paths[:, columns], np.array(least, dtype=np.float32))
     return replace(forecast, slots=tuple(slots), paths_w=paths)
+
+
+def _extended(forecast: SurplusForecast, now: datetime, until: datetime) -> SurplusForecast:
+    """Add a slot without surplus up to an instant, where the forecast does not reach it."""
+    reached = forecast.slots[-1].end_at if forecast.slots else now
+    if reached >= until:
+        return forecast
+    more = ForecastSlot(start_at=reached, end_at=until, p10_w=0.0, p50_w=0.0, p90_w=0.0)
+    paths = forecast.paths_w
+    if paths is not None:
+        paths = np.concatenate((paths, np.zeros((len(paths), 1), dtype=paths.dtype)), axis=1)
+    return replace(forecast, slots=(*forecast.slots, more), paths_w=paths)

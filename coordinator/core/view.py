@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from coordinator.core.declared import declared_w
 from coordinator.core.endings import holders_of
 from coordinator.core.migration import BEFORE_COMMIT
 from coordinator.core.windows import site_curve, window
 from coordinator.model.fleet import FleetState, Job, JobState, Site
 from coordinator.model.forecast import SurplusForecast
 from coordinator.model.live import Live, LiveSite
-from coordinator.model.site import Quality, SiteSample
+from coordinator.model.site import DeclaredSurplus, Quality, SiteSample
 from coordinator.model.view import FleetView, JobView, LinkView, Phase, SiteView
 
 
@@ -135,6 +136,7 @@ def _site(
 ) -> SiteView:
     site = state.sites.get(site_id, Site(site_id=site_id))
     sample = fresh_sample(live, now, settings.stale_s)
+    surplus_w, believed = _surplus(sample, declared_w(declared_at(live), now))
     shedding = any(wants_away(live, job) for job in state.jobs.values() if job.owner_site == site_id)
     return SiteView(
         site_id=site_id,
@@ -142,8 +144,8 @@ def _site(
         draining=site.draining,
         slots=site.capabilities.slots if site.capabilities is not None else 0,
         slots_held=slots_held(state, site_id),
-        surplus_w=sample.surplus_w if sample is not None else None,
-        surplus_quality_ok=sample is not None and sample.quality is Quality.OK,
+        surplus_w=surplus_w,
+        surplus_quality_ok=believed,
         compute_w=sample.compute_w if sample is not None else None,
         forecast=forecast,
         limit_w=live.grid_status.limit_w if live.grid_status is not None else None,
@@ -151,6 +153,20 @@ def _site(
         generation_w=sample.generation_w if sample is not None else None,
         wants_to_shed=shedding,
     )
+
+
+def declared_at(live: LiveSite) -> tuple[DeclaredSurplus, ...]:
+    """Return what the site says that counts as surplus beside what is measured."""
+    return live.grid_status.declared if live.grid_status is not None else ()
+
+
+def _surplus(sample: SiteSample | None, promised_w: float | None) -> tuple[float | None, bool]:
+    """Return the surplus, and whether it can be believed: a promise stands whatever the meters say."""
+    good = sample is not None and sample.quality is Quality.OK
+    measured_w = sample.surplus_w if sample is not None else None
+    if promised_w is None:
+        return measured_w, good
+    return max(promised_w, measured_w if good and measured_w is not None else 0.0), True
 
 
 def _phase(job: Job, live: Live) -> Phase:

@@ -11,18 +11,9 @@ from datetime import datetime, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
-from coordinator.core.declared import DeclaredSurplus
 from coordinator.forecast.learnt import SiteMemory
 from coordinator.forecast.series import Array
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CurtailmentOrder:
-    """The grid asks a plant to give less: `withheld_w` (>= 0) that it could make and may not feed in."""
-
-    start_at: datetime
-    end_at: datetime
-    withheld_w: float
+from coordinator.model.site import DeclaredSurplus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,13 +22,12 @@ class SignalRule:
 
     `price_below` (per MWh, the signal's currency): energy at a lower price counts, typically 0; None: no
     price does. `certainty_frac`: share of the price's courses that must lie below it. `site_most_w`: watts
-    that then count, the site's own limit. `curtailment`: what an order withholds counts.
+    that then count, the site's own limit.
     """
 
     price_below: float | None = None
     certainty_frac: float = 0.9
     site_most_w: float = 0.0
-    curtailment: bool = False
 
 
 def surplus_from_price(rule: SignalRule, memory: SiteMemory) -> tuple[DeclaredSurplus, ...]:
@@ -54,29 +44,6 @@ def surplus_from_price(rule: SignalRule, memory: SiteMemory) -> tuple[DeclaredSu
         return ()
     sure = (memory.paths < rule.price_below).mean(axis=0) >= rule.certainty_frac
     return _spans(sure, memory.end_at, memory.parts[0].series.slot_s, rule.site_most_w)
-
-
-def surplus_from_known_price(
-    rule: SignalRule, start_at: datetime, slot_s: float, prices: Sequence[float | None]
-) -> tuple[DeclaredSurplus, ...]:
-    """Return when a published price (day ahead, per MWh) makes energy count; None: not published."""
-    if rule.price_below is None or rule.site_most_w <= 0.0:
-        return ()
-    below = np.array([price is not None and price < rule.price_below for price in prices], dtype=bool)
-    return _spans(below, start_at, slot_s, rule.site_most_w)
-
-
-def surplus_from_curtailment(
-    rule: SignalRule, orders: Sequence[CurtailmentOrder]
-) -> tuple[DeclaredSurplus, ...]:
-    """Return what curtailment orders withhold, as surplus; nothing where the site is not configured so."""
-    if not rule.curtailment:
-        return ()
-    return tuple(
-        DeclaredSurplus(start_at=order.start_at, end_at=order.end_at, surplus_w=order.withheld_w)
-        for order in orders
-        if order.withheld_w > 0.0 and order.start_at < order.end_at
-    )
 
 
 def expected_carbon_g(memory: SiteMemory, energy_wh: Sequence[float]) -> float | None:

@@ -80,6 +80,16 @@ class ActiveLimit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeclaredSurplus:
+    """Watts of surplus, >= 0, that somebody promises from `start_at` until `end_at`; `source` says who."""
+
+    start_at: datetime
+    end_at: datetime
+    surplus_w: float
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GridStatus:
     """What the grid asks of the site and what the site can do. `limit_w` None: no limit is active."""
 
@@ -91,6 +101,8 @@ class GridStatus:
     unachievable: bool = False
     breaches: int = 0
     measured_at: datetime | None = None
+    declared: tuple[DeclaredSurplus, ...] = ()
+    """What counts as surplus beside what is measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

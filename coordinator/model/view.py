@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import Enum
 
 from coordinator.model.forecast import SurplusForecast
+from coordinator.model.replication import Replication
 
 
 class Phase(Enum):
@@ -83,6 +84,10 @@ class JobView:
     """Somebody can pause it where it runs, and resume it."""
     bound_for: str | None = None
     """Destination of the migration under way; None when there is none."""
+    replica_of: str | None = None
+    """The distributed job that this is one replica of; None: a job of its own."""
+    replication: Replication | None = None
+    """How that job trains; None for a job of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

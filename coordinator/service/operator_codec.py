@@ -10,7 +10,7 @@ from coordinator.model.decision import Alternative, Decision, Term
 from coordinator.model.fleet import Job, JobState, Migration, Site
 from coordinator.model.job import Checkpoint, Flexibility, JobSpec, OnPartition
 from coordinator.model.live import LiveSite, is_connected, report_of
-from coordinator.model.site import ActiveLimit, Capabilities, GridStatus, SiteSample
+from coordinator.model.site import ActiveLimit, Capabilities, DeclaredSurplus, GridStatus, SiteSample
 from coordinator.service.operator_ports import FleetPicture, StoredDecision
 from sterna.v1 import fleet_pb2, job_pb2, site_pb2
 from sterna.v1 import operator_service_pb2 as api
@@ -235,6 +235,16 @@ def grid_status(status: GridStatus) -> site_pb2.GridStatus:
         unachievable=status.unachievable,
         breaches=status.breaches,
         measured_at=timestamp(status.measured_at),
+        declared=[_declared(one) for one in status.declared],
+    )
+
+
+def _declared(declared: DeclaredSurplus) -> site_pb2.DeclaredSurplus:
+    return site_pb2.DeclaredSurplus(
+        start_at=timestamp(declared.start_at),
+        end_at=timestamp(declared.end_at),
+        surplus_w=declared.surplus_w,
+        source=declared.source,
     )
 
 

@@ -13,6 +13,7 @@ from coordinator.model.job import Checkpoint, JobPhase, JobReport
 from coordinator.model.site import (
     ActiveLimit,
     Capabilities,
+    DeclaredSurplus,
     GpuSample,
     GridState,
     GridStatus,
@@ -159,7 +160,17 @@ def grid_status(message: site_pb2.GridStatus) -> GridStatus:
         measured_at=_instant("grid_status.measured_at", message.measured_at)
         if message.HasField("measured_at")
         else None,
+        declared=tuple(_declared(one) for one in message.declared),
     )
+
+
+def _declared(message: site_pb2.DeclaredSurplus) -> DeclaredSurplus:
+    start_at = _instant("grid_status.declared.start_at", message.start_at)
+    end_at = _instant("grid_status.declared.end_at", message.end_at)
+    if end_at <= start_at:
+        raise PeerProtocolError("grid_status.declared.end_at: expected later than start_at")
+    surplus_w = _not_negative("grid_status.declared.surplus_w", message.surplus_w)
+    return DeclaredSurplus(start_at=start_at, end_at=end_at, surplus_w=surplus_w, source=message.source)
 
 
 def _limit(message: site_pb2.ActiveLimit) -> ActiveLimit:

@@ -7,10 +7,11 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 
 from coordinator.core.arrivals import obstacle_to_arrival, plan_migration
+from coordinator.core.declared import with_declared
 from coordinator.core.endings import GrantSettings, grant
 from coordinator.core.news import is_news
 from coordinator.core.policy import PlannerSettings, Policy
-from coordinator.core.view import ViewSettings, build_view, fresh_sample
+from coordinator.core.view import ViewSettings, build_view, declared_at, fresh_sample
 from coordinator.forecast.forecaster import Forecaster, SiteSurplus
 from coordinator.model.decision import Decision, DecisionKind
 from coordinator.model.events import Event
@@ -78,7 +79,8 @@ class Outlook:
         surplus_w = sample.surplus_w if sample is not None and good else None
         learnt = self._learnt(site_id) if self._learnt is not None else None
         seen = SiteSurplus(site_id=site_id, surplus_w=surplus_w, published=site.forecast, learnt=learnt)
-        return self._forecaster.forecast(now, seen)
+        forecast = self._forecaster.forecast(now, seen)
+        return with_declared(forecast, declared_at(site), now)
 
 
 class Planner:

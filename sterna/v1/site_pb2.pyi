@@ -368,6 +368,44 @@ class ActiveLimit(_message.Message):
 Global___ActiveLimit: _TypeAlias = ActiveLimit  # noqa: Y015
 
 @_typing.final
+class DeclaredSurplus(_message.Message):
+    """Surplus that counts on somebody's word, measured or not: at a price at which energy is thrown away, or while a
+    plant may not feed in.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_AT_FIELD_NUMBER: _builtins.int
+    END_AT_FIELD_NUMBER: _builtins.int
+    SURPLUS_W_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    surplus_w: _builtins.float
+    """Watts, zero or more."""
+    source: _builtins.str
+    """Whose word it is, e.g. "openadr price"."""
+    @_builtins.property
+    def start_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def end_at(self) -> _timestamp_pb2.Timestamp:
+        """Later than start_at."""
+
+    def __init__(
+        self,
+        *,
+        start_at: _timestamp_pb2.Timestamp | None = ...,
+        end_at: _timestamp_pb2.Timestamp | None = ...,
+        surplus_w: _builtins.float = ...,
+        source: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_at", b"end_at", "start_at", b"start_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_at", b"end_at", "source", b"source", "start_at", b"start_at", "surplus_w", b"surplus_w"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeclaredSurplus: _TypeAlias = DeclaredSurplus  # noqa: Y015
+
+@_typing.final
 class GridStatus(_message.Message):
     """What the grid asks of the site and what the site can do."""
 
@@ -381,6 +419,7 @@ class GridStatus(_message.Message):
     UNACHIEVABLE_FIELD_NUMBER: _builtins.int
     BREACHES_FIELD_NUMBER: _builtins.int
     MEASURED_AT_FIELD_NUMBER: _builtins.int
+    DECLARED_FIELD_NUMBER: _builtins.int
     state: Global___GridState.ValueType
     limit_w: _builtins.float
     """The most restrictive active limit on grid import in watts; absent when there is none."""
@@ -398,6 +437,10 @@ class GridStatus(_message.Message):
 
     @_builtins.property
     def measured_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def declared(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeclaredSurplus]:
+        """What counts as surplus now and later beside what is measured, by start."""
+
     def __init__(
         self,
         *,
@@ -409,10 +452,11 @@ class GridStatus(_message.Message):
         unachievable: _builtins.bool = ...,
         breaches: _builtins.int = ...,
         measured_at: _timestamp_pb2.Timestamp | None = ...,
+        declared: _abc.Iterable[Global___DeclaredSurplus] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_achievable_max_w", b"_achievable_max_w", "_achievable_min_w", b"_achievable_min_w", "_limit_w", b"_limit_w", "achievable_max_w", b"achievable_max_w", "achievable_min_w", b"achievable_min_w", "limit_w", b"limit_w", "measured_at", b"measured_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_achievable_max_w", b"_achievable_max_w", "_achievable_min_w", b"_achievable_min_w", "_limit_w", b"_limit_w", "achievable_max_w", b"achievable_max_w", "achievable_min_w", b"achievable_min_w", "breaches", b"breaches", "limit_w", b"limit_w", "limits", b"limits", "measured_at", b"measured_at", "state", b"state", "unachievable", b"unachievable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_achievable_max_w", b"_achievable_max_w", "_achievable_min_w", b"_achievable_min_w", "_limit_w", b"_limit_w", "achievable_max_w", b"achievable_max_w", "achievable_min_w", b"achievable_min_w", "breaches", b"breaches", "declared", b"declared", "limit_w", b"limit_w", "limits", b"limits", "measured_at", b"measured_at", "state", b"state", "unachievable", b"unachievable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__achievable_max_w: _TypeAlias = _typing.Literal["achievable_max_w"]  # noqa: Y015
     _WhichOneofArgType__achievable_max_w: _TypeAlias = _typing.Literal["_achievable_max_w", b"_achievable_max_w"]  # noqa: Y015

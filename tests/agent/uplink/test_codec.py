@@ -31,6 +31,7 @@ from agent.model.orders import (
 )
 from agent.model.readings import GpuReading, Quality, SitePower
 from agent.model.telemetry import (
+    DeclaredSurplus,
     FlexibilityOffer,
     FlexibilityOffers,
     GridStatus,
@@ -161,6 +162,7 @@ def test_grid_status(state: GridState) -> None:
         achievable_min_w=0.0,
         unachievable=True,
         breaches=3,
+        declared=(DeclaredSurplus(start_at=NOW, end_at=NOW + timedelta(hours=1), surplus_w=0.0, source="p"),),
     )
     message = encode.grid_status(status).grid_status
     assert site_pb2.GridState.Name(message.state) == f"GRID_STATE_{state.value}"
@@ -169,6 +171,9 @@ def test_grid_status(state: GridState) -> None:
     assert [limit.HasField("end_at") for limit in message.limits] == [False, True]
     assert message.HasField("achievable_min_w") and not message.HasField("achievable_max_w")
     assert (message.unachievable, message.breaches) == (True, 3)
+    (declared,) = message.declared
+    assert (declared.surplus_w, declared.source) == (0.0, "p")
+    assert declared.end_at.ToDatetime(tzinfo=UTC) == NOW + timedelta(hours=1)
 
 
 def test_no_limit_is_absent_not_zero() -> None:

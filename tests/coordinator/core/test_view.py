@@ -11,7 +11,7 @@ from coordinator.model import events as ev
 from coordinator.model.fleet import FleetState, JobState
 from coordinator.model.forecast import ForecastSlot, SurplusForecast
 from coordinator.model.live import Live, LiveSite
-from coordinator.model.site import GridState, GridStatus, MoveRequest, Quality
+from coordinator.model.site import DeclaredSurplus, GridState, GridStatus, MoveRequest, Quality, SiteSample
 from coordinator.model.view import FleetView, Phase
 from tests.coordinator.core.histories import (
     C2,
@@ -111,6 +111,29 @@ def test_a_job_is_taken_for_what_is_known_of_it() -> None:
 def test_what_is_not_known_is_no_surplus(site: LiveSite, surplus_w: float | None, good: bool) -> None:
     seen_site = view(fold(seen("a")), {"a": site}).sites["a"]
     assert (seen_site.surplus_w, seen_site.surplus_quality_ok) == (surplus_w, good)
+
+
+@pytest.mark.parametrize(
+    ("heard", "from_s", "expected"),
+    [
+        (sample(), 0, (800.0, True)),
+        (sample(900.0), 0, (900.0, True)),
+        (sample(900.0, quality=Quality.BAD), 0, (800.0, True)),
+        (sample(None), 0, (800.0, True)),
+        (None, 0, (800.0, True)),
+        (sample(), 60, (500.0, True)),
+        (None, 60, (None, False)),
+    ],
+)
+def test_what_is_declared_for_now_counts_where_it_is_more(
+    heard: SiteSample | None, from_s: float, expected: tuple[float | None, bool]
+) -> None:
+    start_at = NOW + timedelta(seconds=from_s)
+    told = DeclaredSurplus(start_at=start_at, end_at=start_at + timedelta(hours=1), surplus_w=800.0)
+    status = GridStatus(state=GridState.UNLIMITED, limit_w=None, declared=(told,))
+    site = LiveSite(connected=True, sample=heard, grid_status=status)
+    seen_site = view(fold(seen("a")), {"a": site}).sites["a"]
+    assert (seen_site.surplus_w, seen_site.surplus_quality_ok) == expected
 
 
 def test_sites() -> None:

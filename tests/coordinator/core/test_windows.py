@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from coordinator.core import windows
 from coordinator.core.confidence import MEDIAN, QUANTILES, chance_beyond, end_at_risk
-from coordinator.core.declared import DeclaredSurplus, declared_w, with_declared
+from coordinator.core.declared import declared_w, with_declared
 from coordinator.model.forecast import ForecastSlot, SurplusForecast
+from coordinator.model.site import DeclaredSurplus
 from tests.coordinator.core.fleets import NOW, forecast, site
 
 
@@ -165,12 +166,28 @@ def test_declared_surplus_lifts_every_quantile_and_cuts_slots() -> None:
     promise = DeclaredSurplus(
         start_at=NOW + timedelta(seconds=300), end_at=NOW + timedelta(seconds=900), surplus_w=700.0
     )
-    got = with_declared(forecast(900, 100, spread=0.5), [promise])
+    got = with_declared(forecast(900, 100, spread=0.5), [promise], NOW)
+    assert got is not None
     spans = [((s.end_at - s.start_at).total_seconds(), s.p10_w, s.p50_w, s.p90_w) for s in got.slots]
     assert spans == [(300, 450, 900, 1350), (300, 700, 900, 1350), (300, 700, 700, 700), (300, 50, 100, 150)]
+    assert with_declared(got, [], NOW) is got
+    assert with_declared(got, [promise], promise.end_at) is got
     assert declared_w([promise], NOW) is None
     assert declared_w([promise], promise.start_at) == 700.0
     assert declared_w([promise], promise.end_at) is None
+
+
+def test_a_promise_beyond_the_forecast_is_a_forecast() -> None:
+    starts_s = 600.0  # where the one slot of the forecast ends
+    promise = DeclaredSurplus(
+        start_at=NOW + timedelta(seconds=starts_s), end_at=NOW + timedelta(hours=2), surplus_w=700.0
+    )
+    for known, measured_w, begins_s in ((None, None, starts_s), (forecast(700), 700.0, 0.0)):
+        told = with_declared(known, [promise], NOW)
+        assert told is not None
+        found = windows.window(windows.curve(NOW, told, measured_w), 600.0)
+        assert found is not None
+        assert (found.start_at, found.end_at) == (NOW + timedelta(seconds=begins_s), promise.end_at)
 
 
 def test_sites_side_by_side_are_the_sites_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:

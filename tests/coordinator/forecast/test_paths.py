@@ -1,5 +1,6 @@
 """Windows read off whole paths: the first passage, not the product of the hours' own quantiles."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -9,8 +10,9 @@ from hypothesis import strategies as st
 
 from coordinator.core import windows
 from coordinator.core.confidence import MEDIAN, QUANTILES
-from coordinator.core.declared import DeclaredSurplus, with_declared
+from coordinator.core.declared import with_declared
 from coordinator.model.forecast import ForecastSlot, Paths, SurplusForecast
+from coordinator.model.site import DeclaredSurplus
 from tests.coordinator.core.fleets import NOW
 
 HOUR_S = 3600.0
@@ -102,7 +104,12 @@ def test_what_an_operator_declares_raises_every_path() -> None:
     promise = DeclaredSurplus(
         start_at=NOW + timedelta(hours=1), end_at=NOW + timedelta(hours=2.5), surplus_w=600.0
     )
-    raised = with_declared(forecast, [promise])
+    raised = with_declared(forecast, [promise], NOW)
+    assert raised is not None
     assert raised.paths_w is not None
     assert raised.paths_w.tolist() == [[900, 600, 600, 0], [900, 900, 600, 0]]
     assert ends_s(raised, 900.0, 500.0) == [2.5 * HOUR_S] * 3
+    beyond = with_declared(forecast, [replace(promise, end_at=NOW + timedelta(hours=4))], NOW)
+    assert beyond is not None
+    assert beyond.paths_w is not None
+    assert beyond.paths_w.tolist() == [[900, 600, 600, 600], [900, 900, 600, 600]]

@@ -1,25 +1,21 @@
-"""When a price, an order or a grid's carbon says something about surplus, and when it must not."""
+"""When a price or a grid's carbon says something about surplus, and when it must not."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import numpy as np
-import pytest
 
 from coordinator.forecast import calibration
 from coordinator.forecast.kinds import Kind
 from coordinator.forecast.learnt import Learner, Part, SiteMemory
 from coordinator.forecast.series import Series
 from coordinator.forecast.signals import (
-    CurtailmentOrder,
     SignalRule,
     expected_carbon_g,
-    surplus_from_curtailment,
-    surplus_from_known_price,
     surplus_from_price,
 )
 
 NOW = datetime(2022, 6, 1, tzinfo=UTC)
-COUNTS = SignalRule(price_below=0.0, certainty_frac=0.9, site_most_w=4000.0, curtailment=True)
+COUNTS = SignalRule(price_below=0.0, certainty_frac=0.9, site_most_w=4000.0)
 
 
 def hours(span: tuple[datetime, datetime]) -> tuple[float, float]:
@@ -32,23 +28,6 @@ def memory(paths: list[list[float]] | None) -> SiteMemory:
     return SiteMemory(parts=(Part(series=past),), calibration=calibration.fresh(1), paths=drawn)
 
 
-@pytest.mark.parametrize(
-    ("prices", "expected"),
-    [
-        ([5, -1, -2, 3, -4], [(1, 3), (4, 5)]),
-        ([0, 0], []),
-        ([None, -1, None], [(1, 2)]),
-        ([], []),
-    ],
-)
-def test_a_published_price_below_the_mark_counts(
-    prices: list[float | None], expected: list[tuple[float, float]]
-) -> None:
-    told = surplus_from_known_price(COUNTS, NOW, 3600.0, prices)
-    assert [hours((one.start_at, one.end_at)) for one in told] == expected
-    assert all(one.surplus_w == 4000.0 for one in told)
-
-
 def test_a_forecast_price_counts_only_where_it_is_sure_enough() -> None:
     # Below the mark on nine, ten and eight paths of ten.
     paths = [[-1.0, -1.0, -1.0]] * 8 + [[-1.0, -1.0, 1.0]] + [[1.0, -1.0, 1.0]]
@@ -57,22 +36,8 @@ def test_a_forecast_price_counts_only_where_it_is_sure_enough() -> None:
     assert surplus_from_price(COUNTS, memory(None)) == ()
 
 
-def test_an_order_counts_with_what_it_withholds() -> None:
-    end_at = NOW + timedelta(hours=1)
-    orders = [
-        CurtailmentOrder(start_at=NOW, end_at=end_at, withheld_w=700.0),
-        CurtailmentOrder(start_at=NOW, end_at=end_at, withheld_w=0.0),
-        CurtailmentOrder(start_at=end_at, end_at=NOW, withheld_w=5.0),
-    ]
-    assert [one.surplus_w for one in surplus_from_curtailment(COUNTS, orders)] == [700.0]
-
-
 def test_nothing_counts_where_nobody_configured_it() -> None:
-    rule = SignalRule()
-    order = CurtailmentOrder(start_at=NOW, end_at=NOW + timedelta(hours=1), withheld_w=700.0)
-    assert surplus_from_known_price(rule, NOW, 3600.0, [-5.0]) == ()
-    assert surplus_from_price(rule, memory([[-5.0]])) == ()
-    assert surplus_from_curtailment(rule, [order]) == ()
+    assert surplus_from_price(SignalRule(), memory([[-5.0]])) == ()
 
 
 def test_carbon_is_the_mean_course_times_the_energy() -> None:

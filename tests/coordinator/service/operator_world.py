@@ -16,6 +16,7 @@ from coordinator.model.offers import Direction, Offer, OfferSet
 from coordinator.model.site import (
     ActiveLimit,
     Capabilities,
+    DeclaredSurplus,
     GpuSample,
     GridState,
     GridStatus,
@@ -173,6 +174,14 @@ def live() -> dict[str, LiveSite]:
                 achievable_min_w=100.0,
                 achievable_max_w=5000.0,
                 measured_at=before(1),
+                declared=(
+                    DeclaredSurplus(
+                        start_at=before(60),
+                        end_at=NOW + timedelta(seconds=3540),
+                        surplus_w=5000.0,
+                        source="openadr price",
+                    ),
+                ),
             ),
             reports={RUNNING: reported},
         ),

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import timedelta
 from typing import Any
 
 import grpc
@@ -140,6 +141,16 @@ def site(name: str, fleet: str = FLEET, role: Role = Role.SITE) -> Identity:
     return Identity(fleet=fleet, role=role, name=name)
 
 
+def declared(from_s: float, to_s: float, surplus_w: float) -> site_pb2.GridStatus:
+    begins = utc(2030)
+    one = site_pb2.DeclaredSurplus(
+        start_at=stamp(begins + timedelta(seconds=from_s)),
+        end_at=stamp(begins + timedelta(seconds=to_s)),
+        surplus_w=surplus_w,
+    )
+    return site_pb2.GridStatus(state=site_pb2.GRID_STATE_UNLIMITED, declared=[one])
+
+
 async def test_a_session(served: Served) -> None:
     running = job_pb2.JobReport(job_id="j", epoch=3, phase=job_pb2.JOB_PHASE_RUNNING, step=0)
     forecast = site_pb2.SurplusForecast(issued_at=stamp(utc(2030)), source="plant")
@@ -225,6 +236,8 @@ def bad_forecast(*slots: tuple[int, int, tuple[float, float, float]]) -> Connect
         (bad_forecast((2030, 60, (-1, 2, 3))), "zero or more"),
         (bad_forecast((2030, 60, (1, 2, 3)), (2031, 60, (1, 2, 3))), "not contiguous"),
         (ConnectRequest(grid_status=site_pb2.GridStatus()), "grid_status.state"),
+        (ConnectRequest(grid_status=declared(0, 60, -1.0)), "grid_status.declared.surplus_w"),
+        (ConnectRequest(grid_status=declared(60, 60, 1.0)), "grid_status.declared.end_at"),
         (ConnectRequest(move_request=job_pb2.MoveRequest()), "move_request.job_id"),
         (telemetry(*range(501)), "at most 500"),
     ],
