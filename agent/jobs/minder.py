@@ -18,7 +18,7 @@ from agent.jobs.book import JobBook, Live
 from agent.jobs.fetching import failure_message, fetch_patiently
 from agent.jobs.launch import Launcher
 from agent.jobs.leases import is_held
-from agent.jobs.outcome import distrusted, judge_run
+from agent.jobs.outcome import distrusted, judge_run, resume_instead
 from agent.jobs.ports import Carrier, Checkpoints
 from agent.jobs.runner import Run, Snapshot
 from agent.jobs.sealing import Sealer
@@ -272,6 +272,10 @@ class Minder:
         except PermanentError as error:
             log.error("job not started", extra={"job_id": self._job_id, "error": str(error)})
             await self._list_checkpoints()
+            older_id = resume_instead(record, self._book.checkpoints(self._job_id))
+            if older_id is not None:
+                await self._book.change(self._job_id, only_in={JobPhase.STARTING}, resume_id=older_id)
+                return 0.0
             await self._book.change(
                 self._job_id, JobEvent.FAILED, only_in=LIVE, message=f"not started: {error}"
             )

@@ -99,6 +99,25 @@ def distrusted(seen: Snapshot, boot_id: str) -> str:
     return "it was written before the machine went down, and may be torn"
 
 
+def resume_instead(record: JobRecord, checkpoints: Sequence[Checkpoint]) -> str | None:
+    """Return what a run goes on from whose checkpoint turned out corrupt; None: it is not ours to say.
+
+    A run that was lost is started again by the site itself, from the newest that is left here. Where the
+    coordinator named the checkpoint, it knows other copies.
+
+    Parameters
+    ----------
+    record : JobRecord
+        Of the run.
+    checkpoints : sequence of Checkpoint
+        Those that are left, newest first.
+    """
+    left = [checkpoint.checkpoint_id for checkpoint in checkpoints]
+    if record.restarts == 0 or record.resume_id is None or record.resume_id in left:
+        return None
+    return left[0] if left else None
+
+
 def _ended(record: JobRecord, cause: EndCause | None) -> str:
     if record.phase is JobPhase.STOPPING:
         return "cancelled" if record.stop_cancel else ""

@@ -7,6 +7,7 @@ and goes on from what was sealed before.
 import logging
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from agent.core import manifest as manifests
 from agent.core.manifest import Layout
 from agent.jobs.checkpoints import CheckpointStore
+from agent.jobs.runner import Run
 from agent.model.jobs import Checkpoint
 from agent.model.jobs import JobPhase as P
 from agent.model.orders import OrderResult, Start, Stop
@@ -112,6 +114,34 @@ async def test_no_beginning_of_a_manifest_is_one(tmp_path: Path, length: int) ->
     assert length < len(data)
     with pytest.raises(CorruptError):
         manifests.decode(data[:length])
+
+
+async def test_a_lost_run_whose_newest_checkpoint_is_rotten_goes_on_from_the_one_before(
+    site: Site, trainer: SpecMaker, tmp_path: Path
+) -> None:
+    await site.order(Start(spec=trainer(steps=60), checkpoint_id=None, lease_ttl_s=60.0))
+    await until(lambda: (one := site.report()) and len(one.checkpoints) >= 2, "two sealed checkpoints")
+    run = Run(next((site.jobs / "j1" / "runs").iterdir()))
+    await site.down()
+    run.nudge(signal.SIGKILL)  # a leased trainer goes with its shim
+    await until(lambda: not run.look().alive and not run.has_processes(), "the end of the run")
+    shutil.rmtree(run.checkpoint_dir)  # what it had not sealed is gone, too
+    good, rotten = sorted(
+        await CheckpointStore(site.root / "checkpoints", SystemClock()).checkpoints("j1"),
+        key=lambda one: one.manifest.step,
+    )[-2:]
+    folder = site.root / "checkpoints" / "sealed" / "j1" / rotten.checkpoint_id / "files"
+    victim = next(path for path in folder.rglob("*.npz"))
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 2] ^= 1
+    victim.write_bytes(data)
+
+    await site.up()
+    assert (await site.phase(P.COMPLETED)).epoch == 1
+    entries = steplog.parse((tmp_path / "steps.jsonl").read_text().splitlines())
+    (_, again) = steplog.stints(entries)
+    assert again.first_step == good.manifest.step + 1
+    assert {entry.step for entry in entries} == set(range(1, 61))
 
 
 @pytest.fixture
