@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from tests.kills.figures import tally
 from tests.kills.herd import Herd
@@ -71,7 +72,7 @@ def fleet(folder: Path) -> System:
     )
 
 
-async def killed(folder: Path, *, count: int, seed: int, jobs: int) -> Mapping[str, object]:
+async def killed(folder: Path, *, count: int, seed: int, jobs: int) -> Mapping[str, Any]:
     """Kill so many times; return what it came to, also when interrupted on the way."""
     system = fleet(folder)
     herd = Herd(system, jobs, random.Random(f"jobs {seed}"))

@@ -15,6 +15,7 @@ VARIABLE = "STERNA_TEST_BOUNDARIES"
 
 _STORE = "agent.jobs.checkpoints"
 _DISK = "agent.jobs.checkpoint_files"
+_COPIES = "agent.jobs.checkpoint_copies"
 _STAGING = "agent.jobs.transfer_files"
 
 
@@ -79,7 +80,8 @@ _RENAMED = "args[0].parent.name == 'sealed'"
 
 SOURCE = (
     *_records("source", "STOPPING", "SEALED", "RELEASED"),
-    _one("the checkpoint is copied and hashed", "source", (_DISK, "copy_out")),
+    _one("the checkpoint has a name out of the trainer's reach", "source", (_COPIES, "link_out")),
+    _one("it is hashed and durable", "source", ("agent.jobs.checkpoint_taking", "Taking.__call__")),
     _one(
         "its manifest is written", "source", (_DISK, "write_durable"), only="args[0].name == 'manifest.json'"
     ),
@@ -89,6 +91,12 @@ SOURCE = (
         "an old checkpoint is in the trash", "source", (_DISK, "remove"), "before", "'trash' in str(args[0])"
     ),
     _one("an old checkpoint is removed", "source", (_DISK, "remove"), only="'trash' in str(args[0])"),
+    _one(
+        "it is recorded, what the trainer left is still there",
+        "source",
+        ("agent.jobs.runner", "Run.remove_bulk"),
+        "before",
+    ),
     _one("its runs are about to go", "source", ("agent.jobs.keeper", "Keeper._remove_runs"), "before"),
 )
 DESTINATION = (

@@ -81,7 +81,3 @@ async def test_a_shim_killed_at(system: System, victim: str, record: str, when: 
         await admin.move(job_id, "east")
         await until(armed.with_suffix(".fired").exists, within_s=DIES_WITHIN_S, what="the shim's death")
         await goes_well(admin, job_id, training, system.sealed(job_id))
-
-
-def test_every_place_has_a_name_of_its_own() -> None:
-    assert len({place.name for place in PLACES}) == len(PLACES)
