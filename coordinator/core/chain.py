@@ -113,8 +113,8 @@ def content_hash(content: bytes) -> str:
 
 def linked(
     head: Head, fleet: str, at: datetime, bodies: Sequence[tuple[Kind, Plain]]
-) -> tuple[tuple[Record, ...], Head]:
-    """Return the records of new bodies, and where the chain ends then.
+) -> tuple[tuple[tuple[Record, bytes], ...], Head]:
+    """Return the records of new bodies with their canonical bytes, and where the chain ends then.
 
     Parameters
     ----------
@@ -131,11 +131,11 @@ def linked(
     records = []
     if head.open_day is not None and day_of(at) > head.open_day:
         midnight = datetime.combine(head.open_day + timedelta(days=1), time(), tzinfo=UTC)
-        record, head = _next(head, fleet, midnight, Kind.DAY, day_body(head))
-        records.append(record)
+        record, content, head = _next(head, fleet, midnight, Kind.DAY, day_body(head))
+        records.append((record, content))
     for kind, body in bodies:
-        record, head = _next(head, fleet, at, kind, body)
-        records.append(record)
+        record, content, head = _next(head, fleet, at, kind, body)
+        records.append((record, content))
     return tuple(records), head
 
 
@@ -173,6 +173,7 @@ def day_body(head: Head) -> dict[str, Any]:
     }
 
 
-def _next(head: Head, fleet: str, at: datetime, kind: Kind, body: Plain) -> tuple[Record, Head]:
+def _next(head: Head, fleet: str, at: datetime, kind: Kind, body: Plain) -> tuple[Record, bytes, Head]:
     record = Record(seq=head.next_seq, at=at, fleet=fleet, kind=kind, previous=head.previous, body=body)
-    return record, advanced(head, record, record.content())
+    content = record.content()
+    return record, content, advanced(head, record, content)

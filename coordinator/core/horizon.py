@@ -49,7 +49,9 @@ def outlook(curves: Sequence[SurplusCurve]) -> Outlook:
     return Outlook(edges_s=edges, watts=watts)
 
 
-def expected_j(ahead: Outlook, others_w: Array, power_w: Array, from_s: Array, until_s: float) -> Array:
+def expected_j(
+    ahead: Outlook, others_w: Array, power_w: Array, from_s: Array, until_s: float | Array
+) -> Array:
     """Return the renewable energy that each job can expect at each site.
 
     Parameters
@@ -62,8 +64,8 @@ def expected_j(ahead: Outlook, others_w: Array, power_w: Array, from_s: Array, u
         Shape (J): what the job draws.
     from_s : array
         Shape (J, S): when it would run there, in seconds from now, >= 0; NaN: not known.
-    until_s : float
-        Where counting ends, in seconds from now.
+    until_s : float or array
+        Where counting ends, in seconds from now; shape (J): for each job.
 
     Returns
     -------
@@ -71,7 +73,7 @@ def expected_j(ahead: Outlook, others_w: Array, power_w: Array, from_s: Array, u
         Shape (J, S), in J, >= 0; NaN where `from_s` is.
     """
     expected = np.empty(others_w.shape)
-    begins, ends = ahead.edges_s[:, :-1], np.minimum(ahead.edges_s[:, 1:], until_s)
+    begins, last = ahead.edges_s[:, :-1], np.broadcast_to(until_s, power_w.shape)
     block = max(1, _BLOCK // max(1, ahead.watts.size))
     for start in range(0, len(power_w), block):
         some = slice(start, start + block)
@@ -79,6 +81,7 @@ def expected_j(ahead: Outlook, others_w: Array, power_w: Array, from_s: Array, u
         mean_w = np.zeros((*others.shape[:2], ahead.watts.shape[2]))
         for weight, watts in zip(_WEIGHTS, ahead.watts, strict=True):
             mean_w += weight * np.clip(watts - others, 0.0, most)
+        ends = np.minimum(ahead.edges_s[:, 1:], last[some, None, None])
         lasts_s = np.maximum(0.0, ends - np.maximum(begins, from_s[some, :, None]))
         expected[some] = (mean_w * lasts_s).sum(axis=2)
     return np.where(np.isnan(from_s), np.nan, expected)
@@ -106,6 +109,10 @@ class HorizonJudge(Judge):
         self._until_s = reach_frac * settings.horizon_s
         self._ahead = outlook([self._curves[site.site_id] for site in self.sites])
 
+    def until_s(self, jobs: Sequence[JobView]) -> float | Array:
+        """Return where counting ends, in seconds from now; shape (J): for each job."""
+        return self._until_s
+
     def rate(self, jobs: Sequence[JobView]) -> Ratings:
         """Rate jobs against every site, under the bookings as they are now."""
         ratings = super().rate(jobs)
@@ -119,7 +126,7 @@ class HorizonJudge(Judge):
         others, begins = np.tile(draws, (len(jobs), 1)), np.array(ratings.terms.migration_s)
         others[here] -= power[rows]
         begins[here] = 0.0
-        got = expected_j(self._ahead, others, power, begins, self._until_s)
+        got = expected_j(self._ahead, others, power, begins, self.until_s(jobs))
         stay, lasts, need = np.zeros(len(jobs)), np.zeros(len(jobs)), np.array(ratings.need_here_w)
         stay[rows] = got[here]
         covered = windows.ends_s(self._stack, draws[None, :])[confidence.MEDIAN, 0]

@@ -62,7 +62,7 @@ def eia930_wind_and_sun(path: Path, areas: Sequence[str]) -> Hourly:
     for row in rows(path):
         area = found.get(row["ba"])
         if area is not None:
-            area[_instant(row["ts_utc"])] = _at_least_0(row["wind_mw"]) + _at_least_0(row["solar_mw"])
+            area[instant(row["ts_utc"])] = _at_least_0(row["wind_mw"]) + _at_least_0(row["solar_mw"])
     return _hourly(path, found)
 
 
@@ -70,7 +70,7 @@ def caiso_curtailment(path: Path, splits: Mapping[str, Sequence[tuple[str, str]]
     """Read curtailed MWh of each hour, summed over the (fuel, reason) pairs of each split."""
     found: dict[str, dict[datetime, float]] = {split: {} for split in splits}
     for row in rows(path):
-        at = _instant(row["ts_utc"])
+        at = instant(row["ts_utc"])
         for split, pairs in splits.items():
             # An hour that some other kind was curtailed in is still an hour of the file.
             curtailed = found[split].setdefault(at, 0.0)
@@ -119,7 +119,8 @@ def _hourly(path: Path, found: Mapping[str, Mapping[datetime, float]]) -> Hourly
     return Hourly(start_at=start_at, series=series)
 
 
-def _instant(stamp: str) -> datetime:
+def instant(stamp: str) -> datetime:
+    """Return the instant of a row."""
     return datetime.fromisoformat(stamp)
 
 

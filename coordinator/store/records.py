@@ -97,7 +97,7 @@ class Recorder:
         records, head = chain.linked(self._head, self._fleet, self._clock.now(), plain)
         subjects = ["" for _ in range(len(records) - len(bodies))] + [subject for _, subject, _ in bodies]
         if records:
-            rows = [self._row(one, subject) for one, subject in zip(records, subjects, strict=True)]
+            rows = [self._row(*one, subject) for one, subject in zip(records, subjects, strict=True)]
             connection.execute(insert(schema.records), rows)
         return head
 
@@ -176,8 +176,7 @@ class Recorder:
             tree=tree,
         )
 
-    def _row(self, record: Record, subject: str) -> dict[str, object]:
-        content = record.content()
+    def _row(self, record: Record, content: bytes, subject: str) -> dict[str, object]:
         return {
             "seq": record.seq,
             "at": record.at,

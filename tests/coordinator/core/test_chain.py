@@ -36,12 +36,17 @@ def bodies(count: int, first: int = 0) -> list[tuple[Kind, dict[str, Any]]]:
     ]
 
 
+def linked(head: Head, at: datetime, new: Sequence[tuple[Kind, dict[str, Any]]]) -> tuple[list[Record], Head]:
+    made, head = chain.linked(head, "tern", at, new)
+    return [record for record, _ in made], head
+
+
 def chained(days: Sequence[int], fleet: str = "tern") -> list[Record]:
     """Return a chain with so many records on each day."""
     head, records = Head(), []
     for number, count in enumerate(days):
         made, head = chain.linked(head, fleet, NOON + number * DAY, bodies(count))
-        records += made
+        records += [record for record, _ in made]
     return records
 
 
@@ -96,10 +101,10 @@ def test_part_of_a_chain_is_checked_as_far_as_it_goes() -> None:
 
 
 def test_a_clock_that_goes_back_does_not_take_the_chain_with_it() -> None:
-    records, head = chain.linked(Head(), "tern", NOON, bodies(1))
-    later, head = chain.linked(head, "tern", NOON - DAY, bodies(1))
-    closing, head = chain.linked(head, "tern", NOON + DAY, ())
-    back, head = chain.linked(head, "tern", NOON, bodies(1))
+    records, head = linked(Head(), NOON, bodies(1))
+    later, head = linked(head, NOON - DAY, bodies(1))
+    closing, head = linked(head, NOON + DAY, ())
+    back, head = linked(head, NOON, bodies(1))
     assert later[0].at == NOON
     # A day that has its root gets no more records.
     assert back[0].at == closing[0].at == NOON + timedelta(hours=12)
@@ -224,7 +229,7 @@ def test_a_fork_is_seen_and_named() -> None:
     _, head = (0, Head())
     for one in records:
         head = chain.advanced(head, one, one.content())
-    more, _ = chain.linked(head, "tern", NOON + DAY, bodies(4, first=90))
+    more, _ = linked(head, NOON + DAY, bodies(4, first=90))
     forked = report(exported([*records, *more]))
     assert forked.fault == ""
     assert audit.fork(old, forked).startswith("record 4: is not what it was")

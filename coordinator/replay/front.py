@@ -1,0 +1,221 @@
+"""The front of a policy: what energy costs in overruns and in time, as its tolerances are turned.
+
+Owns which figures a front has and how they are drawn; running the replays is the caller's. The overruns are
+always counted at the scenario's own α, whatever α the policy was given.
+"""
+
+import csv
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import msgspec
+
+from coordinator.core.policies import policy_named
+from coordinator.core.policy import Policy
+from coordinator.core.sterna_policy import SternaPolicy
+from coordinator.replay import svg
+from coordinator.replay.exact import run, settings_of
+from coordinator.replay.foresight import Foresight
+from coordinator.replay.metrics import Metrics, measure
+from coordinator.replay.world import World
+
+EPSILONS = (0.1, 0.3, 0.5, 0.7, 0.9)
+ALPHAS = (0.05, 0.2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Knobs:
+    """One policy with its tolerances; None: it does not look at them."""
+
+    policy: str
+    alpha: float | None = None
+    epsilon: float | None = None
+
+    def made(self) -> Policy:
+        """Return the policy; `sterna` without the ε that it would not go below."""
+        return SternaPolicy(epsilon=0.0) if self.policy == "sterna" else policy_named(self.policy)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One policy with its tolerances in one world; shares 0 to 1, `completion` as a multiple of static's."""
+
+    period: str
+    offset: int
+    policy: str
+    alpha: float | None
+    epsilon: float | None
+    nonrenewable_kwh: float
+    reduction_frac: float
+    bound_frac: float
+    overrun_frac: float
+    completion: float
+    migrations_per_job: float
+
+
+def knobs(alpha: float) -> Iterator[Knobs]:
+    """Yield what a front is made of: both policies over ε at the scenario's α, `sterna` over α at ε = 0.5."""
+    yield Knobs(policy="energy-only")
+    for epsilon in EPSILONS:
+        yield Knobs(policy="feasibility-aware", alpha=alpha, epsilon=epsilon)
+        yield Knobs(policy="sterna", alpha=alpha, epsilon=epsilon)
+    for other in ALPHAS:
+        yield Knobs(policy="sterna", alpha=other, epsilon=0.5)
+
+
+def replayed(world: World, chosen: Knobs, foresight: Foresight) -> Metrics:
+    """Replay one world under a policy with its tolerances."""
+    given = {"alpha": chosen.alpha, "epsilon": chosen.epsilon}
+    settings = settings_of(world, **{name: value for name, value in given.items() if value is not None})
+    return measure(world, run(world, chosen.made(), settings, foresight).intervals)
+
+
+def point(
+    chosen: Knobs, metrics: Metrics, baseline: Metrics, bound_wh: float, *, period: str, offset: int
+) -> Point:
+    """Return one point of the front, held against `static`."""
+    return Point(
+        period=period,
+        offset=offset,
+        policy=chosen.policy,
+        alpha=chosen.alpha,
+        epsilon=chosen.epsilon,
+        nonrenewable_kwh=metrics.nonrenewable_wh / 1e3,
+        reduction_frac=1.0 - metrics.nonrenewable_wh / baseline.nonrenewable_wh,
+        bound_frac=1.0 - bound_wh / baseline.nonrenewable_wh,
+        overrun_frac=metrics.overrun_frac,
+        completion=metrics.mean_completion_s / baseline.mean_completion_s,
+        migrations_per_job=metrics.migrations_per_job,
+    )
+
+
+def write_points(path: Path, points: Iterable[Point]) -> None:
+    """Write points as CSV; what a policy does not look at is empty."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(one.name for one in fields(Point))
+        for one in points:
+            writer.writerow("" if (value := getattr(one, f.name)) is None else value for f in fields(one))
+
+
+def read_points(path: Path) -> list[Point]:
+    """Read what `write_points` wrote."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return [msgspec.convert(_plain(row), Point, strict=False) for row in csv.DictReader(file)]
+
+
+def _plain(row: Mapping[str, str]) -> dict[str, str | None]:
+    return {name: text or None for name, text in row.items()}
+
+
+def means(points: Iterable[Point]) -> list[Point]:
+    """Return one point for each policy and tolerance: the mean over periods and offsets."""
+    groups: defaultdict[tuple[object, ...], list[Point]] = defaultdict(list)
+    for one in points:
+        groups[one.policy, one.alpha, one.epsilon].append(one)
+    return [_mean(group) for group in groups.values()]
+
+
+def drawn(points: Sequence[Point], title: str) -> str:
+    """Draw a front: what is gained against overruns, and against the time that jobs take.
+
+    Parameters
+    ----------
+    points : sequence of Point
+        One for each policy and tolerance, as `means` gives them.
+    title : str
+        Of the picture.
+    """
+    lines = _lines(points)
+    gained = [_gained_pct(one) for one in points]
+    y = svg.linear(min(gained) - 4.0, max(gained) + 3.0, "% of the bound's reduction")
+    most = 100.0 * max(one.overrun_frac for one in points)
+    longest = max(one.completion for one in points)
+    left = svg.Panel(
+        left=70.0,
+        top=60.0,
+        width=420.0,
+        height=340.0,
+        x=svg.linear(0.0, 1.1 * most + 1.0, "overruns, % of moves"),
+        y=y,
+        title="Energy against overruns",
+    )
+    right = svg.Panel(
+        left=570.0,
+        top=60.0,
+        width=420.0,
+        height=340.0,
+        x=svg.linear(
+            min(one.completion for one in points) - 0.005, longest + 0.01, "mean completion, × static"
+        ),
+        y=y,
+        title="Energy against completion",
+    )
+    for colour, _, some in lines:
+        for panel, across in ((left, _overruns_pct), (right, _completion)):
+            places = [(across(one), _gained_pct(one)) for one in some]
+            panel.line(places, colour)
+            panel.dots(places, colour)
+            if panel is left:
+                for one, place in zip(some, places, strict=True):
+                    panel.write(place, _label(one), colour)
+    entries = [(colour, words) for colour, words, _ in lines]
+    parts = [left.drawn(), right.drawn(), svg.legend(1005.0, 75.0, entries)]
+    return svg.document(1260.0, 450.0, title, parts)
+
+
+def _lines(points: Sequence[Point]) -> list[tuple[str, str, list[Point]]]:
+    """Return what is joined by a line: colour, words, points in order of what is turned."""
+    usual = next((one.alpha for one in points if one.policy == "feasibility-aware"), None)
+
+    def some(policy: str, holds: Callable[[Point], bool]) -> list[Point]:
+        found = [one for one in points if one.policy == policy and holds(one)]
+        return sorted(found, key=lambda one: (one.alpha or 0.0, one.epsilon or 0.0))
+
+    wanted = (
+        ("sterna, over ε", some("sterna", lambda one: one.alpha == usual)),
+        ("sterna, over α at ε = 0.5", some("sterna", lambda one: one.epsilon == 0.5)),
+        ("feasibility-aware, over ε", some("feasibility-aware", lambda one: True)),
+        ("energy-only", some("energy-only", lambda one: True)),
+    )
+    return [(svg.COLOURS[number], words, line) for number, (words, line) in enumerate(wanted) if line]
+
+
+def _label(one: Point) -> str:
+    if one.epsilon is None:
+        return ""
+    return f"ε {one.epsilon:g}" if one.alpha in (None, 0.1) else f"α {one.alpha:g}"
+
+
+def _gained_pct(one: Point) -> float:
+    return 100.0 * one.reduction_frac / one.bound_frac
+
+
+def _overruns_pct(one: Point) -> float:
+    return 100.0 * one.overrun_frac
+
+
+def _completion(one: Point) -> float:
+    return one.completion
+
+
+def _mean(group: Sequence[Point]) -> Point:
+    def mean(figure: Callable[[Point], float]) -> float:
+        return sum(map(figure, group)) / len(group)
+
+    first = group[0]
+    return Point(
+        period="mean",
+        offset=first.offset,
+        policy=first.policy,
+        alpha=first.alpha,
+        epsilon=first.epsilon,
+        nonrenewable_kwh=mean(lambda one: one.nonrenewable_kwh),
+        reduction_frac=mean(lambda one: one.reduction_frac),
+        bound_frac=mean(lambda one: one.bound_frac),
+        overrun_frac=mean(lambda one: one.overrun_frac),
+        completion=mean(lambda one: one.completion),
+        migrations_per_job=mean(lambda one: one.migrations_per_job),
+    )
