@@ -17,17 +17,14 @@ from agent.core.limits import HeldCommand, Timeline, envelope, hold
 from agent.core.operator import (
     ConfigBounds,
     Heartbeat,
-    bounded,
-    configured,
-    outdated,
-    parse_config,
     parse_heartbeat,
 )
 from agent.grid import answers
 from agent.grid.answers import Answers
 from agent.grid.breaches import Breaches
+from agent.grid.operator_settings import OperatorSettings
 from agent.grid.ports import GridStore, Seal
-from agent.model.grid import Ack, OperatorConfig, Reason, Refusal
+from agent.model.grid import Ack, Reason, Refusal
 from agent.model.limits import Envelope, GridState
 from agent.model.readings import SitePower
 from sterna.clock import Clock
@@ -79,24 +76,33 @@ class GridDesk:
     ) -> None:
         self._clock = clock
         self._store = store
-        self._site_settings = settings
         self._rules = rules
-        self._bounds = bounds or ConfigBounds()
         self._standing_w = dict(standing_limits_w or {})
         self._clock_synced = clock_synced
         self._seals = dict(seals or {})
+        self.operators = OperatorSettings(
+            site=settings,
+            bounds=bounds or ConfigBounds(),
+            store=store,
+            clock=clock,
+            max_skew_s=rules.max_skew_s,
+            clock_synced=clock_synced,
+            seals=self._seals,
+        )
+        """What operators have set of the fail-safe."""
         boot_s = clock.boottime_s()
         self._machines: dict[str, Machine] = {s: failsafe.cold_start(boot_s, settings) for s in operators}
         self._timeline = Timeline()
         self._last_seen: dict[str, LastSeen] = {}
-        self._configs: dict[str, OperatorConfig] = {}
         self._heartbeats: dict[str, Heartbeat] = {}
         self._breaches = Breaches(clock=clock, store=store, tolerance_w=tolerance_w)
         self._answers = Answers()
         self._doubt: tuple[HeldCommand, str] | None = None
+        self._urgent: HeldCommand | None = None
+        """A stricter limit on its way to the disk: obeyed already, held and answered once it is there."""
         self._lock = asyncio.Lock()
         self.on_limit: Callable[[], None] = lambda: None
-        """Told when a command has been stored and holds: whoever obeys need not wait for its next look."""
+        """Told when there is more to obey, or less: whoever obeys need not wait for its next look."""
 
     @property
     def tally(self) -> BreachTally:
@@ -108,10 +114,6 @@ class GridDesk:
         """The fail-safe machine of each operator's link, as last stepped."""
         return dict(self._machines)
 
-    def settings(self, source: str) -> FailsafeSettings:
-        """Return the fail-safe settings in force for one operator's link."""
-        return configured(self._site_settings, self._configs.get(source))
-
     def last_sequence(self, source: str) -> int | None:
         """Return the newest sequence accepted from a source; None: none ever."""
         last = self._last_seen.get(source)
@@ -121,10 +123,6 @@ class GridDesk:
         """Return the newest command of a source that is in force or may still come to be; None: none is."""
         mine = (held for held in self._timeline.held if held.command.source == source)
         return max(mine, key=lambda held: held.command.sequence, default=None)
-
-    def operator_config(self, source: str) -> OperatorConfig:
-        """Return what an operator has set of its fail-safe."""
-        return self._configs.get(source, OperatorConfig())
 
     def speaking(self, source: str) -> HeldCommand | None:
         """Return a source's newest command in force, be it a limit or a release; None: none is."""
@@ -136,10 +134,10 @@ class GridDesk:
         memory = await self._store.recover(self._clock.now(), boot_s)
         self._timeline = memory.timeline
         self._last_seen = dict(memory.last_seen)
-        self._configs = dict(memory.configs)
+        self.operators.recover(memory.configs)
         self._breaches.tally = memory.tally
         for source in self._machines:
-            self._machines[source] = failsafe.cold_start(boot_s, self.settings(source))
+            self._machines[source] = failsafe.cold_start(boot_s, self.operators.in_force(source))
         log.info("grid commands recovered", extra={"commands": len(self._timeline.held)})
 
     def envelope(self, now: datetime | None = None) -> Envelope:
@@ -153,8 +151,8 @@ class GridDesk:
         boot_s = self._clock.boottime_s()
         self._settle(boot_s)
         return envelope(
-            self._timeline,
-            [(machine, self.settings(source)) for source, machine in self._machines.items()],
+            self._timeline if self._urgent is None else self._timeline.with_command(self._urgent),
+            [(machine, self.operators.in_force(source)) for source, machine in self._machines.items()],
             now=now or self._clock.now(),
             now_boot_s=boot_s,
             standing_limits_w=self._standing_w,
@@ -231,25 +229,6 @@ class GridDesk:
         self._step(source, Event.HEARTBEAT, self._clock.boottime_s())
         return None
 
-    async def config(self, source: str, payload: bytes) -> Refusal | None:
-        """Take an operator's fail-safe settings in JSON; stored before they hold."""
-        config = parse_config(payload, self._bounds)
-        refusal = config if isinstance(config, Refusal) else self._unwelcome(source, config, payload)
-        if refusal is not None or isinstance(config, Refusal):
-            log.warning("operator settings were refused", extra={"source": source, "reason": str(refusal)})
-            return refusal
-        await self._keep_config(source, config)
-        return None
-
-    async def configure(self, source: str, config: OperatorConfig) -> Refusal | None:
-        """Take an operator's fail-safe settings as values; stored before they hold."""
-        checked = bounded(config, self._bounds)
-        if isinstance(checked, Refusal):
-            log.warning("operator settings were refused", extra={"source": source, "reason": str(checked)})
-            return checked
-        await self._keep_config(source, config)
-        return None
-
     async def tick(self) -> None:
         """Tell what became of commands, and forget those that are over. Call it about once a second."""
         async with self._lock:
@@ -284,20 +263,15 @@ class GridDesk:
         """Wait until there may be acks for a source."""
         await self._answers.wait(source)
 
-    async def _keep_config(self, source: str, config: OperatorConfig) -> None:
-        async with self._lock:
-            if config != self._configs.get(source):
-                await self._store.keep_config(source, config)
-                self._configs[source] = config
-                log.info("operator settings hold", extra={"source": source})
-
     async def _accept(self, verdict: Accepted) -> Accepted | Refusal:
         command = verdict.command
         boot_s = self._clock.boottime_s()
         held = hold(command, self._clock.now(), boot_s)
+        self._obey_at_once(held, boot_s)
         try:
             await self._store.accept(held, verdict.digest, answers.accepted(held))
         except TransientError as error:
+            self._urgent = None
             log.error("a grid command could not be stored", extra={"command_id": command.command_id})
             return Refusal(
                 reason=Reason.STORE_UNAVAILABLE,
@@ -311,6 +285,14 @@ class GridDesk:
         self._hold(held, verdict.digest)
         return verdict
 
+    def _obey_at_once(self, held: HeldCommand, boot_s: float) -> None:
+        """Have a limit obeyed while the disk is still writing, where that can only take power away."""
+        command, binding = held.command, self.envelope().binding
+        stricter = binding is None or (command.value_w is not None and command.value_w < binding.limit_w)
+        if stricter and not command.is_release and held.in_force(boot_s):
+            self._urgent = held
+            self.on_limit()
+
     async def _settle_doubt(self) -> None:
         """See whether a command is on the disk whose caller was cancelled while it was being stored.
 
@@ -320,7 +302,7 @@ class GridDesk:
             return
         held, digest = self._doubt
         memory = await self._store.recover(self._clock.now(), self._clock.boottime_s())
-        self._doubt = None
+        self._doubt = self._urgent = None
         last = memory.last_seen.get(held.command.source)
         if last is not None and last.sequence == held.command.sequence:
             self._hold(held, digest)
@@ -331,6 +313,7 @@ class GridDesk:
         self._last_seen[command.source] = LastSeen(
             sequence=command.sequence, command_id=command.command_id, digest=digest
         )
+        self._urgent = None
         self._breaches.bind(self.envelope().binding)  # what bound until now may have ended unseen
         self._timeline = self._timeline.with_command(held)
         if command.source in self._machines:
@@ -348,16 +331,6 @@ class GridDesk:
         seal = self._seals.get(source)
         return None if seal is None else seal.check(leaf, payload)
 
-    def _unwelcome(self, source: str, config: OperatorConfig, payload: bytes) -> Refusal | None:
-        return self._forged(source, "config", payload) or outdated(
-            config,
-            self._configs.get(source),
-            now=self._clock.now(),
-            max_skew_s=self._rules.max_skew_s,
-            clock_synced=self._clock_synced(),
-            must_state=source in self._seals,
-        )
-
     def _settle(self, boot_s: float) -> None:
         """Let deadlines take effect, and bring each link's state in line with its part of the timeline."""
         for source in self._machines:
@@ -374,7 +347,7 @@ class GridDesk:
 
     def _step(self, source: str, event: Event, boot_s: float) -> None:
         before = self._machines[source]
-        after = failsafe.step(before, event, boot_s, self.settings(source))
+        after = failsafe.step(before, event, boot_s, self.operators.in_force(source))
         self._machines[source] = after
         if after.state is not before.state:
             log.info(

@@ -267,7 +267,7 @@ class MqttLink:
             if not retained:
                 self._desk.heartbeat(SOURCE, payload)
         elif topic == self._topics.of("config"):
-            await self._desk.config(SOURCE, payload)
+            await self._desk.operators.take(SOURCE, payload)
             self._changed.set()
         elif topic == self._topics.forecast and self._on_forecast is not None:
             await self._on_forecast(payload)

@@ -112,11 +112,11 @@ class OperatorRegisters:
             self._desk.alive(self._source)
 
     async def _configure(self, points: dict[str, int]) -> Fault | None:
-        config = loadlimit.settings(points, self._desk.operator_config(self._source))
+        config = loadlimit.settings(points, self._desk.operators.of(self._source))
+        if isinstance(config, Refusal):
+            return Fault.ILLEGAL_VALUE
         try:
-            refusal = (
-                config if isinstance(config, Refusal) else await self._desk.configure(self._source, config)
-            )
+            refusal = await self._desk.operators.set(self._source, config)
         except TransientError as error:
             log.error("operator settings could not be stored", extra={"fault": str(error)})
             return Fault.DEVICE_FAILURE
@@ -154,7 +154,7 @@ class OperatorRegisters:
         state = envelope.state if machine is None else machine.state
         newest, last = desk.newest(source), desk.last_sequence(source)
         remaining_s = None if newest is None else newest.remaining_s(self._clock.boottime_s())
-        settings = desk.settings(source)
+        settings = desk.operators.in_force(source)
         return {
             **loadlimit.command_points(newest, last),
             **loadlimit.answer_points(newest, last, self._judged),

@@ -76,7 +76,13 @@ class Site:
     def state(self) -> object:
         """Return all that a message may change."""
         envelope, desk = self.desk.envelope(), self.desk
-        return (desk.machines, envelope, desk.settings(SOURCE), desk.last_sequence(SOURCE), desk.tally)
+        return (
+            desk.machines,
+            envelope,
+            desk.operators.in_force(SOURCE),
+            desk.last_sequence(SOURCE),
+            desk.tally,
+        )
 
     async def drain(self) -> None:
         """Write every ack that waits, as the link would."""
@@ -90,7 +96,7 @@ async def _read_forecast(payload: bytes) -> None:
         log.warning("a forecast was refused", extra={"reason": str(forecast)})
 
 
-log = logging.getLogger("agent.grid.desk.hostile")
+log = logging.getLogger("agent.grid.hostile")
 
 
 class _Refusals(logging.Handler):
@@ -338,7 +344,7 @@ async def mqtt_target(folder: Path) -> AsyncIterator[MqttTarget]:
         "full": {"store": FullStore},
         "foreign": {"operators": ()},
     }
-    logger = logging.getLogger("agent.grid.desk")
+    logger = logging.getLogger("agent.grid")
     async with AsyncExitStack() as stack:
         sites = {}
         for name, more in situations.items():

@@ -92,7 +92,7 @@ class RtuTarget:
                 desk.envelope(),
                 desk.newest("modbus"),
                 desk.last_sequence("modbus"),
-                desk.operator_config("modbus"),
+                desk.operators.of("modbus"),
                 desk.machines,
             )
             for desk in (peer.site.desk for peer in self._peers.values())

@@ -230,6 +230,43 @@ async def test_what_cannot_be_stored_is_refused_and_does_not_hold(rig: Rig) -> N
     assert await rig.limit(100, 2000.0) == "c100 ACCEPTED"
 
 
+@pytest.mark.parametrize(
+    ("first_w", "then_w", "obeyed_w"),
+    [(3000.0, 2000.0, 2000.0), (3000.0, 4000.0, 3000.0), (3000.0, None, 3000.0), (None, 2000.0, 2000.0)],
+)
+@pytest.mark.parametrize("stored", [True, False])
+async def test_a_stricter_limit_is_obeyed_while_it_is_stored_and_no_other(
+    rig: Rig, first_w: float | None, then_w: float | None, obeyed_w: float, stored: bool
+) -> None:
+    store, gate, reached = rig.store.accept, asyncio.Event(), asyncio.Event()
+
+    async def slow(*arguments: object) -> None:
+        reached.set()
+        await gate.wait()
+        if not stored:
+            raise TransientError("disk full")
+        await store(*arguments)  # type: ignore[arg-type]
+
+    rig.beat()
+    await rig.limit(1, first_w)
+    before, calls = rig.shown(), []
+    rig.store.accept = slow  # type: ignore[method-assign]
+    rig.desk.on_limit = lambda: calls.append(rig.shown())
+    async with asyncio.TaskGroup() as group:
+        answer = group.create_task(rig.limit(2, then_w))
+        await reached.wait()
+        binding = rig.desk.envelope().binding
+        assert binding is not None
+        assert binding.limit_w == obeyed_w
+        assert bool(calls) == (obeyed_w == then_w)
+        assert rig.desk.last_sequence("mqtt") == 1
+        gate.set()
+    rig.store.accept = store  # type: ignore[method-assign]
+    assert ("ACCEPTED" in answer.result()) == stored
+    expected = GridState.UNLIMITED if then_w is None else GridState.LIMITED
+    assert rig.shown() == ((expected, then_w or 11000.0) if stored else before)
+
+
 async def rig_limit_without_acks(rig: Rig, seq: int, reason: str) -> bool:
     body = {"v": 1, "id": f"c{seq}", "seq": seq, "issued": stamp(rig.clock.now()), "active": True}
     body |= {"kind": "IMPORT_CAPACITY_LIMIT", "valueW": 6000.0, "durationS": 1000 + seq, "reason": reason}

@@ -295,10 +295,12 @@ async def test_operator_settings_and_forecasts_arrive(broker: Broker, tmp_path: 
             await dso.client.publish(f"{BASE}/config", b'{"failsafeImportW": 2000, "failsafeMinS": 60}', 1)
             await dso.client.publish("plant/v1/site-a/forecast", b"{}", qos=1)
             await until(lambda: forecasts == [b"{}"])
-            assert desk.settings("mqtt").failsafe_import_w == 1500.0, "one bad field refuses them all"
+            assert desk.operators.in_force("mqtt").failsafe_import_w == 1500.0, (
+                "one bad field refuses them all"
+            )
         async with site(broker, tmp_path, forecasts) as (desk, _):
             assert desk.envelope().binding.limit_w == 1500.0
-            assert desk.settings("mqtt").heartbeat_timeout_s == 60.0
+            assert desk.operators.in_force("mqtt").heartbeat_timeout_s == 60.0
 
 
 def test_plaintext_is_refused_outside_loopback() -> None:

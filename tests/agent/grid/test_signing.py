@@ -96,7 +96,7 @@ class Site:
         return f"{batch[-1][1].status.value} {batch[-1][1].reason}".strip()
 
     async def config(self, **body: object) -> Reason | None:
-        return reason(await self.desk.config("mqtt", self.operator.sealed("config", body)))
+        return reason(await self.desk.operators.take("mqtt", self.operator.sealed("config", body)))
 
     def at(self, offset_s: float) -> str:
         return stamp(self.clock.now() + timedelta(seconds=offset_s))
@@ -153,6 +153,6 @@ async def test_old_settings_cannot_be_played_back(site: Site) -> None:
     assert await site.config(**tight) is None
     assert await site.config(**tight) is None, "retained, it comes again at each connect"
     assert await site.config(**loose) is Reason.TOO_OLD
-    assert site.desk.settings("mqtt").failsafe_import_w == 1000.0
+    assert site.desk.operators.in_force("mqtt").failsafe_import_w == 1000.0
     await site.desk.recover()
     assert await site.config(**loose) is Reason.TOO_OLD, "a restart forgets nothing"
