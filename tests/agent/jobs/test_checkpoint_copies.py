@@ -72,6 +72,8 @@ def test_a_pass_copies_and_hashes_every_byte_once(
     assert made == tuple(blake3.blake3(part).digest() for part in cut)
     assert b"".join((folder / "to" / file.path).read_bytes() for file in layout.manifest.files) == whole
     assert ChunkPass(layout, (folder / "to").joinpath).run(NEVER, threads) == made
+    ChunkPass(layout, (folder / "to").joinpath, target=folder / "again", hashing=False).run(NEVER, threads)
+    assert ChunkPass(layout, (folder / "again").joinpath).run(NEVER, threads) == made
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -85,9 +87,30 @@ def test_a_pass_that_is_stopped_or_finds_less_ends(tmp_path: Path, threads: int)
     os.truncate(tmp_path / "step/001", 499_999)
     with pytest.raises(CorruptError, match="step/001 is too short"):
         ChunkPass(layout, tmp_path.joinpath).run(NEVER, threads)
+    with pytest.raises(CorruptError, match="step/001 is too short"):
+        unhashed = ChunkPass(layout, tmp_path.joinpath, target=tmp_path / "to", hashing=False)
+        unhashed.run(NEVER, threads)
     (tmp_path / "step/000").unlink()
     with pytest.raises(FileNotFoundError):
         ChunkPass(layout, tmp_path.joinpath).run(NEVER, threads)
+
+
+def test_where_the_kernel_does_not_copy_we_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EXDEV, "another file system")
+
+    monkeypatch.setattr(os, "copy_file_range", refuse)
+    layout = laid_out([500_000], CHUNK_BYTES)
+    whole = write_files(tmp_path / "from", layout)
+    ChunkPass(layout, (tmp_path / "from").joinpath, target=tmp_path / "to", hashing=False).run(NEVER)
+    assert (tmp_path / "to/step/000").read_bytes() == whole
+    monkeypatch.setattr(os, "copy_file_range", _full)
+    with pytest.raises(OSError, match="full"):
+        ChunkPass(layout, (tmp_path / "from").joinpath, target=tmp_path / "b", hashing=False).run(NEVER)
+
+
+def _full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "full")
 
 
 def test_there_is_always_a_thread() -> None:
