@@ -41,6 +41,8 @@ class Build:
         Told of every balance of the site, once a second; they must not block.
     measurements : list
         Each adds to what the site can tell of itself in reports.
+    export_limits : list
+        Each tells the watts that an operator lets the site export now; None: it says nothing of that.
     links : dict
         Tells of each peer, by name, whether it is connected now.
     clock_trust : ClockTrust
@@ -55,6 +57,7 @@ class Build:
     loops: Loops = field(default_factory=dict)
     listeners: list[Callable[[SitePower], None]] = field(default_factory=list)
     measurements: list[Callable[["Measurements"], "Measurements"]] = field(default_factory=list)
+    export_limits: list[Callable[[], float | None]] = field(default_factory=list)
     links: dict[str, Callable[[], bool]] = field(default_factory=dict)
     clock_trust: ClockTrust = field(
         default_factory=lambda: ClockTrust(ask=lambda: True, always=True, synced=True)

@@ -7,6 +7,7 @@ from agent.build.sources import OPENADR
 from agent.config.grid import OpenAdrTable
 from agent.core.declaring import SurplusRules, declare
 from agent.core.openadr.plan import LimitSettings
+from agent.core.openadr.timeline import export_limit_w
 from agent.grid.desk import GridDesk
 from agent.grid.openadr import OpenAdrVen
 from agent.grid.openadr_feed import PlanFeed
@@ -71,6 +72,9 @@ def open_openadr(build: Build, desk: GridDesk, news: News, table: OpenAdrTable) 
         )
         # Nobody's word counts while the calendar that it is told on cannot be believed.
         news.declare = lambda now: declare(ven.signals, rules, now) if build.clock_trust() else ()
+    build.export_limits.append(
+        lambda: export_limit_w(ven.signals, build.clock.now() if build.clock_trust() else None)
+    )
     build.clock_trust.listeners.append(ven.poke)  # a schedule waits for the clock
     build.links["openadr"] = lambda: ven.connected
     build.loops["openadr"] = ven.run

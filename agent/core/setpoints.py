@@ -5,7 +5,7 @@ lasts: small moves of the load do not make it move. It knows no register; `wish_
 SunSpec control that carry it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from agent.model.readings import MeterReading, MeterRole, Quality
@@ -111,6 +111,17 @@ def sight_of(readings: Mapping[str, MeterReading], meters: Mapping[str, MeterRol
     return Sight(
         grid_w=sum(known) if grid and len(known) == len(grid) else None, device_w=_ok_w(readings.get(device))
     )
+
+
+def within_limits(rule: Rule, limits_w: Iterable[float | None]) -> Rule:
+    """Return the rule under what operators let the site export, in watts; None: one says nothing of it.
+
+    The least of all limits holds, the configured one among them.
+    """
+    told = [limit_w for limit_w in limits_w if limit_w is not None]
+    if not told or not isinstance(rule, ExportLimit):
+        return rule
+    return replace(rule, export_limit_w=min(rule.export_limit_w, *told))
 
 
 def decide(rule: Rule, state: SetState, sight: Sight, *, now_s: float) -> SetState:

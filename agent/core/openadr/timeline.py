@@ -71,6 +71,25 @@ def at(segments: tuple[Segment, ...], instant: datetime) -> Segment | None:
     return found if found.end_at is None or found.end_at > instant else None
 
 
+def export_limit_w(signals: Iterable[Signal], now: datetime | None) -> float | None:
+    """Return what the site may export, in watts; None: nobody limits it.
+
+    Parameters
+    ----------
+    signals : iterable of Signal
+        Of any kinds.
+    now : datetime or None
+        None: the calendar cannot be believed, and the least of all that were ever told holds.
+    """
+    limits = [s for s in signals if s.kind is SignalKind.EXPORT_LIMIT]
+    if now is None:
+        least_w = min((s.value for s in limits if s.value is not None), default=None)
+    else:
+        found = at(merge(limits), now)
+        least_w = None if found is None else found.value
+    return None if least_w is None else max(0.0, least_w)
+
+
 def _winner(active: list[Signal], pick: Pick, start_at: datetime, end_at: datetime | None) -> Segment:
     foremost = min(_rank(signal) for signal in active)
     rivals = [s for s in active if _rank(s) == foremost and s.value is not None]

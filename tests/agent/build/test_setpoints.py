@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import tomllib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -84,7 +84,9 @@ def config_text(
 
 
 @asynccontextmanager
-async def living(site: ObedientSite, setpoints: str, **more: str) -> AsyncIterator[Lines]:
+async def living(
+    site: ObedientSite, setpoints: str, export_limit_w: Callable[[], float | None] = lambda: None, **more: str
+) -> AsyncIterator[Lines]:
     """Run the meters and set-points of a configuration against a site; on leaving all is let go."""
     clock = SystemClock()
     async with site.server() as server, AsyncExitStack() as stack:
@@ -95,6 +97,7 @@ async def living(site: ObedientSite, setpoints: str, **more: str) -> AsyncIterat
         meters = make_meters(build, lines)
         senses = Senses(meters={meter.name: meter.role for meter in meters}, gpu=None, clock=clock)
         open_setpoints(build, lines, senses)
+        build.export_limits.append(export_limit_w)  # operators' links are made later
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(
@@ -106,6 +109,16 @@ async def living(site: ObedientSite, setpoints: str, **more: str) -> AsyncIterat
             yield lines
             for task in tasks:
                 task.cancel()
+
+
+async def test_an_operators_export_limit_lowers_the_configured_one_while_it_is_in_force(
+    eventually: Eventually,
+) -> None:
+    site, told = ObedientSite(), [2_000.0]
+    async with living(site, EXPORT_LIMIT, lambda: told[-1] if told else None, plant=WRITABLE):
+        await eventually(lambda: -2_000.0 <= site.grid_w <= -1_500.0, what="the operator's limit")
+        told.clear()
+        await eventually(lambda: -5_000.0 <= site.grid_w <= -4_500.0, what="the site's own limit")
 
 
 async def test_the_plant_is_curtailed_to_what_may_be_exported_and_let_go_at_the_end(

@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.setpoints import ChargeSurplus, ExportLimit, Fixed, SetState, Sight, decide, sight_of, wish_of
+from agent.core.setpoints import (
+    ChargeSurplus,
+    ExportLimit,
+    Fixed,
+    SetState,
+    Sight,
+    decide,
+    sight_of,
+    wish_of,
+    within_limits,
+)
 from agent.model.readings import MeterReading, MeterRole, Quality
 
 AT = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -182,3 +192,16 @@ def test_a_restless_load_does_not_move_a_set_point(load_w: float, wobble_w: floa
     if first.power_w is not None and load_w + 400.0 < 15_000.0:
         sight = Sight(grid_w=load_w + wobble_w - 10_000.0, device_w=10_000.0)
         assert decide(LIMIT, first, sight, now_s=1.0).power_w == first.power_w
+
+
+@pytest.mark.parametrize(
+    ("told", "expected_w"),
+    [([], 5000.0), ([None], 5000.0), ([9000.0], 5000.0), ([3000.0, None, 4000.0], 3000.0), ([0.0], 0.0)],
+)
+def test_an_operators_limit_only_lowers_the_configured_one(
+    told: list[float | None], expected_w: float
+) -> None:
+    rule = within_limits(LIMIT, told)
+    assert isinstance(rule, ExportLimit)
+    assert rule.export_limit_w == expected_w
+    assert within_limits(Fixed(values={"WMaxLimPct": 50.0}), told) == Fixed(values={"WMaxLimPct": 50.0})

@@ -1,10 +1,11 @@
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.openadr.timeline import Segment, merge
+from agent.core.openadr.timeline import Segment, export_limit_w, merge
 from agent.core.openadr.timeline import at as segment_at
 from agent.model.openadr import Signal, SignalKind
 from tests.agent.core.openadr.events import at
@@ -96,3 +97,15 @@ def test_at_every_instant_the_most_restrictive_of_the_foremost_holds(some: list[
     best = [s.value for s, rank in zip(active, ranks, strict=True) if rank == min(ranks)]
     assert found is not None
     assert found.value == min(v for v in best if v is not None)
+
+
+def test_what_may_be_exported_now() -> None:
+    told = [signal("import", 0, 9, 1.0)]
+    told += [
+        replace(one, kind=SignalKind.EXPORT_LIMIT)
+        for one in (signal("a", 0, 4, 5000.0), signal("b", 1, 2, 3000.0), signal("c", 6, None, -2.0))
+    ]
+    hours = (-1, 0, 1, 2, 4, 6)
+    assert [export_limit_w(told, at(hour)) for hour in hours] == [None, 5000.0, 3000.0, 5000.0, None, 0.0]
+    assert export_limit_w(told[:3], None) == 3000.0
+    assert export_limit_w(told[:1], None) is None
