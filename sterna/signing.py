@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sterna.config import read_secret
 from sterna.errors import ConfigError
 
 Sign = Callable[[bytes], bytes]
@@ -26,16 +27,15 @@ def load_signing_key(path: Path) -> SigningKey:
     Raises
     ------
     ConfigError
-        The file cannot be read, or holds no Ed25519 private key; it is named.
+        The file cannot be read, may be read by everybody, or holds no Ed25519 private key; it is named.
     """
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+    secret = read_secret(path)
     try:
-        key = load_pem_private_key(path.read_bytes(), password=None)
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
+        key = load_pem_private_key(secret.encode(), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise ConfigError(f"{path}: no private key to read: {error}") from error
     if not isinstance(key, Ed25519PrivateKey):
