@@ -123,4 +123,21 @@ def tally(kills: Sequence[Kill], verdicts: Sequence[Verdict], *, unfinished: int
         "faults": [f"{verdict.name}: {fault}" for verdict in lost for fault in verdict.faults]
         + [kill.fault for kill in kills if kill.fault],
         "load": round(sum(kill.load for kill in kills) / len(kills), 1) if kills else None,
+        "calmer_half": calmer_half(kills),
+    }
+
+
+def calmer_half(kills: Sequence[Kill]) -> dict[str, object]:
+    """Return how many kills had a load of the machine no higher than the median, and how long those took.
+
+    What starts anew has to wait for a processor like everybody else.
+    """
+    most = percentile([kill.load for kill in kills], 0.5)
+    calm = [kill.recovery_s for kill in kills if most is not None and kill.load <= most]
+    known = [math.inf if seconds is None else seconds for seconds in calm]
+    p99_s = percentile(known, 0.99)
+    return {
+        "kills": len(calm),
+        "load_most": None if most is None else round(most, 1),
+        "recovery_p99_s": None if p99_s is None or math.isinf(p99_s) else round(p99_s, 2),
     }

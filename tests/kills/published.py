@@ -1,7 +1,7 @@
 """The table of docs/reliability.md from docs/kills.json: ``python -m tests.kills.published`` prints it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,36 +13,46 @@ IN_ORDER = (
 )
 
 
-def table(result: Mapping[str, Any]) -> str:
-    """Return the table of a result of `scripts/kills`.
+def table(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Return the table of what runs of `scripts/kills` came to, a column each.
 
     Parameters
     ----------
-    result : mapping
-        Its JSON.
+    runs : sequence of mapping
+        Their JSON.
     """
-    phases = result["by_phase"]
-    met = ", ".join(f"{name} {phases[name]}" for name in IN_ORDER.split() if name in phases)
-    rows = (
-        ("kills", f"{result['kills']:,}: {_counts(result['by_victim'])}"),
-        ("state on record of the migration that was aimed at", met),
-        ("migrations that the dead one had a part in", f"{result['migrations_hit']:,}"),
-        ("jobs that lived through it", f"{result['jobs']:,}, moved {result['handovers']:,} times"),
-        ("jobs lost, jobs that ran twice", f"{result['jobs_lost']}, {result['ran_twice']}"),
-        (
-            "most steps done again after a kill",
-            f"{result['worst_steps_lost']}; a checkpoint interval has {result['checkpoint_interval_steps']}",
+    columns = [_column(run) for run in runs]
+    seeds = " | ".join(f"seed {run['seed']}" for run in runs)
+    head = f"| | {seeds} |"
+    lines = [f"| {name} | {' | '.join(column[name] for column in columns)} |" for name in columns[0]]
+    return "\n".join([head, "|---" * (len(runs) + 1) + "|", *lines])
+
+
+def _column(run: Mapping[str, Any]) -> dict[str, str]:
+    phases = run["by_phase"]
+    return {
+        "kills": f"{run['kills']:,}",
+        "of whom": _counts(run["by_victim"]),
+        "state on record of the migration that was aimed at": _counts(
+            {name: phases[name] for name in IN_ORDER.split() if name in phases}
         ),
-        ("until everything went on: median", f"{result['recovery_p50_s']} s"),
-        ("99 in 100", f"{result['recovery_p99_s']} s"),
-        ("longest", f"{result['recovery_max_s']} s"),
-        (
-            "migrations",
-            f"{result['migrations_committed']:,} done, {result['migrations_given_up']:,} given up",
+        "migrations that the dead one had a part in": f"{run['migrations_hit']:,}",
+        "jobs that lived through it": f"{run['jobs']:,}, handed over {run['handovers']:,} times",
+        "jobs lost": f"{run['jobs_lost']}",
+        "jobs that ran twice": f"{run['ran_twice']}",
+        "most steps done again after a kill": (
+            f"{run['worst_steps_lost']} of the {run['checkpoint_interval_steps']} of a checkpoint interval"
         ),
-        ("load of the machine, on average", f"{result['load']} on {result['cores']} cores"),
-    )
-    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
+        "until everything went on: median": f"{run['recovery_p50_s']} s",
+        "99 of 100 within": f"{run['recovery_p99_s']} s",
+        "longest": f"{run['recovery_max_s']} s",
+        "99 of 100, of the half at a load of at most …": (
+            f"{run['calmer_half']['recovery_p99_s']} s ({run['calmer_half']['load_most']})"
+        ),
+        "migrations done, given up": f"{run['migrations_committed']:,}, {run['migrations_given_up']:,}",
+        "load of the machine, on average": f"{run['load']}, on {run['cores']} cores",
+        "version": f"`{run['version']}`",
+    }
 
 
 def _counts(counts: Mapping[str, int]) -> str:

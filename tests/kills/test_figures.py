@@ -1,9 +1,11 @@
 """What kills and jobs add up to."""
 
+from dataclasses import replace
+
 import pytest
 
 from agent.simulator.steplog import StepEntry
-from tests.kills.figures import Kill, Verdict, judged, percentile, rollbacks, tally
+from tests.kills.figures import Kill, Verdict, calmer_half, judged, percentile, rollbacks, tally
 
 
 def log(*stints: tuple[int, int, str]) -> list[StepEntry]:
@@ -69,6 +71,13 @@ def test_what_does_not_recover_counts_as_later_than_all_others() -> None:
     assert figures["not_recovered"] == 1
     assert figures["by_victim"] == {"shim": 1, "source": 99}
     assert figures["by_phase"] == {"STARTING": 1, "STOPPING": 99}
+
+
+def test_the_calmer_half_is_told_apart() -> None:
+    kills = [replace(kill(float(load)), load=float(load)) for load in range(1, 11)]
+    assert calmer_half(kills) == {"kills": 5, "load_most": 5.0, "recovery_p99_s": 5.0}
+    assert calmer_half([]) == {"kills": 0, "load_most": None, "recovery_p99_s": None}
+    assert calmer_half([kill(None)])["recovery_p99_s"] is None
 
 
 def test_jobs_that_never_end_are_lost() -> None:

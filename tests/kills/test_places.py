@@ -4,7 +4,8 @@ import importlib
 
 import pytest
 
-from tests.kills.boundaries import PLACES, Place
+from tests.kills.boundaries import PLACES, SHIM_PLACES, Place
+from tests.kills.published import PAGE
 
 
 @pytest.mark.parametrize("place", PLACES, ids=lambda place: place.name)
@@ -17,3 +18,7 @@ def test_each_named_place_is_in_the_code(place: Place) -> None:
 
 def test_each_has_a_name_of_its_own() -> None:
     assert len({place.name for place in PLACES}) == len(PLACES)
+
+
+def test_the_page_says_how_many() -> None:
+    assert f"{len(PLACES) + len(SHIM_PLACES)} in all" in PAGE.read_text()
