@@ -48,9 +48,12 @@ def _check(path: Path) -> int:
     from coordinator.daemon import load_own_credentials
     from sterna.clock import SystemClock
     from sterna.config import load
+    from sterna.signing import load_signing_key
 
     config = load(path, CoordinatorConfig)
     load_own_credentials(config, path.parent, SystemClock())
+    if config.ledger.key is not None:
+        load_signing_key(path.parent / config.ledger.key)
     sys.stdout.write(f"{path}: good; fleet {config.fleet}, {len(config.sites)} sites\n")
     return 0
 
