@@ -130,8 +130,12 @@ class PlannerTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     downtime_s: float = 0.0
     """What a move costs besides."""
     hold_back_s: float | None = None
-    """Under `sterna`, a queued job that declares its work may wait for surplus, as long as it ends by its
-    submission + 2 × work + this; unset: every job starts as soon as it can."""
+    """Under `sterna`, a job that declares its work may wait for surplus, or pause for it, as long as it ends
+    by its submission + 2 × work + this; unset: every job starts as soon as it can and runs on."""
+    hold_s: float = 900.0
+    """A job that is paused for surplus goes on by itself when its site has not heard of us for so long."""
+    least_run_s: float = 300.0
+    """A job that began to run, or goes on, is not paused for surplus before it has run so long."""
     sample_stale_s: float = 30.0
     """A sample that is older says nothing about the surplus."""
     forecast_max_age_s: float = 7200.0
@@ -156,7 +160,10 @@ class PlannerTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             yield "hold_back_s", f"expected zero or more, got {self.hold_back_s}"
         if self.hold_back_s is not None and self.policy != "sterna":
             yield "hold_back_s", f"policy {self.policy!r} holds no job back: expected sterna"
+        if not self.hold_s >= 1:
+            yield "hold_s", f"expected 1 or more, got {self.hold_s}"
         at_least_zero = (
+            "least_run_s",
             "settle_s",
             "network_wh_per_gb",
             "min_residence_s",

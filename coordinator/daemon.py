@@ -37,6 +37,7 @@ from coordinator.tasks.bell import Bell
 from coordinator.tasks.desk import Desk
 from coordinator.tasks.driver import Driver
 from coordinator.tasks.fleet import Fleet
+from coordinator.tasks.holds import HoldBook
 from coordinator.tasks.learning import Learning, Schooling
 from coordinator.tasks.live import LiveBook
 from coordinator.tasks.metrics import Figures
@@ -160,6 +161,7 @@ def build(config: CoordinatorConfig, base_dir: Path, clock: Clock, *, restored: 
     leases = LeaseBook(LeaseMargins(skew_s=config.lease.skew_s, kill_grace_s=config.lease.kill_grace_s))
     sender = Sender(sessions=sessions, secret=secret, clock=clock, ticket_ttl_s=timeouts.transferring_s)
     telemetry = TelemetryDesk(store=samples, sender=sender)
+    holds = HoldBook(hold_s=config.planner.hold_s, live=live, bell=bell)
     driver = Driver(
         fleet=fleet,
         live=live,
@@ -171,6 +173,7 @@ def build(config: CoordinatorConfig, base_dir: Path, clock: Clock, *, restored: 
         timeouts=timeouts,
         prestage=read.prestage_settings(config),
         retry_s=config.migration.retry_s,
+        holds=holds.current,
         wait_for=config.site_ids if restored else (),
     )
     learning = _learning(config, base_dir, database, samples, clock)
@@ -207,7 +210,7 @@ def build(config: CoordinatorConfig, base_dir: Path, clock: Clock, *, restored: 
         settle_s=config.planner.settle_s,
         tick_s=config.planner.tick_s,
         held=lambda: driver.waits,
-        on_tick=(offers.on_tick,),
+        on_tick=(holds.on_tick, offers.on_tick),
     )
     desk = Desk(
         fleet=fleet,
@@ -249,9 +252,7 @@ def build(config: CoordinatorConfig, base_dir: Path, clock: Clock, *, restored: 
             samples_per_site=config.history.samples_per_site,
             decisions_per_job=config.history.decisions_per_job,
         ),
-        books=bookkeeping(
-            config, base_dir, fleet=fleet, database=database, recorder=recorder, clock=clock
-        ),
+        books=bookkeeping(config, base_dir, fleet=fleet, database=database, recorder=recorder, clock=clock),
         sites=sites,
         learning=learning,
         health=rpc.Health((SITE_SERVICE, OPERATOR_SERVICE, LEDGER_SERVICE)),

@@ -98,4 +98,5 @@ def view_settings(config: CoordinatorConfig) -> ViewSettings:
         link_bps={(pair.source, pair.destination): pair.bps for pair in config.links.pairs},
         sites=config.site_ids,
         hold_back_s=table.hold_back_s,
+        least_run_s=table.least_run_s,
     )

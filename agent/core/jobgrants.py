@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime, timedelta
 
 from agent.core.joborders import Accept, remember
 from agent.core.jobtable import JobEvent
 from agent.model.jobs import Checkpoint, JobPhase
-from agent.model.orders import Fetch, Order, Prepare, Release, Start, Stop
-from agent.model.records import JobRecord, Lease, PendingStart
+from agent.model.orders import Fetch, Order, Pause, Prepare, Release, Resume, Start, Stop
+from agent.model.records import Hold, JobRecord, Lease, PendingStart
 
 
-def apply_order(
+def apply_order(  # noqa: PLR0911 - one way out an action
     record: JobRecord,
     order: Order,
     verdict: Accept,
@@ -18,6 +19,7 @@ def apply_order(
     held: Sequence[Checkpoint],
     run_id: str,
     now_s: float,
+    now: datetime,
     boot_id: str,
 ) -> JobRecord:
     """Return the record with an accepted order in it, still in its old phase.
@@ -31,10 +33,14 @@ def apply_order(
     run_id : str
         A fresh name, for the run that a grant may begin.
     now_s : float
-        CLOCK_BOOTTIME of the order's receipt: leases and reservations count from here.
+        CLOCK_BOOTTIME of the order's receipt: leases, reservations and pauses count from here.
+    now : datetime
+        The calendar then, for people.
     boot_id : str
         This boot.
     """
+    if isinstance(order.action, (Pause, Resume)):
+        return _held(record, order, now_s=now_s, now=now, boot_id=boot_id)
     record = replace(
         record,
         highest_epoch=max(record.highest_epoch, order.epoch),
@@ -68,6 +74,7 @@ def apply_order(
                 stop_cancel=cancel or (record.phase is JobPhase.STOPPING and record.stop_cancel),
                 stop_ordered_s=began_s,
                 pending=None,
+                hold=None,
             )
         case Release():
             return replace(
@@ -81,6 +88,30 @@ def apply_order(
             )
         case _:
             return record
+
+
+def _held(record: JobRecord, order: Order, *, now_s: float, now: datetime, boot_id: str) -> JobRecord:
+    """Take a pause or a resume of the plan: known by its sequence, and of no migration."""
+    assert isinstance(order.action, (Pause, Resume))
+    highest = max(record.highest_epoch, order.epoch)
+    if order.action.sequence <= record.hold_sequence:  # late: only its epoch was news
+        return replace(record, highest_epoch=highest)
+    hold = None
+    if isinstance(order.action, Pause):
+        length_s = order.action.expires_after_s
+        hold = Hold(
+            until_s=now_s + length_s,
+            until_at=now + timedelta(seconds=length_s),
+            boot_id=boot_id,
+            reason=order.action.reason,
+        )
+    return replace(record, highest_epoch=highest, hold=hold, hold_sequence=order.action.sequence)
+
+
+def is_held_back(record: JobRecord, now_s: float, boot_id: str) -> bool:
+    """Tell whether the plan holds a job back now."""
+    hold = record.hold
+    return hold is not None and hold.boot_id == boot_id and now_s < hold.until_s
 
 
 def _granted(
@@ -128,6 +159,7 @@ def begin(record: JobRecord, grant: PendingStart, *, held: Sequence[Checkpoint],
         start_step=None,
         load_s=None,
         message="",
+        hold=None,
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from agent.core.jobtable import LIVE, SLOT_HOLDING, TABLE, JobEvent
 from agent.model.jobs import JobPhase as P
-from agent.model.orders import Fetch, Offer, Order, Prepare, Release, Start, Stop
+from agent.model.orders import Fetch, Offer, Order, Pause, Prepare, Release, Resume, Start, Stop
 from agent.model.records import JobRecord, OrderKey
 
 KEYS_KEPT = 32
@@ -197,6 +197,25 @@ def _stop(record: JobRecord, order: Order, room: Room) -> Verdict:
     return Refuse(reason=f"the job is {record.phase.name} here; nothing runs")
 
 
+HOLDABLE = frozenset({P.STARTING, P.RUNNING, P.PAUSED})
+"""Phases in which the plan may hold a job back; one that starts is paused as soon as it runs."""
+
+
+def _pause(record: JobRecord, order: Order, room: Room) -> Verdict:
+    assert isinstance(order.action, Pause)
+    if order.action.sequence <= record.hold_sequence:
+        return Done()
+    if record.phase not in HOLDABLE or order.epoch != record.epoch:
+        return Refuse(reason=f"the job is {record.phase.name} here, under epoch {record.epoch}")
+    return Accept(event=JobEvent.PAUSE if record.phase is P.RUNNING else None)
+
+
+def _resume(record: JobRecord, order: Order, room: Room) -> Verdict:
+    assert isinstance(order.action, Resume)
+    # It changes no phase: whether the job goes on is for the site's own limits to say.
+    return Done() if order.action.sequence <= record.hold_sequence else Accept(event=None)
+
+
 def _offer(record: JobRecord, order: Order, room: Room) -> Verdict:
     assert isinstance(order.action, Offer)
     if order.action.checkpoint_id not in room.checkpoint_ids:
@@ -223,4 +242,6 @@ _JUDGES: dict[type, Callable[[JobRecord, Order, Room], Verdict]] = {
     Stop: _stop,
     Offer: _offer,
     Release: _release,
+    Pause: _pause,
+    Resume: _resume,
 }

@@ -22,7 +22,7 @@ class JobEvent(Enum):
     START = "granted an epoch"
     REGRANT = "granted a higher epoch while its process lives"
     STARTED = "the process runs"
-    PAUSE = "suspended by the power ladder"
+    PAUSE = "suspended by the power ladder, or by the plan"
     RESUME = "resumed by the power ladder"
     STOP = "ordered to stop"
     STOPPED = "nothing runs, what could be sealed is sealed"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from agent.core.joborders import HOLDABLE
 from agent.core.jobtable import JobEvent, next_phase
 from agent.jobs.ports import RecordStore
 from agent.model.jobs import Checkpoint, JobPhase
@@ -193,6 +194,8 @@ class JobBook:
             highest_epoch=record.highest_epoch,
             load_s=record.load_s,
             pid=live.pid,
+            held_until=record.hold.until_at if record.hold is not None and record.phase in HOLDABLE else None,
+            hold_sequence=record.hold_sequence,
         )
 
     def _instant(self) -> datetime:

@@ -26,7 +26,18 @@ from agent.jobs.ports import Carrier, Checkpoints, RecordStore
 from agent.jobs.sealing import Sealer
 from agent.jobs.suspending import halt, suspend, tell_shim
 from agent.model.jobs import JobPhase, JobSpec
-from agent.model.orders import Fetch, JobReport, Offer, Order, OrderAck, OrderResult, Release, Start, Stop
+from agent.model.orders import (
+    Fetch,
+    JobReport,
+    Offer,
+    Order,
+    OrderAck,
+    OrderResult,
+    Pause,
+    Release,
+    Start,
+    Stop,
+)
 from agent.model.records import JobRecord
 from sterna.clock import Clock
 from sterna.errors import PermanentError, SternaError, TransientError
@@ -186,6 +197,7 @@ class Keeper:
                     held=self._book.checkpoints(order.job_id),
                     run_id=new_run_id(),
                     now_s=self._clock.boottime_s() if received_boot_s is None else received_boot_s,
+                    now=self._clock.now(),
                     boot_id=self._boot_id,
                 )
                 record = await self._book.put(record, verdict.event)
@@ -274,8 +286,15 @@ class Keeper:
             if record.phase in LIVE and record.spec
         }
 
+    def held(self) -> frozenset[str]:
+        """Return the suspended jobs that the plan holds back: they are not the ladder's to resume."""
+        records = self._book.records()
+        return frozenset(
+            one.job_id for one in records if one.hold is not None and one.phase is JobPhase.PAUSED
+        )
+
     def paused(self) -> tuple[str, ...]:
-        """Return the jobs that the power ladder has suspended."""
+        """Return the jobs that are suspended, by the power ladder or the plan."""
         return tuple(item.job_id for item in self._book.records() if item.phase is JobPhase.PAUSED)
 
     def epoch_of(self, job_id: str) -> int:
@@ -317,7 +336,7 @@ class Keeper:
             return
         if isinstance(order.action, Release):
             await self._let_go(order.job_id, order.action.keep_checkpoints)
-        elif isinstance(order.action, (Stop, Start)) and record.phase in LIVE:
+        elif isinstance(order.action, (Stop, Start, Pause)) and record.phase in LIVE:
             await tell_shim(self._tools, record)
         minder = self._minder(order.job_id)
         if minder is not None:

@@ -16,6 +16,7 @@ from agent.core.jobgrants import begin
 from agent.core.jobtable import LIVE, JobEvent, next_phase
 from agent.jobs.book import JobBook, Live
 from agent.jobs.fetching import failure_message, fetch_patiently
+from agent.jobs.holding import heed_hold
 from agent.jobs.launch import Launcher
 from agent.jobs.leases import is_held
 from agent.jobs.outcome import distrusted, judge_run, resume_instead
@@ -202,6 +203,8 @@ class Minder:
             return 0.0
         if record.phase is JobPhase.STOPPING:
             return SOON_S
+        if record.hold is not None:
+            await heed_hold(self._book, self._job_id, self._tools.clock.boottime_s(), self._tools.boot_id)
         await self._measure_load(record, seen)
         await self._seal_if_due(record, run, seen)
         return self._tools.tick_s

@@ -62,7 +62,26 @@ class Release:
     keep_checkpoints: int
 
 
-Action = Prepare | Start | Stop | Fetch | Offer | Release
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """Suspend the job for the plan's sake; it goes on by itself after `expires_after_s`.
+
+    `sequence` is higher than that of every pause and resume of the job before it.
+    """
+
+    sequence: int
+    expires_after_s: float
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resume:
+    """End a pause of the plan; the site's own limits decide when the job goes on."""
+
+    sequence: int
+
+
+Action = Prepare | Start | Stop | Fetch | Offer | Release | Pause | Resume
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +135,10 @@ class JobReport:
     highest_epoch: int = 0
     """The highest seen in any order about the job."""
     pid: int | None = None
+    held_until: datetime | None = None
+    """Until when the plan holds it back, unless that is renewed; None: it does not."""
+    hold_sequence: int = 0
+    """The highest of a pause or resume of the plan that was accepted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
 """What a site remembers of a job: one record, written before anything is done about it."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from agent.model.jobs import JobPhase, JobSpec
 from agent.model.orders import Fetch, Start
@@ -13,6 +14,16 @@ class Lease:
     ttl_s: float | None
     expires_s: float | None
     boot_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """A pause of the plan until `until_s` on CLOCK_BOOTTIME of boot `boot_id`, `until_at` on the calendar."""
+
+    until_s: float
+    until_at: datetime
+    boot_id: str
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,3 +82,7 @@ class JobRecord:
     """What the last fetch received, if it was seen from its begin to its end."""
     message: str = ""
     applied: tuple[OrderKey, ...] = ()
+    hold: Hold | None = None
+    """The plan holds it back; what else pauses it is the site's own."""
+    hold_sequence: int = 0
+    """The highest of a pause or resume of the plan; one that comes late has a lower one."""

@@ -102,7 +102,11 @@ class Control:
             log.error("what became of grid commands could not be recorded", extra={"fault": str(error)})
 
     def _jobs(self) -> tuple[BudgetJob, ...]:
-        """Every process that may draw; only one that runs is there to be paused or moved."""
+        """Every process that may draw; only one that runs is there to be paused or moved.
+
+        One that the plan holds back is not ours to resume; when that ends, it is paused like any other.
+        """
+        held = self.keeper.held()
         return tuple(
             BudgetJob(
                 job_id=job_id,
@@ -114,6 +118,7 @@ class Control:
                 movable=spec.may_migrate and phase in (JobPhase.RUNNING, JobPhase.PAUSED),
             )
             for job_id, (phase, spec) in self.keeper.live().items()
+            if job_id not in held
         )
 
     def _unsaved_s(self, job_id: str) -> float | None:

@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from agent.model.jobs import Flexibility, JobSpec, OnPartition
-from agent.model.orders import Action, Fetch, Offer, Order, Prepare, Release, Start, Stop
+from agent.model.orders import Action, Fetch, Offer, Order, Pause, Prepare, Release, Resume, Start, Stop
 from agent.model.telemetry import FlexibilityOffer, FlexibilityOffers
 from sterna.errors import PeerProtocolError
 from sterna.v1 import job_pb2, site_service_pb2
@@ -98,7 +98,7 @@ def order(message: site_service_pb2.Order) -> Order:
     )
 
 
-def _action(message: site_service_pb2.Order) -> Action:
+def _action(message: site_service_pb2.Order) -> Action:  # noqa: PLR0911 - one way out an action
     kind = message.WhichOneof("action")
     if kind == "prepare":
         return Prepare(
@@ -134,6 +134,14 @@ def _action(message: site_service_pb2.Order) -> Action:
         )
     if kind == "release":
         return Release(keep_checkpoints=message.release.keep_checkpoints)
+    if kind == "pause":
+        return Pause(
+            sequence=_positive("order.pause.sequence", message.pause.sequence),
+            expires_after_s=_required_s("order.pause", message.pause, "expires_after"),
+            reason=message.pause.reason,
+        )
+    if kind == "resume":
+        return Resume(sequence=_positive("order.resume.sequence", message.resume.sequence))
     raise PeerProtocolError(
         "coordinator: order.action: missing, or of a kind that this release does not know"
     )

@@ -192,6 +192,8 @@ def _job(report: JobReport) -> job_pb2.JobReport:
         load_time=None if report.load_s is None else _duration(report.load_s),
         reported_at=_timestamp(report.reported_at),
         pid=report.pid or 0,
+        held_until=None if report.held_until is None else _timestamp(report.held_until),
+        hold_sequence=report.hold_sequence,
     )
 
 

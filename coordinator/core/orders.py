@@ -7,6 +7,7 @@ stand. So neither a lost message nor a restart of either side needs a case of it
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from coordinator.core.holding import Holds, hold_orders
 from coordinator.core.reports import STATE_OF_PHASE
 from coordinator.core.sharing import allotted_bps
 from coordinator.model.fleet import FleetState, Job, JobState, Migration, MigrationState, Site
@@ -28,6 +29,8 @@ class OrderSettings:
     """How long a reservation lasts by itself, in seconds: longer than a move may wait for its fetch."""
 
     reservation_s: float = 720.0
+    holds: Holds | None = None
+    """Who is to stand still where it runs; None: nobody has decided yet, and nothing is said about it."""
 
 
 def orders_for(state: FleetState, job: Job, live: Live, settings: OrderSettings) -> tuple[Order, ...]:
@@ -42,7 +45,7 @@ def orders_for(state: FleetState, job: Job, live: Live, settings: OrderSettings)
     live : Live
         The newest reports of every site; the sites need not be connected.
     settings : OrderSettings
-        For reservations.
+        For reservations, and who is to stand still.
     """
     migration = state.migration_of(job)
     if migration is not None:
@@ -50,7 +53,7 @@ def orders_for(state: FleetState, job: Job, live: Live, settings: OrderSettings)
         wanted = list(_migrating(state, job, migration, live, settings))
     else:
         parties = {job.owner_site} if job.owner_site is not None else set()
-        wanted = list(_resident(job, live))
+        wanted = list(_resident(job, live, settings.holds))
     wanted += [
         (site_id, action)
         for site_id in live
@@ -72,7 +75,7 @@ def _start(job: Job, report: JobReport | None, checkpoint_id: str | None) -> Ite
     yield Start(spec=job.spec, checkpoint_id=checkpoint_id, lease_ttl_s=job.grant.lease_ttl_s)
 
 
-def _resident(job: Job, live: Live) -> Iterator[tuple[str, Action]]:
+def _resident(job: Job, live: Live, holds: Holds | None) -> Iterator[tuple[str, Action]]:
     """Orders to the owner while no move is under way."""
     if job.grant is None:
         return
@@ -90,6 +93,8 @@ def _resident(job: Job, live: Live) -> Iterator[tuple[str, Action]]:
             yield site_id, Stop(reason="cancelled", cancel=True)
     elif job.state is JobState.STARTING:
         yield from ((site_id, start) for start in _start(job, report, job.grant.checkpoint_id))
+    elif holds is not None:
+        yield from ((site_id, order) for order in hold_orders(job, report, holds))
 
 
 def _migrating(

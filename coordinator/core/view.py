@@ -13,7 +13,8 @@ from coordinator.core.migration import BEFORE_COMMIT
 from coordinator.core.windows import site_curve, window
 from coordinator.model.fleet import FleetState, Job, JobState, Site
 from coordinator.model.forecast import SurplusForecast
-from coordinator.model.live import Live, LiveSite
+from coordinator.model.job import Flexibility
+from coordinator.model.live import Live, LiveSite, report_of
 from coordinator.model.site import DeclaredSurplus, Quality, SiteSample
 from coordinator.model.view import FleetView, JobView, LinkView, Phase, SiteView
 
@@ -43,6 +44,8 @@ class ViewSettings:
     hold_back_s : float or None
         A job that declares its work may stand still for as long as that and so much more, in seconds; None:
         no job is held back.
+    least_run_s : float
+        A job that began to run, or goes on, is not paused for surplus before it has run so long.
     """
 
     seal_s: float = 30.0
@@ -56,6 +59,7 @@ class ViewSettings:
     link_bps: Mapping[tuple[str, str], float] = field(default_factory=dict)
     sites: frozenset[str] = frozenset()
     hold_back_s: float | None = None
+    least_run_s: float = 0.0
 
 
 def build_view(
@@ -80,13 +84,6 @@ def build_view(
     settings : ViewSettings
         Defaults and bounds.
     """
-    jobs = {
-        job_id: replace(
-            job_view(state, job, settings, _phase(job, live)), slack_s=_slack_s(job, now, settings)
-        )
-        for job_id, job in state.jobs.items()
-        if not job.ended
-    }
     sites = {
         site_id: _site(
             state,
@@ -97,6 +94,11 @@ def build_view(
             settings=settings,
         )
         for site_id in sorted({*state.sites, *settings.sites})
+    }
+    jobs = {
+        job_id: _held_back(job_view(state, job, settings, _phase(job, live)), job, sites, now, settings)
+        for job_id, job in state.jobs.items()
+        if not job.ended
     }
     return FleetView(now=now, sites=sites, jobs=jobs, links=_links(state, settings))
 
@@ -179,6 +181,8 @@ def _phase(job: Job, live: Live) -> Phase:
     owner = live.get(job.owner_site or "", LiveSite())
     if not owner.connected:
         return Phase.HELD
+    if job.state is JobState.PAUSED and _is_held(job, live) and not wants_away(owner, job):
+        return Phase.PAUSED
     # A job that its site paused and wants to be rid of is to be moved like one that runs.
     paused_for_good = job.state is JobState.PAUSED and wants_away(owner, job)
     return Phase.RUNNING if job.state is JobState.RUNNING or paused_for_good else Phase.HELD
@@ -213,6 +217,35 @@ def job_view(state: FleetState, job: Job, settings: ViewSettings, phase: Phase =
         progressed_s=job.run_s,
         bound_for=migration.destination_site if migration is not None else None,
     )
+
+
+def _is_held(job: Job, live: Live) -> bool:
+    """Tell whether it is the plan that has paused a job, by the word of its site."""
+    report = report_of(live, job.owner_site, job.job_id)
+    mine = report is not None and job.grant is not None and report.epoch == job.grant.epoch
+    return mine and report is not None and report.held_until is not None
+
+
+def _held_back(
+    view: JobView, job: Job, sites: Mapping[str, SiteView], now: datetime, settings: ViewSettings
+) -> JobView:
+    """Say how long a job may still stand still, and whether it may be paused where it runs."""
+    slack_s = _slack_s(job, now, settings)
+    paused = view.phase is Phase.PAUSED
+    return replace(view, slack_s=slack_s, may_pause=paused or _may_pause(view, job, sites, now, settings))
+
+
+def _may_pause(
+    view: JobView, job: Job, sites: Mapping[str, SiteView], now: datetime, settings: ViewSettings
+) -> bool:
+    """Tell whether a job that runs may be paused for want of surplus: not while that is not known."""
+    site = sites.get(view.site_id or "")
+    if view.phase is not Phase.RUNNING or job.state is not JobState.RUNNING or site is None:
+        return False
+    if settings.hold_back_s is None or job.spec.flexibility is Flexibility.FLEX_0:
+        return False
+    ran_s = (now - job.running_since).total_seconds() if job.running_since is not None else 0.0
+    return site.surplus_w is not None and site.surplus_quality_ok and ran_s >= settings.least_run_s
 
 
 def _slack_s(job: Job, now: datetime, settings: ViewSettings) -> float | None:

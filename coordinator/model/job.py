@@ -102,6 +102,10 @@ class JobReport:
     highest_epoch: int = 0
     """The highest that the site has seen in any order; it refuses lower ones. 0: it did not say."""
     reported_at: datetime | None = None
+    held_until: datetime | None = None
+    """Until when the plan holds it back there; None: it does not."""
+    hold_sequence: int = 0
+    """The highest of a pause or resume of the plan that the site has accepted."""
 
     def holds(self, checkpoint_id: str) -> bool:
         """Tell whether the site has this checkpoint, verified."""

@@ -61,7 +61,26 @@ class Release:
     keep_checkpoints: int
 
 
-Action = Prepare | Start | Stop | Fetch | Offer | Release
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """Suspend the job where it is; it goes on by itself after `expires_after_s`, unless that is renewed.
+
+    `sequence` is higher than that of every pause and resume of the job that its site has accepted.
+    """
+
+    sequence: int
+    expires_after_s: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resume:
+    """End a pause of the plan."""
+
+    sequence: int
+
+
+Action = Prepare | Start | Stop | Fetch | Offer | Release | Pause | Resume
 OrderKey = tuple[str, str, str, str, int]
 
 
@@ -81,4 +100,6 @@ class Order:
         kind = type(self.action).__name__
         if isinstance(self.action, (Fetch, Offer)):  # one move may bring two checkpoints
             kind += f" {self.action.checkpoint_id}"
+        elif isinstance(self.action, (Pause, Resume)):  # many follow one another under one epoch
+            kind += f" {self.action.sequence}"
         return (self.site_id, self.migration_id, self.job_id, kind, self.epoch)

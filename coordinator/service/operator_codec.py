@@ -8,7 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from coordinator.model.decision import Alternative, Decision, Term
 from coordinator.model.fleet import Job, JobState, Migration, Site
-from coordinator.model.job import Checkpoint, Flexibility, JobSpec, OnPartition
+from coordinator.model.job import Checkpoint, Flexibility, JobReport, JobSpec, OnPartition
 from coordinator.model.live import LiveSite, is_connected, report_of
 from coordinator.model.site import ActiveLimit, Capabilities, DeclaredSurplus, GridStatus, SiteSample
 from coordinator.service.operator_ports import FleetPicture, StoredDecision
@@ -85,9 +85,17 @@ def job(job: Job, picture: FleetPicture) -> fleet_pb2.Job:
         started_at=timestamp(job.started_at),
         ended_at=timestamp(job.ended_at),
         migrations=job.migrations,
-        message=job.message or ("being cancelled" if job.cancelling and not job.ended else ""),
+        message=job.message or _note(job, report),
         checkpoint=checkpoint(job.checkpoint) if job.checkpoint is not None else None,
     )
+
+
+def _note(job: Job, report: JobReport | None) -> str:
+    if job.cancelling and not job.ended:
+        return "being cancelled"
+    if report is None or report.held_until is None or job.state is not JobState.PAUSED:
+        return ""
+    return f"paused for surplus; goes on by {report.held_until:%H:%M:%S} UTC unless that is renewed"
 
 
 def spec(spec: JobSpec) -> job_pb2.JobSpec:

@@ -67,6 +67,8 @@ def job_report(message: job_pb2.JobReport) -> JobReport:
         reported_at=_instant("job.reported_at", message.reported_at)
         if message.HasField("reported_at")
         else None,
+        held_until=_instant("job.held_until", message.held_until) if message.HasField("held_until") else None,
+        hold_sequence=message.hold_sequence,
     )
 
 

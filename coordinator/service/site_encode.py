@@ -9,15 +9,17 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from coordinator.model.job import Flexibility, JobSpec, OnPartition
 from coordinator.model.offers import OfferSet
-from coordinator.model.orders import Fetch, Offer, Order, Prepare, Release, Start, Stop
+from coordinator.model.orders import Fetch, Offer, Order, Pause, Prepare, Release, Resume, Start, Stop
 from coordinator.service import offer_codec
 from sterna.v1 import job_pb2
 from sterna.v1.site_service_pb2 import ConnectResponse, LeaseGrant, TelemetryAck, Welcome
 from sterna.v1.site_service_pb2 import FetchCheckpoint as FetchMessage
 from sterna.v1.site_service_pb2 import OfferCheckpoint as OfferMessage
 from sterna.v1.site_service_pb2 import Order as OrderMessage
+from sterna.v1.site_service_pb2 import PauseJob as PauseMessage
 from sterna.v1.site_service_pb2 import PrepareJob as PrepareMessage
 from sterna.v1.site_service_pb2 import ReleaseJob as ReleaseMessage
+from sterna.v1.site_service_pb2 import ResumeJob as ResumeMessage
 from sterna.v1.site_service_pb2 import StartJob as StartMessage
 from sterna.v1.site_service_pb2 import StopJob as StopMessage
 
@@ -105,6 +107,16 @@ def order(order_id: str, value: Order, mint: MintTicket) -> ConnectResponse:
             )
         case Release():
             message.release.CopyFrom(ReleaseMessage(keep_checkpoints=action.keep_checkpoints))
+        case Pause():
+            message.pause.CopyFrom(
+                PauseMessage(
+                    sequence=action.sequence,
+                    expires_after=_duration(action.expires_after_s),
+                    reason=action.reason,
+                )
+            )
+        case Resume():
+            message.resume.CopyFrom(ResumeMessage(sequence=action.sequence))
         case _:
             assert_never(action)
     return ConnectResponse(order=message)

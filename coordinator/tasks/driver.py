@@ -6,11 +6,12 @@ It keeps nothing that matters: what was sent and when is forgotten at a restart,
 import asyncio
 import logging
 import uuid
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 
 from coordinator.core.endings import GrantSettings
 from coordinator.core.grants import LeaseBook
+from coordinator.core.holding import Holds
 from coordinator.core.orders import OrderSettings, orders_for
 from coordinator.core.prestage import PrestageSettings
 from coordinator.core.progress import MigrationTimeouts, refusal_events, released_events
@@ -61,6 +62,8 @@ class Driver:
         The same after it was refused: the site will not think better of it at once.
     period_s : float
         Longest time between two rounds.
+    holds : callable
+        Returns who is to stand still where it runs; None: nobody has decided yet.
     wait_for : collection of str
         Nothing is done until all of these sites have said Hello or are fenced: the store was restored from a
         copy, and only they know which epochs were given since.
@@ -81,6 +84,7 @@ class Driver:
         retry_s: float = 2.0,
         refused_retry_s: float = 10.0,
         period_s: float = 0.5,
+        holds: Callable[[], Holds | None] = lambda: None,
         wait_for: Collection[str] = (),
     ) -> None:
         self._fleet = fleet
@@ -96,6 +100,7 @@ class Driver:
         self._retry_s = retry_s
         self._refused_retry_s = refused_retry_s
         self._period_s = period_s
+        self._holds = holds
         self._wait_for = set(wait_for)
         self._told_waiting = False
         self._since: dict[str, tuple[MigrationState, float]] = {}
@@ -197,8 +202,9 @@ class Driver:
         """Send every order that stands, to sites that are there, unless it was sent just now."""
         now_boot_s = self._clock.boottime_s()
         standing: dict[OrderKey, Order] = {}
+        settings = replace(self._order_settings, holds=self._holds())
         for job in state.jobs.values():
-            for order in orders_for(state, job, self._live.sites, self._order_settings):
+            for order in orders_for(state, job, self._live.sites, settings):
                 standing[order.key] = order
         self._sent = {key: sent for key, sent in self._sent.items() if key in standing}
         for order in standing.values():

@@ -15,7 +15,7 @@ from agent.jobs import leases
 from agent.jobs import outcome as outcomes
 from agent.jobs.leases import LeaseClock
 from agent.model.jobs import Checkpoint, JobPhase
-from agent.model.orders import Fetch, Offer, Order, Release, Start, Stop
+from agent.model.orders import Fetch, Offer, Order, Pause, Release, Resume, Start, Stop
 from agent.model.records import JobRecord
 from agent.uplink.renewals import RenewalTimes
 from sterna.errors import CorruptError, PermanentError, TransientError
@@ -147,6 +147,7 @@ class Agent:
             held=self.vault.listed(job_id),
             run_id=self.machine.new_run_id(),
             now_s=received_s,
+            now=self.clock.now(),
             boot_id=self.clock.boot_id,
         )
         self.machine.watch.accepted(self.site_id, order)
@@ -169,8 +170,10 @@ class Agent:
                 self.disk.remove_all(("staging", job_id))
                 self.machine.watch.deleted(self.site_id, self.vault.keep_newest(job_id, keep))
                 self._remove_runs(job_id)
-            case Stop() | Start() if record.phase in LIVE:
+            case Stop() | Start() | Pause() if record.phase in LIVE:
                 self._instruct(record)
+            case Resume():  # no limit bounds these sites: the power ladder lets it go on
+                self.pause(job_id, paused=False)
             case Fetch():
                 self.fetches.pop(job_id, None)
         self.later(0.01, lambda: self.mind(job_id))
@@ -314,7 +317,19 @@ class Agent:
         elif record.phase is not JobPhase.STOPPING:
             if record.load_s is None and seen.progress.first_step_s is not None:
                 self.change(record.job_id, None, load_s=1.0, start_step=seen.progress.start_step)
+            self._heed_hold(self.records[record.job_id])
             self._seal_if_due(self.records[record.job_id])
+
+    def _heed_hold(self, record: JobRecord) -> None:
+        """Pause what the plan holds back, and let it go on when that has expired: `Minder._heed_hold`."""
+        if record.hold is None:
+            return
+        if jobgrants.is_held_back(record, self.clock.boottime_s(), self.clock.boot_id):
+            if record.phase is JobPhase.RUNNING:
+                self.change(record.job_id, JobEvent.PAUSE)
+        elif self.change(record.job_id, None, hold=None) is not None:
+            self.world.tell(self.site_id, "a pause of {} has expired", record.job_id)
+            self.pause(record.job_id, paused=False)
 
     def _instruct(self, record: JobRecord) -> None:
         """Have the shim know what the record says."""
@@ -438,7 +453,7 @@ class Agent:
         """Suspend or resume a job, as the power ladder does."""
         record = self.records.get(job_id)
         before = JobPhase.RUNNING if paused else JobPhase.PAUSED
-        if record is not None and record.phase is before:
+        if record is not None and record.phase is before and (paused or record.hold is None):
             changed = self.change(job_id, JobEvent.PAUSE if paused else JobEvent.RESUME)
             if changed is not None:
                 self._instruct(changed)

@@ -220,6 +220,7 @@ class Trouble:
         house = self._house
         if not house.alive or not house.settled():
             return
+        house.hold_back([] if self._over else [one for one in self._watch.specs if self._world.chance(0.15)])
         for job in list(house.fleet.state.jobs.values()):
             site_id = self._site().site_id
             if job.state is JobState.QUEUED:

@@ -4,19 +4,21 @@
 the store answers at once, so they are run like functions.
 """
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from coordinator.core import arrivals, endings, fleet, grants
 from coordinator.core.endings import GrantSettings
 from coordinator.core.feasibility import Tolerance
 from coordinator.core.grants import LeaseMargins
+from coordinator.core.holding import Holds, Wish
 from coordinator.core.prestage import PrestageSettings
 from coordinator.core.progress import MigrationTimeouts
 from coordinator.core.view import ViewSettings
 from coordinator.model import events as ev
 from coordinator.model.fleet import FleetState
 from coordinator.model.job import JobReport, JobSpec
+from coordinator.model.live import report_of
 from coordinator.model.orders import Order
 from coordinator.model.site import Capabilities
 from coordinator.tasks import driver, reception
@@ -41,6 +43,8 @@ PRESTAGE = PrestageSettings(view=ViewSettings(), tolerance=Tolerance(), least_tr
 ROUND_S = 1.0
 GATHER_S = 0.05
 SETTLE_S = 10.0
+HOLD_S = 6.0
+"""A pause for surplus is not renewed here, so that it expires now and then."""
 
 
 def run_now(work: Coroutine[Any, Any, T]) -> T:
@@ -126,6 +130,7 @@ class House:
         self.fleet = Fleet(self)
         self.live = LiveBook(_Ringer(self))
         self.leases = grants.LeaseBook(MARGINS)
+        self.holds: Holds | None = None
         self.driver = driver.Driver(
             fleet=self.fleet,  # type: ignore[arg-type]
             live=self.live,
@@ -136,6 +141,7 @@ class House:
             grants=GRANTS,
             timeouts=TIMEOUTS,
             prestage=PRESTAGE,
+            holds=lambda: self.holds,
             wait_for=self._to_be_heard,
         )
         self._reception = reception.Reception(
@@ -292,6 +298,18 @@ class House:
                 )
             )
         )
+
+    def hold_back(self, job_ids: Iterable[str]) -> None:
+        """Have these jobs stand still where they run, and no others, as a tick of the planner would."""
+        known, now = (self.holds.wishes if self.holds is not None else {}), self.clock.now()
+        wishes = {}
+        for job_id in job_ids:
+            job = self.fleet.state.jobs[job_id]
+            report = report_of(self.live.sites, job.owner_site, job_id)
+            above = report.hold_sequence if report is not None else 0
+            fresh = Wish(length_s=HOLD_S, reason="too little surplus", renewed_at=now, above=above)
+            wishes[job_id] = known.get(job_id, fresh)
+        self.holds = Holds(wishes=wishes)
 
     def cancel(self, job_id: str) -> None:
         job = self.fleet.state.jobs[job_id]

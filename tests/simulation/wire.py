@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime
 
+from agent.core.joborders import HOLDABLE
 from agent.model import jobs as at_site
 from agent.model import orders as site_orders
 from agent.model.records import JobRecord
@@ -39,6 +40,8 @@ def report(
         transferred_bytes=record.transferred_bytes,
         highest_epoch=record.highest_epoch,
         reported_at=reported_at,
+        held_until=record.hold.until_at if record.hold is not None and record.phase in HOLDABLE else None,
+        hold_sequence=record.hold_sequence,
     )
 
 
@@ -95,6 +98,12 @@ def _action(action: house_orders.Action) -> site_orders.Action:
             )
         case house_orders.Release():
             return site_orders.Release(keep_checkpoints=action.keep_checkpoints)
+        case house_orders.Pause():
+            return site_orders.Pause(
+                sequence=action.sequence, expires_after_s=action.expires_after_s, reason=action.reason
+            )
+        case house_orders.Resume():
+            return site_orders.Resume(sequence=action.sequence)
 
 
 def _spec(spec: at_house.JobSpec) -> at_site.JobSpec:

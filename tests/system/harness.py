@@ -60,6 +60,9 @@ class Training:
     drop: tuple[str, ...] = ()
     on_partition: "job_pb2.OnPartition" = job_pb2.ON_PARTITION_KEEP_RUNNING
     stop_grace_s: float = 20.0
+    power_w: float = JOB_POWER_W
+    work_s: float | None = None
+    """Running time that its owner declares; None: nobody says."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -244,11 +247,12 @@ class Admin:
             name=training.name,
             argv=self.system.argv(training),
             stop_grace=Duration(seconds=int(training.stop_grace_s)),
-            power_w=JOB_POWER_W,
+            power_w=training.power_w,
             checkpoint_bytes=PARAMS * 12,
             on_partition=training.on_partition,
             may_migrate=True,
             home_site=training.home,
+            declared_work=None if training.work_s is None else Duration(seconds=int(training.work_s)),
         )
         request = api.SubmitJobRequest(
             request_id=request_id or f"{training.name}-{uuid.uuid4().hex}", spec=spec

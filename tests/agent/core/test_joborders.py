@@ -1,13 +1,13 @@
 """Orders judged and applied; the laws run a whole site's job on a model of processes."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.core.jobgrants import apply_order, begin
+from agent.core.jobgrants import apply_order, begin, is_held_back
 from agent.core.joborders import (
     KEYS_KEPT,
     Accept,
@@ -22,7 +22,7 @@ from agent.core.joborders import (
 from agent.core.jobtable import LIVE, TABLE, JobEvent, next_phase
 from agent.model.jobs import Checkpoint, JobSpec, Manifest
 from agent.model.jobs import JobPhase as P
-from agent.model.orders import Action, Fetch, Offer, Order, Prepare, Release, Start, Stop
+from agent.model.orders import Action, Fetch, Offer, Order, Pause, Prepare, Release, Resume, Start, Stop
 from agent.model.records import JobRecord
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -66,7 +66,7 @@ C1 = held(10)
 def act(
     job: JobRecord, what: Order, verdict: Accept, run_id: str = "r", here: tuple[Checkpoint, ...] = C1
 ) -> JobRecord:
-    job = apply_order(job, what, verdict, held=here, run_id=run_id, now_s=100.0, boot_id="b")
+    job = apply_order(job, what, verdict, held=here, run_id=run_id, now_s=100.0, now=NOW, boot_id="b")
     return job if verdict.event is None else replace(job, phase=next_phase(job.phase, verdict.event))
 
 
@@ -252,6 +252,67 @@ def test_only_the_last_orders_are_remembered() -> None:
     job = replace(job, applied=remember(job, order(STOP, 10)))
     assert len(job.applied) == KEYS_KEPT
     assert job.applied[-1] == order_key(order(STOP, 10))
+
+
+def pause(sequence: int, length_s: float = 60.0) -> Pause:
+    return Pause(sequence=sequence, expires_after_s=length_s, reason="too little surplus")
+
+
+@pytest.mark.parametrize(
+    ("job", "action", "epoch", "expected"),
+    [
+        (record(P.RUNNING), pause(1), 1, Accept(event=JobEvent.PAUSE)),
+        (record(P.PAUSED), pause(1), 1, Accept(event=None)),
+        (record(P.STARTING), pause(1), 1, Accept(event=None)),
+        (record(P.RUNNING, hold_sequence=1), pause(1), 1, Done()),
+        (record(P.PAUSED, hold_sequence=3), pause(2), 1, Done()),
+        (record(P.PAUSED, hold_sequence=3), pause(4), 1, Accept(event=None)),
+        (record(P.PAUSED, hold_sequence=3), Resume(sequence=3), 1, Done()),
+        (record(P.PAUSED, hold_sequence=3), Resume(sequence=4), 1, Accept(event=None)),
+        (record(P.SEALED), Resume(sequence=1), 1, Accept(event=None)),
+        (record(P.STOPPING), pause(1), 1, Refuse(reason="the job is STOPPING here, under epoch 1")),
+        (record(P.SEALED), pause(1), 1, Refuse(reason="the job is SEALED here, under epoch 1")),
+        (record(P.RUNNING), pause(1), 2, Refuse(reason="the job is RUNNING here, under epoch 1")),
+        (
+            record(P.RUNNING, highest_epoch=2),
+            pause(1),
+            1,
+            Refuse(reason="stale epoch 1; the highest seen is 2"),
+        ),
+    ],
+)
+def test_pauses_of_the_plan(job: JobRecord, action: Action, epoch: int, expected: object) -> None:
+    assert judge_order(job, order(action, epoch, ""), ROOM) == expected
+
+
+def test_a_pause_is_known_by_its_sequence_and_ends_by_itself() -> None:
+    job = act(record(P.RUNNING, applied=(order_key(order(RELEASE)),)), order(pause(1), 1, ""),
+              Accept(event=JobEvent.PAUSE))  # fmt: skip
+    assert (job.phase, job.hold_sequence, job.migration_id) == (P.PAUSED, 1, "m1")
+    assert job.hold is not None and job.hold.until_at == NOW + timedelta(seconds=60)
+    assert job.applied == (order_key(order(RELEASE)),), "pauses do not crowd out what must be remembered"
+    assert is_held_back(job, 159.9, "b")
+    assert not is_held_back(job, 160.0, "b")
+    assert not is_held_back(job, 159.9, "another boot")
+    again = act(job, order(pause(2, 500.0), 1, ""), Accept(event=None))
+    assert is_held_back(again, 500.0, "b")
+    freed = act(again, order(Resume(sequence=3), 1, ""), Accept(event=None))
+    assert (freed.phase, freed.hold, freed.hold_sequence) == (P.PAUSED, None, 3)
+    late = order(pause(2), 5, "")
+    assert judge_order(freed, late, ROOM) == Accept(event=None), "its epoch is news"
+    after = act(freed, late, Accept(event=None))
+    assert (after.hold, after.hold_sequence, after.highest_epoch) == (None, 3, 5)
+
+
+@pytest.mark.parametrize("action", [STOP, RESUME])
+def test_a_stop_and_a_new_run_end_a_pause_of_the_plan(action: Action) -> None:
+    job = act(record(P.RUNNING), order(pause(1), 1, ""), Accept(event=JobEvent.PAUSE))
+    if action is STOP:
+        assert act(job, order(STOP), Accept(event=JobEvent.STOP)).hold is None
+        return
+    assert act(job, order(RESUME, 2), Accept(event=JobEvent.REGRANT)).hold is not None, "the run goes on"
+    stopped = replace(job, phase=P.SEALED)
+    assert act(stopped, order(RESUME, 2), Accept(event=JobEvent.START)).hold is None
 
 
 class Model:

@@ -11,7 +11,7 @@ import pytest
 
 from agent.jobs.runner import Run, end_runs
 from agent.model.jobs import JobPhase as P
-from agent.model.orders import Fetch, OrderResult, Prepare, Release, Start, Stop
+from agent.model.orders import Fetch, OrderResult, Pause, Prepare, Release, Resume, Start, Stop
 from agent.shim import files
 from agent.simulator import steplog
 from sterna.errors import PermanentError, TransientError
@@ -272,6 +272,52 @@ async def test_pause_and_resume(site: Site, trainer: SpecMaker) -> None:
     report = await site.phase(P.SEALED)
     assert report.checkpoints[0].manifest.step == report.step, "a suspended job can still save"
     assert not await site.keeper.resume("j1")
+
+
+def is_stopped(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+async def test_a_pause_of_the_plan_outlives_the_agent_and_expires(site: Site, trainer: SpecMaker) -> None:
+    await site.order(start(trainer(steps=100_000)))
+    await stepping(site, 2)
+    ack = await site.order(Pause(sequence=1, expires_after_s=600.0, reason="too little surplus"))
+    assert ack.result is OrderResult.ACCEPTED
+    report = await site.phase(P.PAUSED)
+    pid = report.pid
+    assert report.held_until is not None and report.hold_sequence == 1
+    await until(lambda: is_stopped(pid), "the process stands still")
+    assert site.keeper.held() == {"j1"}
+    ack = await site.order(Pause(sequence=1, expires_after_s=1.0))
+    assert ack.result is OrderResult.DONE
+    await site.down()
+    await site.up()
+    assert site.keeper.held() == {"j1"}
+    await site.order(Pause(sequence=2, expires_after_s=0.5))
+    await until(lambda: not site.keeper.held(), "the pause has expired")
+    assert site.report().held_until is None
+    assert site.report().phase is P.PAUSED, "the site's limits say when it goes on"
+    assert is_stopped(pid)
+    assert await site.keeper.resume("j1")
+    await stepping(site, site.report().step + 3)
+
+
+async def test_a_pause_of_the_plan_is_ended_by_an_order_and_by_a_stop(site: Site, trainer: SpecMaker) -> None:
+    await site.order(start(trainer(steps=100_000)))
+    await site.order(Pause(sequence=1, expires_after_s=600.0))
+    report = await site.phase(P.PAUSED)
+    assert report.held_until is not None, "it was starting, and is paused as soon as it runs"
+    await site.order(Resume(sequence=2))
+    assert (site.report().held_until, site.report().hold_sequence) == (None, 2)
+    assert site.keeper.held() == frozenset()
+    assert await site.keeper.resume("j1")
+    await stepping(site, 2)
+    await site.order(Pause(sequence=3, expires_after_s=600.0))
+    await site.order(Stop(reason="moves", cancel=False))
+    report = await site.phase(P.SEALED)
+    assert report.held_until is None
+    refused = await site.order(Pause(sequence=4, expires_after_s=600.0))
+    assert refused.result is OrderResult.REFUSED
 
 
 async def test_a_shim_that_does_not_answer_is_no_pause(

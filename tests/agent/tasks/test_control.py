@@ -39,10 +39,14 @@ class TwoJobs:
     )
 
     deaf: set[str] = field(default_factory=set)
+    plan_holds: set[str] = field(default_factory=set)
 
     def live(self) -> dict[str, tuple[JobPhase, JobSpec]]:
         spec = JobSpec(name="job", argv=("train",), power_w=JOB_W)
         return {job_id: (phase, spec) for job_id, phase in self.phases.items()}
+
+    def held(self) -> frozenset[str]:
+        return frozenset(self.plan_holds)
 
     def running_power(self) -> dict[str, float]:
         return {job_id: JOB_W for job_id, phase in self.phases.items() if phase is JobPhase.RUNNING}
@@ -189,6 +193,37 @@ async def test_a_new_limit_does_not_wait_for_the_next_look(database: Database) -
         while (house.gpu.read()[0].power_cap_w or 9e9) > IDLE_W + JOB_W:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         looking.cancel()
+
+
+def holding(house: House) -> House:
+    """Let the plan hold the first job back."""
+    house.jobs.phases["a"] = JobPhase.PAUSED
+    house.jobs.plan_holds.add("a")
+    return house
+
+
+async def test_what_the_plan_holds_back_goes_on_when_that_ends(database: Database) -> None:
+    house = holding(House(database, limit_w=10_000.0))
+    for _ in range(40):
+        await house.step()
+    assert house.jobs.phases == {"a": JobPhase.PAUSED, "b": JobPhase.RUNNING}
+    assert house.asked == [], "it is no matter of the site's own"
+    house.jobs.plan_holds.clear()
+    await house.step()
+    assert house.jobs.phases == {"a": JobPhase.RUNNING, "b": JobPhase.RUNNING}
+
+
+async def test_a_limit_pauses_on_what_the_plan_lets_go(database: Database) -> None:
+    house = holding(House(database, limit_w=BASE_W + IDLE_W + 1.0))
+    for _ in range(40):
+        await house.step()
+    assert house.jobs.phases == {"a": JobPhase.PAUSED, "b": JobPhase.PAUSED}
+    assert {request.job_id for request in house.asked} == {"b"}
+    house.jobs.plan_holds.clear()
+    for _ in range(40):
+        await house.step()
+    assert house.jobs.phases == {"a": JobPhase.PAUSED, "b": JobPhase.PAUSED}
+    assert {request.job_id for request in house.asked} == {"a", "b"}
 
 
 async def test_a_job_that_does_not_pause_is_stopped(database: Database) -> None:

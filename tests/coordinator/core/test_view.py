@@ -1,5 +1,6 @@
 """What the planner gets to see of what is stored and live."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 
@@ -10,6 +11,8 @@ from coordinator.core.view import ViewSettings, build_view, fresh_sample, open_w
 from coordinator.model import events as ev
 from coordinator.model.fleet import FleetState, JobState
 from coordinator.model.forecast import ForecastSlot, SurplusForecast
+from coordinator.model.job import Flexibility, JobReport
+from coordinator.model.job import JobPhase as P
 from coordinator.model.live import Live, LiveSite
 from coordinator.model.site import DeclaredSurplus, GridState, GridStatus, MoveRequest, Quality, SiteSample
 from coordinator.model.view import FleetView, Phase
@@ -22,6 +25,7 @@ from tests.coordinator.core.histories import (
     events_to,
     here,
     moving,
+    report,
     sample,
     seen,
     submitted,
@@ -66,6 +70,49 @@ def test_only_a_job_that_declares_its_work_may_wait_and_only_where_it_is_allowed
     state = fold([ev.JobSubmitted(at=NOW - timedelta(seconds=60), job_id="j", spec=spec)])
     seen_as = view(state, settings=replace(SETTINGS, hold_back_s=hold_back_s)).jobs["j"]
     assert seen_as.slack_s == slack_s and not seen_as.may_pause
+
+
+PLANS_PAUSE = replace(report(P.PAUSED), held_until=NOW + timedelta(seconds=900), hold_sequence=1)
+
+
+@pytest.mark.parametrize(
+    ("said", "asks", "phase"),
+    [
+        (PLANS_PAUSE, {}, Phase.PAUSED),
+        (report(P.PAUSED), {}, Phase.HELD),
+        (PLANS_PAUSE, ASKED, Phase.RUNNING),
+        (None, {}, Phase.HELD),
+    ],
+)
+def test_a_job_that_the_plan_has_paused_is_the_planners_to_resume(
+    said: JobReport | None, asks: Mapping[str, MoveRequest], phase: Phase
+) -> None:
+    live = LiveSite(connected=True, move_requests=asks, reports={} if said is None else {"j": said})
+    seen_as = view(fold([*at_work(), PAUSED]), {"a": live}).jobs["j"]
+    assert (seen_as.phase, seen_as.may_pause) == (phase, phase is Phase.PAUSED)
+
+
+@pytest.mark.parametrize(
+    ("changes", "seen_there", "may_pause"),
+    [
+        ({}, {}, True),
+        ({"least_run_s": 1e9}, {}, False),
+        ({"hold_back_s": None}, {}, False),
+        ({}, {"surplus_w": None}, False),
+        ({}, {"quality": Quality.STALE}, False),
+    ],
+)
+def test_a_running_job_may_be_paused_where_the_surplus_is_known(
+    changes: dict[str, float | None], seen_there: dict[str, object], may_pause: bool
+) -> None:
+    told = replace(sample(), **seen_there)  # type: ignore[arg-type]
+    live = {"a": LiveSite(connected=True, sample=told)}
+    settings = replace(SETTINGS, **{"hold_back_s": 100.0, **changes})  # type: ignore[arg-type]
+    firm = fold([*seen("a"), *at_work()])
+    assert view(firm, live, settings=settings).jobs["j"].may_pause is may_pause
+    job = firm.jobs["j"]
+    job = replace(job, spec=replace(job.spec, flexibility=Flexibility.FLEX_0))
+    assert not view(replace(firm, jobs={"j": job}), live, settings=settings).jobs["j"].may_pause
 
 
 def test_while_it_runs_a_job_uses_no_slack() -> None:
