@@ -206,13 +206,15 @@ class MigrationTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """A checkpoint whose transfer takes at least this travels once while training goes on."""
     ahead_least_bytes: int = 64_000_000
     """The same over a link that no transfer has measured yet, by size."""
+    carry_after_s: float = 120.0
+    """A queued job whose checkpoint is only where no slot is free waits so long, then that is moved."""
 
     def faults(self) -> _Faults:
         """Yield what is wrong beyond types."""
         yield from _not_above_zero(
             self, ("planned_s", "prepared_s", "stopping_s", "transferring_s", "retry_s")
         )
-        for key in ("ahead_least_transfer_s", "ahead_least_bytes"):
+        for key in ("ahead_least_transfer_s", "ahead_least_bytes", "carry_after_s"):
             if getattr(self, key) < 0:
                 yield key, f"expected zero or more, got {getattr(self, key)}"
         if self.start_attempts < 1:

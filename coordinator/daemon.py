@@ -173,6 +173,7 @@ def build(config: CoordinatorConfig, base_dir: Path, clock: Clock, *, restored: 
         timeouts=timeouts,
         prestage=read.prestage_settings(config),
         retry_s=config.migration.retry_s,
+        carry_after_s=read.carry_after_s(config),
         holds=holds.current,
         wait_for=config.site_ids if restored else (),
     )

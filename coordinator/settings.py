@@ -1,5 +1,7 @@
 """The tables of ``coordinator.toml`` as the settings that the parts take."""
 
+from math import inf
+
 from coordinator.config import CoordinatorConfig, PlannerTable
 from coordinator.core.feasibility import Tolerance
 from coordinator.core.offers import OfferSettings
@@ -71,6 +73,11 @@ def prestage_settings(config: CoordinatorConfig) -> PrestageSettings:
         least_transfer_s=config.migration.ahead_least_transfer_s,
         least_bytes=config.migration.ahead_least_bytes,
     )
+
+
+def carry_after_s(config: CoordinatorConfig) -> float:
+    """Return for how long a job waits for room where its checkpoint is; for ever where none may move."""
+    return inf if config.planner.policy == "static" else config.migration.carry_after_s
 
 
 def offer_settings(config: CoordinatorConfig) -> OfferSettings:

@@ -6,6 +6,7 @@ holds under every policy, and for an operator's moves too.
 
 from datetime import datetime
 
+from coordinator.core.coming import slots_promised
 from coordinator.core.view import slots_held
 from coordinator.model.events import Event, MigrationPlanned
 from coordinator.model.fleet import FleetState, JobState
@@ -19,7 +20,7 @@ def obstacle_to_arrival(state: FleetState, live: Live, site_id: str) -> str:
         return f"site {site_id} is not connected"
     if site.fenced or site.draining:
         return f"site {site_id} is {'fenced' if site.fenced else 'draining'}"
-    if slots_held(state, site_id) >= site.capabilities.slots:
+    if slots_held(state, site_id) + slots_promised(state, live, site_id) >= site.capabilities.slots:
         return f"site {site_id} has no free slot"
     return ""
 

@@ -77,7 +77,7 @@ class Emptying:
         if others > 0:
             parts.append(f"it shares the link with {others} more")
         if waiting > 0:
-            parts.append(f"{waiting} wait for their turn")
+            parts.append(f"{waiting} still to leave")
         return "".join(f"; {part}" for part in parts)
 
     def queue(self, job: JobView) -> str:

@@ -5,11 +5,14 @@ stand. So neither a lost message nor a restart of either side needs a case of it
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from coordinator.core.carrying import carry_orders
+from coordinator.core.coming import carried_to, carry_id
 from coordinator.core.holding import Holds, hold_orders
 from coordinator.core.reports import STATE_OF_PHASE
 from coordinator.core.sharing import allotted_bps
+from coordinator.core.view import ViewSettings
 from coordinator.model.fleet import FleetState, Job, JobState, Migration, MigrationState, Site
 from coordinator.model.job import ALIVE_PHASES, Checkpoint, JobPhase, JobReport, newest
 from coordinator.model.live import Live, report_of
@@ -26,9 +29,16 @@ LEFT_BEHIND = frozenset({JobPhase.RESERVED, JobPhase.FETCHING})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderSettings:
-    """How long a reservation lasts by itself, in seconds: longer than a move may wait for its fetch."""
+    """What orders go by besides the state.
+
+    `reservation_s`: how long a reservation lasts by itself, in seconds: longer than a move may wait for its
+    fetch. `view`: for the rates of links. `stuck`: jobs that have waited long enough where their checkpoint
+    is; see `coordinator.core.carrying`.
+    """
 
     reservation_s: float = 720.0
+    view: ViewSettings = field(default_factory=ViewSettings)
+    stuck: frozenset[str] = frozenset()
     holds: Holds | None = None
     """Who is to stand still where it runs; None: nobody has decided yet, and nothing is said about it."""
 
@@ -48,9 +58,14 @@ def orders_for(state: FleetState, job: Job, live: Live, settings: OrderSettings)
         For reservations, and who is to stand still.
     """
     migration = state.migration_of(job)
+    migration_id = migration.migration_id if migration is not None else ""
     if migration is not None:
         parties = {migration.source_site, migration.destination_site}
         wanted = list(_migrating(state, job, migration, live, settings))
+    elif job.state is JobState.QUEUED and (carried_to(job, live) or job.job_id in settings.stuck):
+        migration_id, destination = carry_id(job), carried_to(job, live)
+        parties = {destination} if destination is not None else set()
+        wanted = list(carry_orders(state, job, live, settings.view, settings.reservation_s))
     else:
         parties = {job.owner_site} if job.owner_site is not None else set()
         wanted = list(_resident(job, live, settings.holds))
@@ -60,7 +75,6 @@ def orders_for(state: FleetState, job: Job, live: Live, settings: OrderSettings)
         if site_id not in parties
         for action in _stray(job, report_of(live, site_id, job.job_id))
     ]
-    migration_id = migration.migration_id if migration is not None else ""
     return tuple(
         Order(site_id=site_id, migration_id=migration_id, job_id=job.job_id, epoch=job.epoch, action=action)
         for site_id, action in wanted

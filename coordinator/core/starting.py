@@ -35,7 +35,12 @@ def start_rejections(job: JobView, site: SiteView, bookings: Bookings) -> tuple[
     """Return why a job may not start at a site now, every reason; empty when it may."""
     reasons = list(site_rejections(site, bookings.free_slots(site.site_id)))
     if job.must_start_at_holder and site.site_id not in job.held_at:
-        reasons.append("no verified checkpoint of the job is there, and it has progress to lose")
+        coming = job.coming_to == site.site_id
+        reasons.append(
+            "its checkpoint is on its way there"
+            if coming
+            else "no verified checkpoint of the job is there, and it has progress to lose"
+        )
     return tuple(reasons)
 
 

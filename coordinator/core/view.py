@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from coordinator.core.coming import carried_to, slots_promised
 from coordinator.core.declared import declared_w
 from coordinator.core.endings import holders_of
 from coordinator.core.migration import BEFORE_COMMIT
@@ -89,6 +90,7 @@ def build_view(
             state,
             site_id,
             live.get(site_id, LiveSite()),
+            promised=slots_promised(state, live, site_id),
             forecast=forecasts.get(site_id),
             now=now,
             settings=settings,
@@ -96,7 +98,10 @@ def build_view(
         for site_id in sorted({*state.sites, *settings.sites})
     }
     jobs = {
-        job_id: _held_back(job_view(state, job, settings, _phase(job, live)), job, sites, now, settings)
+        job_id: replace(
+            _held_back(job_view(state, job, settings, _phase(job, live)), job, sites, now, settings),
+            coming_to=carried_to(job, live),
+        )
         for job_id, job in state.jobs.items()
         if not job.ended
     }
@@ -132,6 +137,7 @@ def _site(
     site_id: str,
     live: LiveSite,
     *,
+    promised: int,
     forecast: SurplusForecast | None,
     now: datetime,
     settings: ViewSettings,
@@ -145,7 +151,7 @@ def _site(
         available=live.connected and not site.draining and not site.fenced,
         draining=site.draining,
         slots=site.capabilities.slots if site.capabilities is not None else 0,
-        slots_held=slots_held(state, site_id),
+        slots_held=slots_held(state, site_id) + promised,
         surplus_w=surplus_w,
         surplus_quality_ok=believed,
         compute_w=sample.compute_w if sample is not None else None,
@@ -269,7 +275,7 @@ def _links(state: FleetState, settings: ViewSettings) -> dict[tuple[str, str], L
     for source in state.sites:
         for destination in state.sites:
             rate_bps = link_rate_bps(state, source, destination, settings)
-            if source != destination and rate_bps is not None and _can_meet(state, source, destination):
+            if source != destination and rate_bps is not None and can_meet(state, source, destination):
                 free_bps = max(0.0, rate_bps - reserved.get((source, destination), 0.0))
                 pair = (source, destination)
                 links[pair] = LinkView(
@@ -287,7 +293,7 @@ def link_rate_bps(state: FleetState, source: str, destination: str, settings: Vi
     return configured if measured is None else min(configured, measured.goodput_bps / settings.eta)
 
 
-def _can_meet(state: FleetState, source: str, destination: str) -> bool:
+def can_meet(state: FleetState, source: str, destination: str) -> bool:
     """Tell whether one of two sites can be dialled; until both said Hello it is not known."""
     ends = (state.sites[source].capabilities, state.sites[destination].capabilities)
     return any(end is not None and end.checkpoint_address for end in ends)

@@ -82,6 +82,8 @@ class JobView:
     """For how long it may still stand still (wait, pause, move) and end in time; None: it is not to wait."""
     may_pause: bool = False
     """Somebody can pause it where it runs, and resume it."""
+    coming_to: str | None = None
+    """Where the checkpoint of a queued job is being brought, because there is no room where it is."""
     bound_for: str | None = None
     """Destination of the migration under way; None when there is none."""
     replica_of: str | None = None

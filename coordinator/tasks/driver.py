@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
+from coordinator.core.carrying import is_stuck
 from coordinator.core.endings import GrantSettings
 from coordinator.core.grants import LeaseBook
 from coordinator.core.holding import Holds
@@ -62,6 +63,8 @@ class Driver:
         The same after it was refused: the site will not think better of it at once.
     period_s : float
         Longest time between two rounds.
+    carry_after_s : float
+        A job that has waited so long for room where its checkpoint is has that brought elsewhere.
     holds : callable
         Returns who is to stand still where it runs; None: nobody has decided yet.
     wait_for : collection of str
@@ -84,6 +87,7 @@ class Driver:
         retry_s: float = 2.0,
         refused_retry_s: float = 10.0,
         period_s: float = 0.5,
+        carry_after_s: float = 120.0,
         holds: Callable[[], Holds | None] = lambda: None,
         wait_for: Collection[str] = (),
     ) -> None:
@@ -96,7 +100,9 @@ class Driver:
         self._grants = grants
         self._timeouts = timeouts
         self._prestage = prestage
-        self._order_settings = OrderSettings(reservation_s=timeouts.reservation_s)
+        self._order_settings = OrderSettings(reservation_s=timeouts.reservation_s, view=prestage.view)
+        self._carry_after_s = carry_after_s
+        self._stuck_since: dict[str, float] = {}
         self._retry_s = retry_s
         self._refused_retry_s = refused_retry_s
         self._period_s = period_s
@@ -202,7 +208,9 @@ class Driver:
         """Send every order that stands, to sites that are there, unless it was sent just now."""
         now_boot_s = self._clock.boottime_s()
         standing: dict[OrderKey, Order] = {}
-        settings = replace(self._order_settings, holds=self._holds())
+        settings = replace(
+            self._order_settings, stuck=self._stuck(state, now_boot_s), holds=self._holds()
+        )
         for job in state.jobs.values():
             for order in orders_for(state, job, self._live.sites, settings):
                 standing[order.key] = order
@@ -210,6 +218,16 @@ class Driver:
         for order in standing.values():
             self._send(order, now_boot_s)
         self._leases.keep_only({job.job_id for job in state.jobs.values() if not job.ended})
+
+    def _stuck(self, state: FleetState, now_boot_s: float) -> frozenset[str]:
+        """Return the jobs that have waited long enough for room where their checkpoints are."""
+        self._stuck_since = {
+            job.job_id: self._stuck_since.get(job.job_id, now_boot_s)
+            for job in state.jobs.values()
+            if is_stuck(state, job, self._live.sites)
+        }
+        waited = self._stuck_since.items()
+        return frozenset(job_id for job_id, s in waited if now_boot_s - s >= self._carry_after_s)
 
     def _send(self, order: Order, now_boot_s: float) -> None:
         site = self._live.sites.get(order.site_id)

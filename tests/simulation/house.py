@@ -39,7 +39,10 @@ GRANTS = GrantSettings(lease_ttl_s=20.0)
 MARGINS = LeaseMargins(skew_s=1.0, kill_grace_s=1.0)
 TIMEOUTS = MigrationTimeouts(planned_s=20, prepared_s=20, stopping_s=40, transferring_s=60)
 # Whatever the destination does not hold already is sent ahead.
-PRESTAGE = PrestageSettings(view=ViewSettings(), tolerance=Tolerance(), least_transfer_s=0.0, least_bytes=0)
+PRESTAGE = PrestageSettings(
+    view=ViewSettings(default_bps=1e6), tolerance=Tolerance(), least_transfer_s=0.0, least_bytes=0
+)
+CARRY_AFTER_S = 2.0
 ROUND_S = 1.0
 GATHER_S = 0.05
 SETTLE_S = 10.0
@@ -142,6 +145,7 @@ class House:
             timeouts=TIMEOUTS,
             prestage=PRESTAGE,
             holds=lambda: self.holds,
+            carry_after_s=CARRY_AFTER_S,
             wait_for=self._to_be_heard,
         )
         self._reception = reception.Reception(
@@ -215,6 +219,8 @@ class House:
             return False
         self.watch.ordered(self.fleet.state, order)
         kind = type(order.action).__name__
+        if kind == "Fetch" and order.migration_id.startswith("carry-"):
+            self.watch.count("carried")
         self.world.tell(HOUSE, "{} {} at {} under {}", kind, order.job_id, order.site_id, order.epoch)
         sent = wire.order(order_id, order)
         self.network.down(session, lambda agent: agent.take_order(sent))

@@ -155,8 +155,8 @@ class TestDrain:
         decisions = policy.decide(leaving(jobs), PlannerSettings())
         assert moves_of(decisions) == {"j2": GBPS / 2, "j3": GBPS / 2}
         told = {one.job_id: one for one in decisions}
-        assert told["j2"].reason.endswith("it shares the link with 1 more; 2 wait for their turn")
-        assert told["j3"].reason.endswith("3 wait for their turn")
+        assert told["j2"].reason.endswith("it shares the link with 1 more; 2 still to leave")
+        assert told["j3"].reason.endswith("; 3 still to leave")
         assert told["j0"].reason == "west is draining, but waits for its turn: 2 on their way"
         assert told["j3"].predicted_s == pytest.approx(8.0 + 4.0 + 8.0)
 
