@@ -44,8 +44,8 @@ def export_records(config: Path | None, file: Path, *, since: datetime | None, u
         written = 0
         with partial.open("wb") as stream:
             # No deadline: a ledger of years takes as long as it takes.
-            async for piece in stub.ExportRecords(request):
-                written += stream.write(piece.lines)
+            async for answer in stub.ExportRecords(request):
+                written += stream.write(answer.piece)
             stream.flush()
             os.fsync(stream.fileno())
         return written

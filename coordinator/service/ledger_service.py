@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 
 SERVICE_NAME = "sterna.v1.LedgerService"
 
+PIECE_BYTES = 1_000_000
+"""Of an export in one message: gRPC takes four megabytes."""
+
 LEAST_ROLE: Mapping[str, Role] = {
     "GetAccount": Role.VIEWER,
     "ExportRecords": Role.VIEWER,
@@ -67,7 +70,8 @@ class LedgerServicer(LedgerServiceServicer):
             await errors.abort(context, errors.refused(pieces))
         try:
             async for lines in pieces:
-                yield api.ExportRecordsResponse(lines=lines)
+                for start in range(0, len(lines), PIECE_BYTES):
+                    yield api.ExportRecordsResponse(piece=lines[start : start + PIECE_BYTES])
         except TransientError as error:
             await errors.abort(context, errors.try_again(error))
 

@@ -21,6 +21,7 @@ from coordinator.store.database import Database
 
 _SEEN, _UNTIL = "energy_telemetry_seq", "energy_slots_until"
 _FIGURES = tuple(one.name for one in fields(Entry))
+_MOST_W = 1e12
 _KNOWN = frozenset({Quality.OK.value, Quality.ESTIMATED.value})
 
 
@@ -238,8 +239,17 @@ def _sources(connection: Connection, slot: Slot, hold_s: float) -> Sources:
 
 def _sample(at: datetime, quality: str, surplus_w: float | None, compute_w: float | None) -> MeterSample:
     known = quality in _KNOWN
-    power = PowerSample(at=at, surplus_w=surplus_w if known else None, compute_w=compute_w if known else None)
+    power = PowerSample(
+        at=at,
+        surplus_w=_plausible(surplus_w) if known else None,
+        compute_w=_plausible(compute_w) if known else None,
+    )
     return MeterSample(power=power, estimated=quality == Quality.ESTIMATED.value)
+
+
+def _plausible(power_w: float | None) -> float | None:
+    """Return what may be added up; no site draws a terawatt, and infinities would spoil every sum."""
+    return power_w if power_w is not None and abs(power_w) < _MOST_W else None
 
 
 def _stays(connection: Connection, slot: Slot) -> tuple[Stay, ...]:

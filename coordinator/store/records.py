@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -153,14 +153,12 @@ class Recorder:
         found = await self._database.run(lambda connection: _found(connection, subject))
         if found is None:
             return None
-        at = found.leaves.index(found.seq)
-        hashes = [merkle.leaf_hash(content.encode()) for content in found.contents]
-        tree = found.day
+        at, hashes, tree = found.place, found.leaves, found.day
         if tree is None:
             body = {
                 "at": chain.stamp(self._clock.now()),
                 "day": found.day_name,
-                "first": found.leaves[0],
+                "first": found.seq - at,
                 "fleet": self._fleet,
                 "format": chain.HEAD_FORMAT,
                 "root": merkle.root(hashes).hex(),
@@ -169,7 +167,7 @@ class Recorder:
             content = chain.canonical(body)
             tree = ("head", content, self._key.sign(content))
         return audit.proof_document(
-            content=found.contents[at].encode(),
+            content=found.content,
             signature=found.signature,
             index=at,
             path=merkle.audit_path(hashes, at),
@@ -200,10 +198,11 @@ class Export:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Found:
     seq: int
+    content: bytes
     signature: bytes
     day_name: str
-    leaves: list[int]
-    contents: list[str]
+    leaves: list[bytes]
+    place: int
     day: tuple[str, bytes, bytes] | None
 
 
@@ -270,21 +269,20 @@ def _found(connection: Connection, subject: str) -> _Found | None:
     row = connection.execute(query.order_by(table.c.seq.desc()).limit(1)).first()
     if row is None:
         return None
-    leaves = list(_leaves(connection, row.day))
+    query = select(table.c.seq, table.c.content).where(table.c.day == row.day)
+    query = query.where(table.c.kind != Kind.DAY.value).order_by(table.c.seq)
+    leaves, place = [], 0
+    for seq, content in connection.execute(query):
+        place += seq < row.seq
+        leaves.append(merkle.leaf_hash(content.encode()))
     after = select(table).where(table.c.kind == Kind.DAY.value, table.c.seq > row.seq).order_by(table.c.seq)
     day = connection.execute(after.limit(1)).first()
     return _Found(
         seq=row.seq,
+        content=row.content.encode(),
         signature=row.signature,
         day_name=row.day,
-        leaves=[seq for seq, _ in leaves],
-        contents=[content for _, content in leaves],
+        leaves=leaves,
+        place=place,
         day=("record", day.content.encode(), day.signature) if day is not None else None,
     )
-
-
-def _leaves(connection: Connection, day: str) -> Iterator[tuple[int, str]]:
-    table = schema.records
-    query = select(table.c.seq, table.c.content).where(table.c.day == day, table.c.kind != Kind.DAY.value)
-    for row in connection.execute(query.order_by(table.c.seq)):
-        yield row.seq, row.content

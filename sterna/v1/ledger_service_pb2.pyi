@@ -177,17 +177,17 @@ Global___ExportRecordsRequest: _TypeAlias = ExportRecordsRequest  # noqa: Y015
 class ExportRecordsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    LINES_FIELD_NUMBER: _builtins.int
-    lines: _builtins.bytes
-    """Whole lines of the export, to be written one after the other, byte by byte (docs/ledger.md)."""
+    PIECE_FIELD_NUMBER: _builtins.int
+    piece: _builtins.bytes
+    """The next bytes of the export, a megabyte at most (docs/ledger.md)."""
     def __init__(
         self,
         *,
-        lines: _builtins.bytes = ...,
+        piece: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lines", b"lines"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["piece", b"piece"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

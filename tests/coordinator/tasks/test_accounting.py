@@ -247,6 +247,17 @@ async def test_a_reading_that_nobody_may_trust_meters_nothing(open_books: Books,
     assert (await home.rows())["miami", ""].unmetered_s == 600.0
 
 
+@pytest.mark.parametrize("watts", [float("inf"), -float("inf"), 1e300])
+async def test_a_draw_that_cannot_be_is_unknown(open_books: Books, watts: float) -> None:
+    home = open_books
+    await home.metered("miami", 0, 600, compute_w=watts)
+    await home.metered("nome", 0, 600, surplus_w=watts)
+    await home.booked_at(631.0)
+    got = await home.rows()
+    assert got["miami", ""].unmetered_s == 600.0
+    assert got["nome", ""].unattributed_wh == pytest.approx(1000 / 6)
+
+
 async def test_what_was_booked_stays_when_its_telemetry_was_trimmed(open_books: Books) -> None:
     home = open_books
     await home.metered("miami", 0, 600)
