@@ -72,7 +72,7 @@ class Carriage:
         """When the next transfer is through; infinity: there is none."""
 
     def begin(self, now_s: float, key: str, pair: Pair, size_bytes: float) -> None:
-        """Begin a transfer of a job's checkpoint."""
+        """Begin a transfer, of a job's checkpoint or of a part of one."""
         self._settle(now_s)
         self._transfers[key] = _Transfer(pair=pair, left_bytes=size_bytes)
         self._divide(now_s)
@@ -86,6 +86,13 @@ class Carriage:
                 del self._transfers[key]
             self._divide(now_s)
         return tuple(through)
+
+    def cancel(self, now_s: float, key: str) -> float:
+        """End a transfer that nobody waits for any more; return the bytes that it did not carry."""
+        self._settle(now_s)
+        left_bytes = self._transfers.pop(key).left_bytes
+        self._divide(now_s)
+        return left_bytes
 
     def _settle(self, now_s: float) -> None:
         for transfer in self._transfers.values():

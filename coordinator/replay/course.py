@@ -1,8 +1,16 @@
-"""Where one job of an exact replay stands: the only values there that change."""
+"""Where one job, or one replica of a distributed job, stands: the only values of a replay that change."""
 
+from typing import TYPE_CHECKING
+
+from coordinator.core import partial
 from coordinator.model.view import Phase
 from coordinator.replay.journal import Stage
+from coordinator.replay.sending import Sending
+from coordinator.replay.transfers import Cause, Transfer
 from coordinator.replay.world import Task
+
+if TYPE_CHECKING:
+    from coordinator.replay.group import Group
 
 
 class Course:
@@ -11,18 +19,28 @@ class Course:
     Parameters
     ----------
     task : Task
-        The job as the scenario fixes it.
+        The job as the scenario fixes it; of a replica, with an id of its own.
+    group : Group or None
+        The distributed job that it is a replica of.
+    replica : int or None
+        Which one.
 
     Attributes
     ----------
     phase : Phase or None
-        As the planner sees it; None: it has finished.
+        As the planner sees it, but for pieces that travel ahead (`sending`); None: it has finished.
     stage : Stage or None
         What it draws power for; None: it waits, or its checkpoint is on the WAN.
     site, bound_for : str or None
         Where it is (the destination from the load on), and where its migration takes it.
+    source : str or None
+        Of a replica that fetches its state, where from.
+    sending : Sending or None
+        Pieces of its checkpoint that travel ahead while it goes on.
+    held : dict
+        By site the pieces that need not cross again while the job is where it is.
     promised_bps : float
-        What the policy reckoned with on the link, from the seal to the end of the transfer; else 0.
+        What the policy reckoned with on the link, from the decision to the end of the transfer; else 0.
     since_s : float
         When the present stage began.
     worked_s : float
@@ -31,18 +49,49 @@ class Course:
         Counts the stages, so that an end that was planned for an earlier one is known to be void.
     """
 
-    __slots__ = ("bound_for", "phase", "promised_bps", "since_s", "site", "stage", "task", "turn", "worked_s")
+    __slots__ = (
+        "bound_for",
+        "group",
+        "held",
+        "phase",
+        "promised_bps",
+        "replica",
+        "sending",
+        "since_s",
+        "site",
+        "source",
+        "stage",
+        "task",
+        "turn",
+        "worked_s",
+    )
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, group: "Group | None" = None, replica: int | None = None) -> None:
         self.task = task
+        self.group = group
+        self.replica = replica
         self.phase: Phase | None = Phase.QUEUED
         self.stage: Stage | None = None
         self.site: str | None = None
         self.bound_for: str | None = None
+        self.source: str | None = None
+        self.sending: Sending | None = None
+        self.held: dict[str, frozenset[str]] = {}
         self.promised_bps = 0.0
         self.since_s = task.submitted_s
         self.worked_s = 0.0
         self.turn = 0
+
+    @property
+    def job_id(self) -> str:
+        """Return the job's id; a replica's is that of the whole job."""
+        return self.group.task.job_id if self.group is not None else self.task.job_id
+
+    @property
+    def slots_at(self) -> set[str]:
+        """Return the sites where it holds a slot."""
+        here = self.site if self.stage is not None or self.phase is Phase.PAUSED else None
+        return {site for site in (here, self.bound_for) if site is not None}
 
     def enter(self, phase: Phase | None, now_s: float, stage: Stage | None = None) -> None:
         """Begin the next stage; RUNNING is always the stage RUN."""
@@ -54,3 +103,41 @@ class Course:
     def ran_s(self, now_s: float) -> float:
         """Return its running time so far."""
         return self.worked_s + (now_s - self.since_s if self.stage is Stage.RUN else 0.0)
+
+    def holds(self, site_id: str) -> frozenset[str]:
+        """Return the pieces that a site has already."""
+        return self.held.get(site_id, frozenset())
+
+    def received(self, site_id: str) -> None:
+        """Remember that all pieces that travel ahead are at a site."""
+        self.held[site_id] = frozenset(piece.name for piece in self.task.pieces if piece.travels_ahead)
+
+    def arrived(self, source: str) -> None:
+        """Remember after a move what never has to cross again; differences are taken to newer versions."""
+        if self.task.pieces:
+            lasting = partial.lasting(self.task.pieces)
+            self.held = {site: names & lasting for site, names in self.held.items()}
+            self.held[source] = lasting
+            if self.site is not None:
+                self.held[self.site] = lasting
+
+    def transfer(self, now_s: float, left_bytes: float = 0.0) -> Transfer:
+        """Return what has crossed for it by the end of its transfer; `left_bytes` of that did not."""
+        assert self.site is not None and self.bound_for is not None
+        if self.sending is not None:
+            cause, since_s, size_bytes = Cause.AHEAD, self.sending.since_s, self.sending.size_bytes
+        elif self.source is not None:
+            cause, since_s, size_bytes = Cause.JOIN, self.since_s, self.task.checkpoint_bytes
+        else:
+            size_bytes = self.task.stop_bytes(self.holds(self.bound_for))
+            cause, since_s = Cause.STOP, self.since_s
+        return Transfer(
+            job_id=self.job_id,
+            replica=self.replica,
+            cause=cause,
+            source=self.source or self.site,
+            destination=self.bound_for,
+            start_s=since_s,
+            end_s=now_s,
+            size_bytes=size_bytes - left_bytes,
+        )

@@ -3,13 +3,15 @@
 Time jumps from event to event (a look of the planner, a change of surplus, the next step of a migration,
 the end of a job); between two events every power is constant, so the energy is exact. A migration draws
 the job's power while it seals at the source and while it loads at the destination, nothing while the
-checkpoint crosses the link; the slots on both ends and the link rate are held until it arrives.
+checkpoint crosses the link; the slots on both ends and the link rate are held until it arrives. Moves of a
+policy that reserves no rate share the links equally.
 """
 
 from bisect import bisect_right
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from itertools import pairwise
+from math import inf
 from operator import itemgetter
 
 from coordinator.core import domain
@@ -18,7 +20,9 @@ from coordinator.core.policy import PlannerSettings, Policy
 from coordinator.model.decision import Decision, DecisionKind
 from coordinator.model.forecast import ForecastSlot, SurplusForecast
 from coordinator.model.view import FleetView, JobView, LinkView, Phase, SiteView
+from coordinator.replay.carriage import Carriage
 from coordinator.replay.scenario import ReplayJob, ReplayMove, ReplayResult, Scenario, SiteTrace
+from coordinator.replay.world import access_of
 
 Foresight = Callable[[SiteTrace, Scenario, float], SurplusForecast | None]
 """Forecast of a site at so many seconds from the start."""
@@ -81,7 +85,11 @@ class _Job:
         self.bound_for: str | None = None
         self.link_bps = 0.0
         self.marks_s: tuple[float, float, float] = (0.0, 0.0, 0.0)
-        """Of the migration: sealed, carried, running again."""
+        """Of the migration: sealed, carried, running again; infinity: not known while links are shared."""
+
+    def carried(self, at_s: float) -> None:
+        """Note when its checkpoint is through."""
+        self.marks_s = (self.marks_s[0], at_s, at_s + self.spec.load_s + self.spec.downtime_s)
 
     def draw(self, now_s: float) -> tuple[str | None, float]:
         """Return where it draws how much."""
@@ -99,12 +107,12 @@ class _Job:
         """Return when it changes by itself; infinity: never."""
         if self.phase is None:
             waits = self.done_s is None and self.spec.submitted_s > now_s
-            return self.spec.submitted_s if waits else float("inf")
+            return self.spec.submitted_s if waits else inf
         if self.phase is Phase.MIGRATING:
             return min((mark for mark in self.marks_s if mark > now_s), default=now_s)
         if self.phase is Phase.RUNNING and self.spec.work_s is not None:
             return now_s + max(0.0, self.spec.work_s - self.worked_s)
-        return float("inf")
+        return inf
 
 
 class _Run:
@@ -126,6 +134,9 @@ class _Run:
             for site in scenario.sites
         }
         self._moves: list[ReplayMove] = []
+        self._carriage = Carriage(access_of(scenario.links, None), settings.eta)
+        self._sealing: set[str] = set()
+        """Jobs whose checkpoint will share the links once it is sealed."""
 
     def step(self) -> None:
         """Settle what is due now, let the planner look, and jump to the next event."""
@@ -168,6 +179,13 @@ class _Run:
         )
 
     def _settle(self) -> None:
+        for job_id in self._carriage.arrived(self.now_s):
+            self._jobs[job_id].carried(self.now_s)
+        for job_id in [j for j in self._sealing if self._jobs[j].marks_s[0] <= self.now_s]:
+            self._sealing.discard(job_id)
+            job = self._jobs[job_id]
+            pair = (job.site or "", job.bound_for or "")
+            self._carriage.begin(self.now_s, job_id, pair, job.spec.checkpoint_bytes)
         for job in self._jobs.values():
             if job.phase is None and job.done_s is None and job.spec.submitted_s <= self.now_s:
                 job.phase = Phase.QUEUED
@@ -198,9 +216,13 @@ class _Run:
         elif decision.kind is DecisionKind.MIGRATE:
             job.link_bps = decision.reserved_bps or 0.0
             sealed_s = self.now_s + job.spec.seal_s
-            carried = domain.transfer_s(float(job.spec.checkpoint_bytes), job.link_bps, self._settings.eta)
-            carried_s = sealed_s + carried
-            job.marks_s = (sealed_s, carried_s, carried_s + job.spec.load_s + job.spec.downtime_s)
+            if job.link_bps > 0.0:
+                size_bytes = float(job.spec.checkpoint_bytes)
+                job.marks_s = (sealed_s, inf, inf)
+                job.carried(sealed_s + domain.transfer_s(size_bytes, job.link_bps, self._settings.eta))
+            else:
+                self._sealing.add(decision.job_id)
+                job.marks_s = (sealed_s, inf, inf)
             job.phase, job.bound_for, job.since_s = Phase.MIGRATING, decision.target_site, self.now_s
 
     def _meter(self) -> None:
@@ -218,7 +240,7 @@ class _Run:
             self._ledgers[site.site_id] = self._ledgers[site.site_id].add(sample)
 
     def _next_s(self) -> float:
-        following = [self._scenario.duration_s, self._tick * self._scenario.tick_s]
+        following = [self._scenario.duration_s, self._tick * self._scenario.tick_s, self._carriage.next_s]
         following += [at_s for at_s in self._changes_s if at_s > self.now_s][:1]
         following += [job.next_s(self.now_s) for job in self._jobs.values()]
         # A microsecond is the calendar's resolution: a shorter step would be lost to the ledger.

@@ -3,15 +3,15 @@
 Owns what a table of results says; files and terminals are the command's.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 
-from coordinator.core.policies import policy_named
 from coordinator.replay.bound import bound_wh
-from coordinator.replay.exact import Record, run, settings_of
+from coordinator.replay.exact import Record
 from coordinator.replay.foresight import MakeForesight
 from coordinator.replay.metrics import Metrics, measure
+from coordinator.replay.oracle import replayed
 from coordinator.replay.world import World
 from sterna.units import s_to_hours
 
@@ -21,23 +21,29 @@ BOUND = "bound"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """One policy in one world, beside static there. `bound_wh`: below which nobody gets."""
+    """One policy in one world, beside static there.
+
+    `bound_wh`: below which nobody gets; None: not known, as for distributed jobs.
+    """
 
     policy: str
     record: Record
     metrics: Metrics
     baseline: Metrics
-    bound_wh: float
+    bound_wh: float | None
     defers: bool = False
     """Jobs may be held back, so that some could end late."""
 
-    def figures(self) -> dict[str, float]:
-        """Return the metrics of the scenario README by name; energy in kWh, shares 0 to 1."""
+    def figures(self) -> dict[str, float | None]:
+        """Return the metrics of the scenario README by name; energy in kWh, shares 0 to 1.
+
+        None: there is no such figure, as of a reduction where `static` draws nothing that is not renewable.
+        """
         m, base = self.metrics, self.baseline
         return {
             "nonrenewable_kwh": m.nonrenewable_wh / 1e3,
-            "reduction_frac": 1.0 - m.nonrenewable_wh / base.nonrenewable_wh,
-            "bound_frac": 1.0 - self.bound_wh / base.nonrenewable_wh,
+            "reduction_frac": _reduction(m.nonrenewable_wh, base.nonrenewable_wh),
+            "bound_frac": _reduction(self.bound_wh, base.nonrenewable_wh),
             "renewable_frac": m.renewable_frac,
             "total_kwh": m.total_wh / 1e3,
             "absorbed_kwh": m.absorbed_wh / 1e3,
@@ -50,11 +56,20 @@ class Outcome:
             "overrun_frac": m.overrun_frac,
             "late_jobs": float(m.late),
             "slots_held": m.slots_held,
+            "exchanges_kwh": m.exchanges_wh / 1e3,
+            "replicas": m.replicas,
+            "given_up": float(m.given_up),
         }
 
 
-def least_wh_of(world: World) -> float:
-    """Return the bound of a world: with deferral by HiGHS, else by sorting."""
+def _reduction(wh: float | None, of_wh: float) -> float | None:
+    return 1.0 - wh / of_wh if wh is not None and of_wh > 0.0 else None
+
+
+def least_wh_of(world: World) -> float | None:
+    """Return the bound of a world: with deferral by HiGHS, else by sorting; None for distributed jobs."""
+    if any(task.replication is not None for task in world.tasks):
+        return None
     if world.hold_back_s is None:
         return bound_wh(world)
     # Only deferral needs the solver, and its import costs as much as a replay of `static`.
@@ -73,7 +88,7 @@ def outcomes(
     world : World
         The world.
     policies : sequence of str
-        Their names.
+        Their names; ``oracle`` knows all that is to come, and ``bound`` is no policy: every table has it.
     foresight : MakeForesight
         What policies are told of the future.
     declared : bool
@@ -81,9 +96,9 @@ def outcomes(
     """
     baseline: Metrics | None = None
     least_wh = least_wh_of(world)
-    for name in (BASELINE, *(name for name in policies if name != BASELINE)):
-        record = run(world, policy_named(name), settings_of(world), foresight(world), declared=declared)
-        metrics = measure(world, record.intervals)
+    for name in (BASELINE, *(name for name in policies if name not in (BASELINE, BOUND))):
+        record = replayed(world, name, foresight, declared=declared)
+        metrics = measure(world, record.intervals, record.transfers)
         baseline = baseline or metrics
         yield Outcome(
             policy=name,
@@ -113,13 +128,16 @@ class Mean:
         return cls(mean=mean, spread=spread, least=min(values), most=max(values))
 
 
-def summary(found: Sequence[Outcome]) -> dict[str, dict[str, Mean]]:
-    """Return each policy's figures over all its outcomes, by name."""
-    by_policy: dict[str, list[Mapping[str, float]]] = {}
+def summary(found: Sequence[Outcome]) -> dict[str, dict[str, Mean | None]]:
+    """Return each policy's figures over all its outcomes, by name; None: no outcome has such a figure."""
+    by_policy: dict[str, list[Mapping[str, float | None]]] = {}
     for outcome in found:
         by_policy.setdefault(outcome.policy, []).append(outcome.figures())
     return {
-        policy: {name: Mean.of([row[name] for row in rows]) for name in rows[0]}
+        policy: {
+            name: Mean.of(known) if (known := [v for row in rows if (v := row[name]) is not None]) else None
+            for name in rows[0]
+        }
         for policy, rows in by_policy.items()
     }
 
@@ -140,8 +158,9 @@ def table(periods: Mapping[str, Sequence[Outcome]]) -> str:
         "absorbed, kWh",
         "slots held",
     )
-    defers = any(outcome.defers for found in periods.values() for outcome in found)
-    head += ("late jobs",) if defers else ()
+    every = [outcome for found in periods.values() for outcome in found]
+    more = tuple(column for column in _MORE if any(column.shown(outcome) for outcome in every))
+    head += tuple(column.head for column in more)
     lines = [head, ("---",) * 2 + ("---:",) * (len(head) - 2)]
     for period, found in periods.items():
         for policy, figures in summary(found).items():
@@ -151,19 +170,66 @@ def table(periods: Mapping[str, Sequence[Outcome]]) -> str:
                     policy,
                     _said(figures["nonrenewable_kwh"], 1.0, 0),
                     _said(figures["reduction_frac"], 100.0, 1),
-                    f"{100 * figures['bound_frac'].mean:.1f}",
-                    f"{100 * figures['renewable_frac'].mean:.1f}",
+                    _mean(figures["bound_frac"], 100.0, 1),
+                    _mean(figures["renewable_frac"], 100.0, 1),
                     _said(figures["mean_completion_ratio"], 1.0, 3),
-                    f"{figures['p95_completion_ratio'].mean:.3f}",
-                    f"{figures['migrations_per_job'].mean:.2f}",
+                    _mean(figures["p95_completion_ratio"], 1.0, 3),
+                    _mean(figures["migrations_per_job"], 1.0, 2),
                     _said(figures["overrun_frac"], 100.0, 1),
-                    f"{figures['absorbed_kwh'].mean:.0f}",
-                    f"{figures['slots_held'].mean:.1f}",
-                    *([f"{figures['late_jobs'].mean:.1f}"] if defers else ()),
+                    _mean(figures["absorbed_kwh"], 1.0, 0),
+                    _mean(figures["slots_held"], 1.0, 1),
+                    *(_mean(figures[column.name], 1.0, column.digits) for column in more),
                 )
             )
+        lines.append(_bound_line(period, found, len(head)))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _said(figure: Mean, factor: float, digits: int) -> str:
+def _bound_line(period: str, found: Sequence[Outcome], columns: int) -> tuple[str, ...]:
+    """Return the row below which nobody gets: counted once for each world, however many policies it had."""
+    base = [one for one in found if one.policy == BASELINE and one.bound_wh is not None]
+    kwh = [one.bound_wh / 1e3 for one in base if one.bound_wh is not None]
+    less = [share for one in base if (share := one.figures()["bound_frac"]) is not None]
+    row = (
+        period,
+        BOUND,
+        _said(Mean.of(kwh) if kwh else None, 1.0, 0),
+        _said(Mean.of(less) if less else None, 100.0, 1),
+        _mean(Mean.of(less) if less else None, 100.0, 1),
+    )
+    return (*row, *["–"] * (columns - len(row)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Column:
+    """A column that only some scenarios need."""
+
+    name: str
+    head: str
+    digits: int
+    shown: Callable[[Outcome], bool]
+
+
+_MORE = (
+    _Column(name="late_jobs", head="late jobs", digits=1, shown=lambda outcome: outcome.defers),
+    _Column(
+        name="given_up", head="moves given up", digits=1, shown=lambda outcome: outcome.metrics.given_up > 0
+    ),
+    _Column(name="replicas", head="replicas", digits=2, shown=lambda outcome: outcome.metrics.replicas > 0.0),
+    _Column(
+        name="exchanges_kwh",
+        head="exchanges, kWh",
+        digits=1,
+        shown=lambda outcome: outcome.metrics.replicas > 0.0,
+    ),
+)
+
+
+def _said(figure: Mean | None, factor: float, digits: int) -> str:
+    if figure is None:
+        return "–"
     return f"{factor * figure.mean:.{digits}f} ± {factor * figure.spread:.{digits}f}"
+
+
+def _mean(figure: Mean | None, factor: float, digits: int) -> str:
+    return "–" if figure is None else f"{factor * figure.mean:.{digits}f}"

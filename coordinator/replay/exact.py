@@ -2,6 +2,7 @@
 
 Holds the rules of the reference scenarios. At one instant: transfers, phase ends, surplus step, arrivals,
 queue, policy. What the policy sees of all this is `sight`'s; what it costs is counted from the journal.
+Distributed jobs are `group`'s: their replicas hold slots, fetch and load here like any job.
 """
 
 import heapq
@@ -11,25 +12,30 @@ from dataclasses import dataclass
 from itertools import count
 from math import inf
 
-from coordinator.core.policy import PlannerSettings, Policy, changes_of
+from coordinator.core.policy import PlannerSettings, Policy
+from coordinator.core.replicas import GROWTH, Growth, Join, Leave, plan_replicas
 from coordinator.model.decision import Decision, DecisionKind
 from coordinator.model.view import Phase
 from coordinator.replay.carriage import Carriage
 from coordinator.replay.course import Course
 from coordinator.replay.foresight import Foresight
+from coordinator.replay.group import Group
 from coordinator.replay.journal import Interval, Stage
+from coordinator.replay.sending import Sending, still_worth_it
 from coordinator.replay.sight import Sight
-from coordinator.replay.world import World, check
+from coordinator.replay.transfers import Transfer
+from coordinator.replay.world import Task, World, check
 from sterna.errors import PermanentError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What one policy did to one world; `asked` counts how often it was asked."""
+    """What one policy did to one world; `asked`: how often it was asked; `transfers`: where they are told."""
 
     policy: str
     intervals: tuple[Interval, ...]
     asked: int
+    transfers: tuple[Transfer, ...] = ()
 
 
 def settings_of(world: World, **numbers: float) -> PlannerSettings:
@@ -80,7 +86,12 @@ def run(
     replay = _Exact(world, policy, settings, Sight(world, foresight, declared=declared))
     while replay.step():
         pass
-    return Record(policy=policy.name, intervals=tuple(replay.intervals), asked=replay.asked)
+    return Record(
+        policy=policy.name,
+        intervals=tuple(replay.intervals),
+        asked=replay.asked,
+        transfers=tuple(replay.transfers),
+    )
 
 
 class _Exact:
@@ -95,7 +106,10 @@ class _Exact:
         self._defers = world.hold_back_s is not None
         self._stays = bool(getattr(policy, "never_moves", False))
         self._carriage = Carriage(world.wan, world.costs.eta)
-        self._coming = deque(Course(task) for task in world.tasks)
+        self._growth = GROWTH.get(policy.name, Growth())
+        self._groups: dict[str, Group] = {}
+        self._shares: dict[str, Group] = {}
+        self._coming = deque(world.tasks)
         self._present: dict[str, Course] = {}
         self._queue: list[Course] = []
         self._held = {site.site_id: 0 for site in world.sites}
@@ -105,41 +119,63 @@ class _Exact:
         self._next_step_s = inf if self._stays else 0.0
         self._now_s = 0.0
         self.intervals: list[Interval] = []
+        self.transfers: list[Transfer] = []
         self.asked = 0
 
     def step(self) -> bool:
         """Jump to the next instant and settle it; False when every job has finished."""
         if not self._coming and not self._present:
             return False
-        arrival_s = self._coming[0].task.submitted_s if self._coming else inf
+        arrival_s = self._coming[0].submitted_s if self._coming else inf
         phase_s = self._ends[0][0] if self._ends else inf
-        self._now_s = min(self._carriage.next_s, phase_s, self._next_step_s, arrival_s)
+        group_s = min((group.next_s() for group in self._groups.values()), default=inf)
+        self._now_s = min(self._carriage.next_s, phase_s, self._next_step_s, arrival_s, group_s)
         if not self._now_s < self._world.end_s:
             raise PermanentError(f"{self._world.name}: surplus is known for {self._world.end_s:.0f} s only")
-        for job_id in self._carriage.arrived(self._now_s):
-            self._load(self._present[job_id])
+        for group in self._groups.values():
+            group.settle(self._now_s)
+        # Exchanges alone change nothing that a policy could answer.
+        news = not self._groups
+        for key in self._carriage.arrived(self._now_s):
+            news = self._arrive(key) or news
         while self._ends and self._ends[0][0] <= self._now_s:
             _, _, course, turn = heapq.heappop(self._ends)
+            news = True
             if turn == course.turn:
                 self._end_phase(course)
+        for group in list(self._groups.values()):
+            news = self._exchange(group) or news
         if self._next_step_s <= self._now_s:
             self._next_step_s += self._world.step_s
-        while self._coming and self._coming[0].task.submitted_s <= self._now_s:
-            course = self._coming.popleft()
-            self._present[course.task.job_id] = course
-            self._queue.append(course)
+            news = True
+        while self._coming and self._coming[0].submitted_s <= self._now_s:
+            news = True
+            for course in self._admit(self._coming.popleft()):
+                self._present[course.task.job_id] = course
+                self._queue.append(course)
+        if news:
+            self._answer()
+        return True
+
+    def _answer(self) -> None:
+        """Let those start who wait, and the policy decide."""
         if self._stays:
             self._serve_homes()
         else:
             if not self._defers:
                 self._serve_queue()
             self._ask()
-        return True
+
+    def _admit(self, task: Task) -> list[Course]:
+        if task.replication is None:
+            return [Course(task)]
+        self._groups[task.job_id] = Group(task)
+        return self._groups[task.job_id].founders(sorted(self._slots))
 
     def _serve_homes(self) -> None:
         waiting = []
         for course in self._queue:
-            if self._free(course.task.home_site):
+            if self._may_start(course, course.task.home_site):
                 self._start(course, course.task.home_site)
             else:
                 waiting.append(course)
@@ -148,7 +184,7 @@ class _Exact:
     def _serve_queue(self) -> None:
         # First come first served over the fleet: whoever finds its home full is the policy's, and so
         # are those behind it.
-        while self._queue and self._free(self._queue[0].task.home_site):
+        while self._queue and self._may_start(self._queue[0], self._queue[0].task.home_site):
             course = self._queue.pop(0)
             self._start(course, course.task.home_site)
 
@@ -160,7 +196,8 @@ class _Exact:
         # Where jobs may be held back, who of those that wait starts, and where, is all the policy's.
         asking = self._queue if self._defers else self._queue[:free]
         view = self._sight.view(self._now_s, self._present.values(), asking, self._held)
-        decisions = {one.job_id: one for one in changes_of(self._policy, view, self._settings)}
+        plan = plan_replicas(self._policy, view, self._settings, self._growth)
+        decisions = {one.job_id: one for one in plan.decisions}
         waiting = []
         for course in asking:
             site_id = self._start_site(course, decisions.get(course.task.job_id))
@@ -168,8 +205,12 @@ class _Exact:
                 waiting.append(course)
             else:
                 self._start(course, site_id)
-        self._queue = waiting if self._defers else self._queue[free:]
+        self._queue = waiting + self._queue[len(asking) :]
         self._obey(decisions.values())
+        for leave in plan.leaves:
+            self._leave(leave)
+        for join in plan.joins:
+            self._join(join)
 
     def _obey(self, decisions: Iterable[Decision]) -> None:
         for decision in decisions:
@@ -184,9 +225,15 @@ class _Exact:
         """Return where a job starts: the policy's choice; where it may not be held back, somewhere."""
         if decision is not None and decision.kind is DecisionKind.START and decision.target_site is not None:
             return decision.target_site
-        if self._defers:
+        # A replica waits where every free slot is beside a sibling, or was promised to a job that moves.
+        if self._defers or course.group is not None:
             return None
         return next(site for site in sorted(self._slots) if self._free(site))
+
+    def _may_start(self, course: Course, site_id: str) -> bool:
+        if course.group is None:
+            return self._free(site_id)
+        return self._free(site_id) and course.group.may_begin_at(site_id)
 
     def _free(self, site_id: str) -> bool:
         return self._held[site_id] < self._slots[site_id]
@@ -197,36 +244,62 @@ class _Exact:
         self._held[site_id] += 1
 
     def _start(self, course: Course, site_id: str) -> None:
+        if course.group is not None and course.group.worked_s > 0.0:
+            self._fetch(course, course.group.running()[0].site or "", site_id)
+            return
         self._hold(site_id)
         course.site = site_id
         self._run(course)
 
     def _run(self, course: Course) -> None:
         course.enter(Phase.RUNNING, self._now_s)
-        self._until(course, self._now_s + course.task.work_s - course.worked_s)
+        if course.group is None:
+            self._until(course, self._now_s + course.task.work_s - course.worked_s)
+
+    def _fetch(self, course: Course, source: str, site_id: str) -> None:
+        """Begin to bring the state of a sibling to a site where a replica will train."""
+        self._hold(site_id)
+        course.site = course.bound_for = site_id
+        course.source = source
+        course.enter(Phase.MIGRATING, self._now_s, None)
+        self._carriage.begin(self._now_s, course.task.job_id, (source, site_id), course.task.checkpoint_bytes)
 
     def _until(self, course: Course, end_s: float) -> None:
         heapq.heappush(self._ends, (end_s, next(self._order), course, course.turn))
 
     def _log(self, course: Course, stage: Stage, site_id: str) -> None:
         if self._now_s > course.since_s:
-            self.intervals.append(Interval(course.task.job_id, site_id, course.since_s, self._now_s, stage))
+            self.intervals.append(
+                Interval(course.job_id, site_id, course.since_s, self._now_s, stage, course.replica)
+            )
 
     def _migrate(self, decision: Decision) -> None:
         course = self._present.get(decision.job_id)
         destination = decision.target_site
-        movable = course is not None and course.phase in (Phase.RUNNING, Phase.PAUSED)
-        if course is None or not movable or destination in (None, course.site):
+        movable = course is not None and course.group is None and course.bound_for is None
+        ready = course is not None and course.phase in (Phase.RUNNING, Phase.PAUSED)
+        if course is None or not (movable and ready) or destination in (None, course.site):
             raise PermanentError(f"{self._policy.name}: {decision.job_id} cannot move to {destination}")
         assert destination is not None and course.site is not None
         self._hold(destination)
+        course.bound_for = destination
+        course.promised_bps = decision.reserved_bps or 0.0
+        ahead_bytes = course.task.ahead_bytes(course.holds(destination)) if course.task.pieces else 0
+        if not ahead_bytes or course.stage is not Stage.RUN:
+            self._stop(course)
+            return
+        course.sending = Sending(
+            since_s=self._now_s, size_bytes=ahead_bytes, window_end_at=decision.window_end_at
+        )
+        self._carriage.begin(self._now_s, course.task.job_id, (course.site, destination), ahead_bytes)
+
+    def _stop(self, course: Course) -> None:
+        assert course.site is not None
         if course.stage is Stage.RUN:
             self._log(course, Stage.RUN, course.site)
             course.worked_s += self._now_s - course.since_s
-        course.bound_for = destination
-        course.promised_bps = decision.reserved_bps or 0.0
         course.enter(Phase.MIGRATING, self._now_s, Stage.SEAL)
-        self._until(course, self._now_s + self._world.costs.store_s(course.task.checkpoint_bytes))
+        self._until(course, self._now_s + self._world.costs.store_s(course.task.seal_bytes))
 
     def _pause(self, decision: Decision) -> None:
         course = self._present.get(decision.job_id)
@@ -246,23 +319,81 @@ class _Exact:
     def _end_phase(self, course: Course) -> None:
         assert course.site is not None
         if course.stage is Stage.RUN:
-            self._log(course, Stage.RUN, course.site)
-            self._held[course.site] -= 1
-            course.enter(None, self._now_s)
-            del self._present[course.task.job_id]
+            self._end(course)
         elif course.stage is Stage.SEAL:
             assert course.bound_for is not None
             self._log(course, Stage.SEAL, course.site)
             self._held[course.site] -= 1
             course.enter(Phase.MIGRATING, self._now_s, None)
-            self._carriage.begin(
-                self._now_s, course.task.job_id, (course.site, course.bound_for), course.task.checkpoint_bytes
-            )
+            size_bytes = course.task.stop_bytes(course.holds(course.bound_for))
+            self._carriage.begin(self._now_s, course.task.job_id, (course.site, course.bound_for), size_bytes)
         else:
             self._log(course, Stage.LOAD, course.site)
             self._run(course)
 
+    def _end(self, course: Course) -> None:
+        """Take a job or a replica out, wherever it stands."""
+        if course.stage is not None and course.site is not None:
+            self._log(course, course.stage, course.site)
+        if course.sending is not None or (course.phase is Phase.MIGRATING and course.stage is None):
+            self._carried(course, left_bytes=self._carriage.cancel(self._now_s, course.task.job_id))
+        for site_id in course.slots_at:
+            self._held[site_id] -= 1
+        course.enter(None, self._now_s)
+        del self._present[course.task.job_id]
+
+    def _arrive(self, key: str) -> bool:
+        """Go on after the transfer of that key; False for a share of an exchange."""
+        if key in self._shares:
+            self.transfers.append(self._shares.pop(key).arrived(key, self._now_s))
+            return False
+        course = self._present[key]
+        self._carried(course)
+        if course.sending is None:
+            self._load(course)
+            return True
+        assert course.bound_for is not None
+        sending, course.sending = course.sending, None
+        course.received(course.bound_for)
+        if still_worth_it(course, sending, self._now_s, world=self._world, settings=self._settings):
+            self._stop(course)
+        else:
+            self._held[course.bound_for] -= 1
+            course.bound_for, course.promised_bps = None, 0.0
+        return True
+
+    def _carried(self, course: Course, left_bytes: float = 0.0) -> None:
+        """Note what has crossed for a job; `left_bytes` of it did not."""
+        if self._world.tells_transfers:
+            self.transfers.append(course.transfer(self._now_s, left_bytes))
+
+    def _exchange(self, group: Group) -> bool:
+        """Begin an exchange that is due; tell whether the job has finished with its last one."""
+        if not group.exchange_due:
+            return False
+        if not group.closing:
+            for key, share in group.exchange(self._now_s).items():
+                self._shares[key] = group
+                self._carriage.begin(self._now_s, key, share.link, share.size_bytes)
+        if not group.closing or group.awaited:
+            return False
+        for course in group.members.values():
+            self._end(course)
+        self._queue = [course for course in self._queue if course.group is not group]
+        del self._groups[group.task.job_id]
+        return True
+
+    def _leave(self, leave: Leave) -> None:
+        self._end(self._groups[leave.job_id].members.pop(leave.replica))
+
+    def _join(self, join: Join) -> None:
+        course = self._groups[join.job_id].recruit(join.target_site, self._now_s)
+        self._present[course.task.job_id] = course
+        self._fetch(course, join.source_site, join.target_site)
+
     def _load(self, course: Course) -> None:
-        course.site, course.bound_for, course.promised_bps = course.bound_for, None, 0.0
+        source, course.site = course.site or "", course.bound_for
+        course.arrived(source)
+        course.bound_for, course.source, course.promised_bps = None, None, 0.0
         course.enter(Phase.MIGRATING, self._now_s, Stage.LOAD)
         self._until(course, self._now_s + self._world.costs.restart_s(course.task.checkpoint_bytes))

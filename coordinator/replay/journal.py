@@ -23,24 +23,29 @@ class Stage(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """One job at one site, from `start_s` to before `end_s`, in seconds from the start of the world."""
+    """One job at one site, from `start_s` to before `end_s`, in seconds from the start of the world.
+
+    `replica`: which of a distributed job's; None for any other job.
+    """
 
     job_id: str
     site_id: str
     start_s: float
     end_s: float
     stage: Stage
+    replica: int | None = None
 
 
 def write_journal(path: Path, world: World, intervals: Iterable[Interval]) -> None:
     """Write `decisions.jsonl`, in order of time; instants to the microsecond."""
     with path.open("w", encoding="utf-8") as file:
-        for row in sorted(intervals, key=lambda row: (row.start_s, row.job_id)):
+        for row in sorted(intervals, key=lambda row: (row.start_s, row.job_id, row.replica or 0)):
             document = {
                 "job": row.job_id,
+                **({} if row.replica is None else {"replica": row.replica}),
                 "site": row.site_id,
-                "start_utc": _stamp(world.at(row.start_s)),
-                "end_utc": _stamp(world.at(row.end_s)),
+                "start_utc": stamp(world, row.start_s),
+                "end_utc": stamp(world, row.end_s),
                 "state": row.stage.value,
             }
             file.write(json.dumps(document) + "\n")
@@ -54,15 +59,18 @@ def read_journal(path: Path, world: World) -> Iterator[Interval]:
             yield Interval(
                 row["job"],
                 row["site"],
-                _offset_s(world, row["start_utc"]),
-                _offset_s(world, row["end_utc"]),
+                offset_s(world, row["start_utc"]),
+                offset_s(world, row["end_utc"]),
                 Stage(row["state"]),
+                row.get("replica"),
             )
 
 
-def _stamp(at: datetime) -> str:
-    return at.isoformat().replace("+00:00", "Z")
+def stamp(world: World, at_s: float) -> str:
+    """Return the instant so many seconds from the start of a world as text, to the microsecond."""
+    return world.at(at_s).isoformat().replace("+00:00", "Z")
 
 
-def _offset_s(world: World, stamp: str) -> float:
-    return (datetime.fromisoformat(stamp) - world.start_at).total_seconds()
+def offset_s(world: World, text: str) -> float:
+    """Return how many seconds after the start of a world an instant lies."""
+    return (datetime.fromisoformat(text) - world.start_at).total_seconds()

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from coordinator.core.ledger import Energy, account_steps
 from coordinator.replay.journal import Interval, Stage
+from coordinator.replay.transfers import Cause, Transfer
 from coordinator.replay.world import Plant, World
 from sterna.units import bytes_to_gb
 
@@ -57,6 +58,12 @@ class Metrics:
     late: int
     """Jobs that ended later than the scenario's deadline; 0 where there is none."""
     slots_held: float
+    exchanges_wh: float = 0.0
+    """Of the network's: what replicas of distributed jobs exchanged."""
+    replicas: float = 0.0
+    """Replicas that trained at a time, a mean over the time in which their jobs ran; 0: there were none."""
+    given_up: int = 0
+    """Moves whose pieces had travelled ahead when they were no longer worth it."""
 
     @property
     def renewable_frac(self) -> float:
@@ -74,7 +81,7 @@ class Metrics:
         return self.overruns / self.migrations if self.migrations else 0.0
 
 
-def measure(world: World, intervals: Iterable[Interval]) -> Metrics:
+def measure(world: World, intervals: Iterable[Interval], transfers: Iterable[Transfer] = ()) -> Metrics:
     """Compute all metrics of a replay.
 
     Parameters
@@ -83,21 +90,27 @@ def measure(world: World, intervals: Iterable[Interval]) -> Metrics:
         The world that was replayed.
     intervals : iterable of Interval
         Its journal.
+    transfers : iterable of Transfer
+        What crossed its links beside, where the world tells transfers.
     """
-    rows = tuple(intervals)
-    by_job: defaultdict[str, list[Interval]] = defaultdict(list)
+    rows, carried = tuple(intervals), tuple(transfers)
+    by_course: defaultdict[str, list[Interval]] = defaultdict(list)
     by_site: dict[str, list[Interval]] = {site.site_id: [] for site in world.sites}
     for row in rows:
-        by_job[row.job_id].append(row)
+        by_course[row.job_id if row.replica is None else f"{row.job_id}/{row.replica}"].append(row)
         by_site[row.site_id].append(row)
     power = {task.job_id: task.power_w for task in world.tasks}
     energy = sum(
         (site_energy(world, site, by_site[site.site_id], power) for site in world.sites), start=Energy()
     )
-    moves = landings(world, by_job, by_site)
+    moves = landings(world, by_course, by_site)
     size = {task.job_id: task.checkpoint_bytes for task in world.tasks}
     network_wh = sum(world.costs.network_wh_per_gb * bytes_to_gb(size[move.job_id]) for move in moves)
-    ended = {job_id: max(row.end_s for row in course) for job_id, course in by_job.items()}
+    if world.tells_transfers:
+        network_wh = sum(world.costs.network_wh_per_gb * bytes_to_gb(one.size_bytes) for one in carried)
+    ended: dict[str, float] = {}
+    for row in rows:
+        ended[row.job_id] = max(row.end_s, ended.get(row.job_id, 0.0))
     took = np.array([ended[task.job_id] - task.submitted_s for task in world.tasks])
     return Metrics(
         nonrenewable_wh=energy.nonrenewable_wh + network_wh,
@@ -110,7 +123,45 @@ def measure(world: World, intervals: Iterable[Interval]) -> Metrics:
         migrations=len(moves),
         overruns=sum(move.overran(world.costs.alpha) for move in moves),
         late=_late(world, ended),
-        slots_held=_slots_held(world, rows, moves, pauses(by_job)),
+        slots_held=_slots_held(world, rows, moves, pauses(by_course)) + _slots_waiting(world, carried),
+        exchanges_wh=sum(
+            world.costs.network_wh_per_gb * bytes_to_gb(one.size_bytes)
+            for one in carried
+            if one.cause is Cause.SYNC
+        ),
+        replicas=_replicas(rows),
+        given_up=_given_up(rows, carried),
+    )
+
+
+def _slots_waiting(world: World, carried: Iterable[Transfer]) -> float:
+    """Return the mean of the slots that are kept at destinations for what travels before the job does."""
+    causes = (Cause.AHEAD, Cause.JOIN)
+    waited_s = sum(_within(world, one.start_s, one.end_s) for one in carried if one.cause in causes)
+    return waited_s / world.period_s
+
+
+def _replicas(rows: Iterable[Interval]) -> float:
+    trained = [row for row in rows if row.replica is not None and row.stage is Stage.RUN]
+    spans: dict[str, tuple[float, float]] = {}
+    for row in trained:
+        first_s, last_s = spans.get(row.job_id, (row.start_s, row.end_s))
+        spans[row.job_id] = min(first_s, row.start_s), max(last_s, row.end_s)
+    total_s = sum(last_s - first_s for first_s, last_s in spans.values())
+    return sum(row.end_s - row.start_s for row in trained) / total_s if total_s > 0.0 else 0.0
+
+
+def _given_up(rows: Iterable[Interval], carried: Iterable[Transfer]) -> int:
+    """Return how many transfers ahead were not followed by a seal at that instant, nor by the job's end."""
+    seals = {(row.job_id, round(row.start_s, 5)) for row in rows if row.stage is Stage.SEAL}
+    ended: dict[str, float] = {}
+    for row in rows:
+        ended[row.job_id] = max(row.end_s, ended.get(row.job_id, 0.0))
+    return sum(
+        one.cause is Cause.AHEAD
+        and (one.job_id, round(one.end_s, 5)) not in seals
+        and ended[one.job_id] > one.end_s + 1e-5
+        for one in carried
     )
 
 
@@ -155,14 +206,17 @@ def site_energy(world: World, site: Plant, rows: Sequence[Interval], power_w: Ma
 
 
 def landings(
-    world: World, by_job: Mapping[str, Sequence[Interval]], by_site: Mapping[str, Sequence[Interval]]
+    world: World, by_course: Mapping[str, Sequence[Interval]], by_site: Mapping[str, Sequence[Interval]]
 ) -> tuple[Landing, ...]:
-    """Return every migration and the window that it met, in order of resumption."""
+    """Return every migration and the window that it met, in order of resumption.
+
+    `by_course`: the rows of each job, of a distributed one those of each replica.
+    """
     power = {task.job_id: task.power_w for task in world.tasks}
     draws = {site.site_id: site_draw(by_site[site.site_id], power, (0.0,)) for site in world.sites}
     plants = {site.site_id: site for site in world.sites}
     found = []
-    for job_id, rows in by_job.items():
+    for rows in by_course.values():
         course = sorted(rows, key=lambda row: row.start_s)
         for seal, load in pairwise([row for row in course if row.stage is not Stage.RUN]):
             if seal.stage is not Stage.SEAL or load.stage is not Stage.LOAD:
@@ -173,7 +227,7 @@ def landings(
             end_s = world.window_end_s(plants[load.site_id], load.end_s, needed_w)
             found.append(
                 Landing(
-                    job_id=job_id,
+                    job_id=seal.job_id,
                     source=seal.site_id,
                     destination=load.site_id,
                     began_s=seal.start_s,
@@ -194,11 +248,11 @@ def _late(world: World, ended: Mapping[str, float]) -> int:
     )
 
 
-def pauses(by_job: Mapping[str, Sequence[Interval]]) -> tuple[tuple[str, float, float], ...]:
+def pauses(by_course: Mapping[str, Sequence[Interval]]) -> tuple[tuple[str, float, float], ...]:
     """Return when jobs stood still at a site and kept their slots: (site, start, end) in seconds."""
     return tuple(
         (after.site_id, before.end_s, after.start_s)
-        for rows in by_job.values()
+        for rows in by_course.values()
         for before, after in pairwise(sorted(rows, key=lambda row: row.start_s))
         if before.site_id == after.site_id and before.stage is not Stage.SEAL and after.start_s > before.end_s
     )

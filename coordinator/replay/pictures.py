@@ -18,7 +18,8 @@ from sterna.units import BITS_PER_BYTE, SECONDS_PER_HOUR, s_to_hours
 
 _DAY_S = 24.0 * SECONDS_PER_HOUR
 _NONRENEWABLE = "#5b5b5b"
-_UNCOVERED = {"beyond the surplus": _NONRENEWABLE, "the network, for moves": "#b0b0b0"}
+_NETWORK = "the network, for moves"
+_UNCOVERED = {"beyond the surplus": _NONRENEWABLE, _NETWORK: "#b0b0b0"}
 
 Rows = Sequence[Interval]
 Runs = Mapping[str, Sequence[tuple[World, Rows]]]
@@ -71,12 +72,15 @@ def placement(world: World, lines: Sequence[Line], policy: str) -> str:
     return svg.document(1150.0, 60.0 + 150.0 * len(rows), title, parts)
 
 
-def energy_by_source(runs: Runs) -> str:
+def energy_by_source(runs: Runs, network_wh: Mapping[str, float] | None = None) -> str:
     """Draw what each policy's jobs drew, by whose surplus covered it; means over the worlds.
 
-    With what the network drew for the moves, which counts as covered by none, as in the tables.
+    With what the network drew, which counts as covered by none, as in the tables: `network_wh` by policy
+    where rows do not tell it (jobs in pieces, distributed jobs), else that of the moves.
     """
     shares = {policy: _by_source(some) for policy, some in runs.items()}
+    for policy, carried_wh in (network_wh or {}).items():
+        shares[policy][_NETWORK] = carried_wh
     sources = [name for name in next(iter(shares.values()), {}) if name not in _UNCOVERED]
     colours = {name: svg.COLOURS[number % len(svg.COLOURS)] for number, name in enumerate(sources)}
     most_wh = max(sum(one.values()) for one in shares.values()) or 1.0

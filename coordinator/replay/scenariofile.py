@@ -8,18 +8,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from coordinator.core.partial import Piece
+from coordinator.model.replication import Replication
 from coordinator.replay import importers
 from coordinator.replay.world import Costs, Plant, Task, World, access_of
 from sterna.errors import ConfigError
 from sterna.units import SECONDS_PER_HOUR, gb_to_bytes, hours_to_s
 
 Array = NDArray[np.float64]
+Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 _SHIPPED = resources.files("coordinator.replay") / "scenarios"
 
 
@@ -34,14 +37,14 @@ class SiteTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class FleetTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The sites, in the order of homes."""
 
-    slots: int
-    sites: tuple[SiteTable, ...]
+    slots: Annotated[int, msgspec.Meta(ge=1)]
+    sites: Annotated[tuple[SiteTable, ...], msgspec.Meta(min_length=1)]
 
 
 class PeriodTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How long a period is."""
 
-    days: float
+    days: Annotated[float, msgspec.Meta(gt=0.0)]
 
 
 class SurplusTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -50,23 +53,56 @@ class SurplusTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     kind: str
     file: str
     percentile: float
-    percentile_from: datetime
-    percentile_until: datetime
+    percentile_from: Instant
+    percentile_until: Instant
     nameplate_w: float
     base_load_w: float
     threshold_w: float = 0.0
     """An hour with less counts as none."""
 
 
+class PieceTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A part of a checkpoint: its share of the bytes; see `coordinator.core.partial.Piece` for the rest."""
+
+    name: str
+    share: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)]
+    change_frac: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] = 1.0
+    stays: bool = False
+
+
+class KindTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A kind of job by the pieces of its checkpoint; none: it moves as a whole."""
+
+    name: str
+    pieces: tuple[PieceTable, ...] = ()
+
+
+class ReplicasTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Every n-th job of a trace is distributed.
+
+    `sync_share`: what a replica contributes to an exchange, as a share of its checkpoint; `steps`: of a
+    replica between two exchanges, each of `step_s`; `efficiency`: see `coordinator.model.replication`.
+    """
+
+    every: Annotated[int, msgspec.Meta(ge=1)]
+    least: int
+    most: int
+    sync_share: Annotated[float, msgspec.Meta(ge=0.0)]
+    steps: Annotated[int, msgspec.Meta(ge=1)]
+    step_s: Annotated[float, msgspec.Meta(gt=0.0)]
+    efficiency: tuple[float, ...]
+
+
 class JobsTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which rows of a job trace, and what each job is given."""
+    """Which rows of a job trace, and what each job is given; lists are gone through in turn."""
 
     file: str
     min_duration_s: float
     max_duration_s: float
-    keep_every: int
-    checkpoint_gb: tuple[float, ...]
-    power_w: float
+    keep_every: Annotated[int, msgspec.Meta(ge=1)]
+    checkpoint_gb: Annotated[tuple[Annotated[float, msgspec.Meta(gt=0.0)], ...], msgspec.Meta(min_length=1)]
+    power_w: Annotated[float, msgspec.Meta(gt=0.0)]
+    kinds: tuple[KindTable, ...] = ()
 
 
 class WanTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -97,7 +133,7 @@ class ScenarioFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """One scenario."""
 
     name: str
-    periods: dict[str, datetime]
+    periods: dict[str, Instant]
     period: PeriodTable
     fleet: FleetTable
     surplus: SurplusTable
@@ -105,6 +141,7 @@ class ScenarioFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     wan: WanTable
     migration: MigrationTable
     deferral: DeferralTable | None = None
+    replicas: ReplicasTable | None = None
 
     @property
     def offsets(self) -> range:
@@ -136,9 +173,11 @@ def read_scenario(name_or_path: str) -> ScenarioFile:
         There is none, or it is not usable.
     """
     try:
-        return msgspec.convert(_merged(name_or_path), ScenarioFile)
+        scenario = msgspec.convert(_merged(name_or_path), ScenarioFile)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{name_or_path}: {error}") from error
+    _check(scenario)
+    return scenario
 
 
 def read_traces(scenario: ScenarioFile, data_dir: Path) -> Traces:
@@ -206,7 +245,7 @@ def world_of(scenario: ScenarioFile, traces: Traces, period: str, offset: int) -
             for site in scenario.fleet.sites
         ),
         tasks=_tasks(scenario, traces, offset),
-        wan=access_of(traces.pair_bps, scenario.wan.access_bps),
+        wan=access_of(traces.pair_bps, scenario.wan.access_bps, [site.id for site in scenario.fleet.sites]),
         costs=Costs(
             store_bytes_per_s=scenario.migration.store_bytes_per_s,
             downtime_s=scenario.migration.downtime_s,
@@ -219,21 +258,81 @@ def world_of(scenario: ScenarioFile, traces: Traces, period: str, offset: int) -
 
 
 def _tasks(scenario: ScenarioFile, traces: Traces, offset: int) -> tuple[Task, ...]:
-    table, sites = scenario.jobs, scenario.fleet.sites
+    table = scenario.jobs
     kept = traces.jobs[offset :: table.keep_every]
     period_s = hours_to_s(24.0 * scenario.period.days)
-    return tuple(
-        Task(
-            job_id=job.job_id,
-            home_site=sites[place % len(sites)].id,
-            submitted_s=job.submit_s - kept[0].submit_s,
-            work_s=job.duration_s,
-            checkpoint_bytes=int(gb_to_bytes(table.checkpoint_gb[place % len(table.checkpoint_gb)])),
-            power_w=table.power_w,
-        )
+    tasks = tuple(
+        _task(scenario, place, job, job.submit_s - kept[0].submit_s)
         for place, job in enumerate(kept)
         if job.submit_s - kept[0].submit_s <= period_s
     )
+    if not tasks:
+        raise ConfigError(
+            f"{scenario.name}: jobs: no job of {table.file} with one GPU runs for {table.min_duration_s:.0f} "
+            f"to {table.max_duration_s:.0f} s"
+        )
+    return tasks
+
+
+def _task(scenario: ScenarioFile, place: int, job: importers.TracedJob, submitted_s: float) -> Task:
+    table, sites = scenario.jobs, scenario.fleet.sites
+    size_bytes = int(gb_to_bytes(table.checkpoint_gb[place % len(table.checkpoint_gb)]))
+    return Task(
+        job_id=job.job_id,
+        home_site=sites[place % len(sites)].id,
+        submitted_s=submitted_s,
+        work_s=job.duration_s,
+        checkpoint_bytes=size_bytes,
+        power_w=table.power_w,
+        pieces=_pieces(table.kinds[place % len(table.kinds)], size_bytes) if table.kinds else (),
+        replication=_replication(scenario, place, size_bytes),
+    )
+
+
+def _pieces(kind: KindTable, size_bytes: int) -> tuple[Piece, ...]:
+    """Cut a checkpoint; the last piece takes what rounding leaves."""
+    pieces, left = [], size_bytes
+    for number, table in enumerate(kind.pieces, start=1):
+        part = left if number == len(kind.pieces) else round(table.share * size_bytes)
+        left -= part
+        pieces.append(
+            Piece(name=table.name, size_bytes=part, change_frac=table.change_frac, stays=table.stays)
+        )
+    return tuple(pieces)
+
+
+def _replication(scenario: ScenarioFile, place: int, size_bytes: int) -> Replication | None:
+    table = scenario.replicas
+    if table is None or place % table.every:
+        return None
+    return Replication(
+        least=table.least,
+        most=table.most,
+        sync_bytes=round(table.sync_share * size_bytes),
+        round_s=table.steps * table.step_s,
+        efficiency=table.efficiency,
+    )
+
+
+def _check(scenario: ScenarioFile) -> None:
+    """Refuse what no single field shows."""
+    name = scenario.name
+    faults = [
+        f"jobs.kinds[{place}]: shares sum up to {sum(piece.share for piece in kind.pieces):g}: expected 1"
+        for place, kind in enumerate(scenario.jobs.kinds)
+        if kind.pieces and abs(sum(piece.share for piece in kind.pieces) - 1.0) > 1e-9
+    ]
+    if scenario.replicas is not None:
+        try:
+            _replication(scenario, 0, 1)
+        except ValueError as error:
+            faults.append(f"replicas: {error}")
+        if scenario.replicas.least > len(scenario.fleet.sites):
+            faults.append(
+                f"replicas.least {scenario.replicas.least}: there are {len(scenario.fleet.sites)} sites"
+            )
+    if faults:
+        raise ConfigError("\n".join(f"{name}: {fault}" for fault in faults))
 
 
 def _hourly(scenario: ScenarioFile, data_dir: Path) -> importers.Hourly:

@@ -4,11 +4,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import permutations
 
+from coordinator.core import partial
 from coordinator.model.forecast import SurplusForecast
 from coordinator.model.view import FleetView, JobView, LinkView, Phase, SiteView
 from coordinator.replay.carriage import Pair
 from coordinator.replay.course import Course
 from coordinator.replay.foresight import Foresight
+from coordinator.replay.group import Group
 from coordinator.replay.world import Plant, World
 
 
@@ -65,6 +67,8 @@ class Sight:
             }
         courses = [course for course in present if course.site is not None]
         promised = _Promised(courses)
+        for group in {id(c.group): c.group for c in courses if c.group is not None}.values():
+            promised.exchange(group)
         return FleetView(
             now=self._world.at(now_s),
             sites={site.site_id: self._site(site, step, held, promised) for site in self._world.sites},
@@ -90,19 +94,25 @@ class Sight:
     def _job(self, course: Course, now_s: float) -> JobView:
         task, costs = course.task, self._world.costs
         store_s = costs.store_s(task.checkpoint_bytes)
-        running = course.phase is Phase.RUNNING
+        # The planner of production, too, sees a move from the moment on in which something travels ahead.
+        phase = course.phase or Phase.QUEUED
+        phase = Phase.MIGRATING if course.sending is not None else phase
+        running = phase is Phase.RUNNING
+        group = course.group
+        moved_bytes = partial.moved_bytes(task.pieces) if task.pieces else task.checkpoint_bytes
+        stop_bytes = partial.effective_bytes(task.pieces) if task.pieces else moved_bytes
         return JobView(
             job_id=task.job_id,
-            phase=course.phase or Phase.QUEUED,
+            phase=phase,
             site_id=course.site,
             home_site=task.home_site,
             power_w=task.power_w,
-            checkpoint_bytes=task.checkpoint_bytes,
-            seal_s=store_s,
+            checkpoint_bytes=moved_bytes,
+            seal_s=costs.store_s(task.seal_bytes) if task.pieces else store_s,
             load_s=store_s,
             downtime_s=costs.downtime_s,
             may_migrate=True,
-            submitted_at=self._submitted_at[task.job_id],
+            submitted_at=self._submitted_at[course.job_id],
             resident_since=self._world.at(course.since_s) if running else None,
             min_residence_s=0.0,
             declared_work_s=task.work_s if self._declared else None,
@@ -110,6 +120,9 @@ class Sight:
             slack_s=self._slack_s(course, now_s),
             may_pause=self._world.hold_back_s is not None,
             bound_for=course.bound_for,
+            stop_bytes=stop_bytes if stop_bytes < moved_bytes else None,
+            replica_of=course.job_id if group is not None else None,
+            replication=group.replication if group is not None else None,
         )
 
     def _slack_s(self, course: Course, now_s: float) -> float | None:
@@ -133,7 +146,14 @@ class _Promised:
         self.up_bps: defaultdict[str, float] = defaultdict(float)
         self.down_bps: defaultdict[str, float] = defaultdict(float)
         for course in courses:
-            if course.site is not None and course.bound_for is not None:
+            if course.site is not None and course.bound_for is not None and course.site != course.bound_for:
                 self.pair_bps[course.site, course.bound_for] += course.promised_bps
                 self.up_bps[course.site] += course.promised_bps
                 self.down_bps[course.bound_for] += course.promised_bps
+
+    def exchange(self, group: Group) -> None:
+        """Count what the exchanges of a distributed job take on average."""
+        for (source, destination), bps in group.traffic_bps():
+            self.pair_bps[source, destination] += bps
+            self.up_bps[source] += bps
+            self.down_bps[destination] += bps

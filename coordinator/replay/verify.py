@@ -11,6 +11,8 @@ from math import floor
 
 from coordinator.replay.journal import Interval, Stage
 from coordinator.replay.metrics import Metrics
+from coordinator.replay.transfers import Cause, Transfer
+from coordinator.replay.verify_parts import link_faults, piece_faults, replica_faults
 from coordinator.replay.world import Plant, Task, World
 from sterna.errors import CorruptError
 
@@ -18,35 +20,66 @@ SLACK_S = 1e-3
 """Rows are written to the microsecond; over a job's stages that adds up."""
 
 
-def recompute(world: World, rows: Iterable[Interval]) -> Metrics:
+def recompute(world: World, rows: Iterable[Interval], transfers: Iterable[Transfer] = ()) -> Metrics:
     """Check the rows and count them again.
+
+    Parameters
+    ----------
+    world : World
+        The world.
+    rows : iterable of Interval
+        Its `decisions.jsonl`.
+    transfers : iterable of Transfer
+        Its `transfers.jsonl`, where it has one.
 
     Raises
     ------
     CorruptError
         A job overlaps itself, did not get its work, took less time for a seal, transfer or load than it
-        takes at least, or a site held more jobs than it has slots; every fault, one a line.
+        takes at least, or a site held more jobs than it has slots; pieces or replicas break a rule of
+        theirs; every fault, one a line.
     """
     every = sorted(rows, key=lambda row: (row.start_s, row.end_s))
+    carried = sorted(transfers, key=lambda one: (one.start_s, one.end_s))
     courses: dict[str, list[Interval]] = {task.job_id: [] for task in world.tasks}
-    strangers = {row.job_id for row in every if row.job_id not in courses}
+    crossed: dict[str, list[Transfer]] = {task.job_id: [] for task in world.tasks}
+    told = {row.job_id for row in every} | {one.job_id for one in carried}
+    strangers = told - courses.keys()
     faults = [f"job {job_id} is not of this scenario" for job_id in sorted(strangers)]
     for row in every:
         if row.job_id in courses:
             courses[row.job_id].append(row)
-    faults += [fault for task in world.tasks for fault in _course_faults(world, task, courses[task.job_id])]
-    moves = [] if faults else _moves(courses)
+    for one in carried:
+        if one.job_id in crossed:
+            crossed[one.job_id].append(one)
+    for task in world.tasks:
+        mine = courses[task.job_id]
+        if task.replication is not None:
+            faults += replica_faults(world, task, mine, crossed[task.job_id])
+            continue
+        faults += _course_faults(world, task, mine)
+        faults += piece_faults(task, mine, crossed[task.job_id]) if task.pieces else []
+    faults += link_faults(world, carried)
+    alone = _alone(world, courses)
+    moves = [] if faults else _moves(alone)
     # A job that stands still between two rows at one site keeps its slot, if it may stand still at all.
-    stills = [] if faults else _stills(courses)
-    faults += [] if faults else _slot_faults(world, every, moves, stills)
+    stills = [] if faults else _stills(alone)
+    faults += [] if faults else _slot_faults(world, every, moves, stills, carried)
     if world.hold_back_s is None:
         faults += [f"job {row.job_id}: stood still at {row.end_s:.3f} s" for row, _ in stills]
     if faults:
         raise CorruptError("\n".join(faults))
-    return _count(world, every, courses, moves, stills)
+    return _count(world, every, courses, carried)
+
+
+def _alone(world: World, courses: dict[str, list[Interval]]) -> dict[str, list[Interval]]:
+    """Return the courses of jobs that are no more than one process."""
+    return {task.job_id: courses[task.job_id] for task in world.tasks if task.replication is None}
 
 
 _Move = tuple[Interval, Interval]
+_WAITED_FOR = (Cause.AHEAD, Cause.JOIN)
+"""While these travel, a slot at the destination is kept."""
 
 
 def _course_faults(world: World, task: Task, rows: list[Interval]) -> list[str]:
@@ -64,14 +97,19 @@ def _course_faults(world: World, task: Task, rows: list[Interval]) -> list[str]:
             faults.append(f"job {job_id}: {before.stage.value} before {after.stage.value}")
         if before.stage is Stage.SEAL and after.stage is Stage.LOAD:
             link_bps = world.wan.pair_bps.get((before.site_id, after.site_id), float("inf"))
-            least_s = 8 * task.checkpoint_bytes / (world.costs.eta * link_bps)
+            # What crosses of a job in pieces is told by its transfers.
+            least_s = 0.0 if task.pieces else 8 * task.checkpoint_bytes / (world.costs.eta * link_bps)
             if after.start_s - before.end_s < least_s - SLACK_S:
                 faults.append(f"job {job_id}: a transfer of {after.start_s - before.end_s:.3f} s")
         if before.site_id != after.site_id and after.stage is not Stage.LOAD:
             faults.append(f"job {job_id}: at {after.site_id} without a move")
     for row in rows:
         seal_s = task.checkpoint_bytes / world.costs.store_bytes_per_s
-        least_s = {Stage.SEAL: seal_s, Stage.LOAD: seal_s + world.costs.downtime_s}.get(row.stage, 0.0)
+        load_s = seal_s + world.costs.downtime_s
+        if task.pieces:
+            sealed = (one.size_bytes for one in task.pieces if not one.stays and one.change_frac > 0.0)
+            seal_s = sum(sealed) / world.costs.store_bytes_per_s
+        least_s = {Stage.SEAL: seal_s, Stage.LOAD: load_s}.get(row.stage, 0.0)
         if row.end_s - row.start_s < least_s - SLACK_S:
             faults.append(f"job {job_id}: a {row.stage.value} of {row.end_s - row.start_s:.3f} s")
     return faults
@@ -95,12 +133,17 @@ def _stills(courses: dict[str, list[Interval]]) -> list[_Move]:
     ]
 
 
-def _slot_faults(world: World, rows: list[Interval], moves: list[_Move], stills: list[_Move]) -> list[str]:
+def _slot_faults(
+    world: World, rows: list[Interval], moves: list[_Move], stills: list[_Move], carried: list[Transfer]
+) -> list[str]:
     changes: defaultdict[str, list[tuple[float, int]]] = defaultdict(list)
     for row in rows:
         changes[row.site_id] += [(row.start_s, 1), (row.end_s, -1)]
     for seal, load in moves:
         changes[load.site_id] += [(seal.start_s, 1), (load.start_s, -1)]
+    for one in carried:
+        if one.cause in _WAITED_FOR:
+            changes[one.destination] += [(one.start_s, 1), (one.end_s, -1)]
     for before, after in stills:
         changes[before.site_id] += [(before.end_s, 1), (after.start_s, -1)]
     faults = []
@@ -119,22 +162,27 @@ def _count(
     world: World,
     every: list[Interval],
     courses: dict[str, list[Interval]],
-    moves: list[_Move],
-    stills: list[_Move],
+    carried: list[Transfer],
 ) -> Metrics:
     costs = world.costs
+    moves, stills = _moves(_alone(world, courses)), _stills(_alone(world, courses))
+    ends = {job_id: max(row.end_s for row in mine) for job_id, mine in courses.items()}
     energy = [_site_wh(world, site, every) for site in world.sites]
     sizes = {task.job_id: task.checkpoint_bytes for task in world.tasks}
     network_wh = sum(costs.network_wh_per_gb * sizes[seal.job_id] / 1e9 for seal, _ in moves)
-    took = sorted(courses[task.job_id][-1].end_s - task.submitted_s for task in world.tasks)
+    if world.tells_transfers:
+        network_wh = sum(costs.network_wh_per_gb * one.size_bytes / 1e9 for one in carried)
+    took = sorted(ends[task.job_id] - task.submitted_s for task in world.tasks)
     late = 0
     for task in world.tasks:
         if world.hold_back_s is not None:
             deadline_s = task.submitted_s + 2 * task.work_s + world.hold_back_s
-            late += courses[task.job_id][-1].end_s > deadline_s + SLACK_S
+            late += ends[task.job_id] > deadline_s + SLACK_S
     held_s = sum(_inside(world, row.start_s, row.end_s) for row in every)
     held_s += sum(_inside(world, seal.start_s, load.start_s) for seal, load in moves)
     held_s += sum(_inside(world, before.end_s, after.start_s) for before, after in stills)
+    held_s += sum(_inside(world, one.start_s, one.end_s) for one in carried if one.cause in _WAITED_FOR)
+    exchanged = [one.size_bytes for one in carried if one.cause is Cause.SYNC]
     return Metrics(
         nonrenewable_wh=sum(grid for _, grid in energy) + network_wh,
         total_wh=sum(sun + grid for sun, grid in energy) + network_wh,
@@ -147,6 +195,29 @@ def _count(
         overruns=sum(_overran(world, every, move) for move in moves),
         late=late,
         slots_held=held_s / world.period_s,
+        exchanges_wh=costs.network_wh_per_gb * sum(exchanged) / 1e9,
+        replicas=_mean_replicas(every),
+        given_up=sum(_was_given_up(one, courses[one.job_id]) for one in carried),
+    )
+
+
+def _mean_replicas(every: list[Interval]) -> float:
+    trained: defaultdict[str, list[Interval]] = defaultdict(list)
+    for row in every:
+        if row.replica is not None and row.stage is Stage.RUN:
+            trained[row.job_id].append(row)
+    spans_s = sum(max(r.end_s for r in mine) - min(r.start_s for r in mine) for mine in trained.values())
+    run_s = sum(row.end_s - row.start_s for mine in trained.values() for row in mine)
+    return run_s / spans_s if spans_s else 0.0
+
+
+def _was_given_up(one: Transfer, rows: list[Interval]) -> bool:
+    """Tell whether a job went on where it was when its pieces had arrived elsewhere."""
+    if one.cause is not Cause.AHEAD:
+        return False
+    return any(
+        row.stage is Stage.RUN and row.site_id == one.source and row.start_s < one.end_s < row.end_s - SLACK_S
+        for row in rows
     )
 
 

@@ -3,10 +3,13 @@
 Owns the vocabulary of the exact replay; knows neither files (`importers`) nor time passing (`exact`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from coordinator.core import partial
+from coordinator.core.partial import Piece
+from coordinator.model.replication import Replication
 from sterna.errors import ConfigError
 
 
@@ -26,7 +29,12 @@ class Plant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """One job. `work_s`: running time that it needs; a policy is told of it only where it is declared."""
+    """One job. `work_s`: running time that it needs; a policy is told of it only where it is declared.
+
+    `pieces` are those of its checkpoint and sum up to it; none: it moves as a whole, after the seal.
+    `replication` None: one process; else `work_s` is the time that a lone replica would need, and
+    `checkpoint_bytes` and `power_w` are those of each replica.
+    """
 
     job_id: str
     home_site: str
@@ -34,6 +42,21 @@ class Task:
     work_s: float
     checkpoint_bytes: int
     power_w: float
+    pieces: tuple[Piece, ...] = ()
+    replication: Replication | None = None
+
+    def ahead_bytes(self, held: frozenset[str]) -> int:
+        """Return what travels to a site that holds some pieces, while the job goes on."""
+        return partial.ahead_bytes(self.pieces, held)
+
+    def stop_bytes(self, held: frozenset[str]) -> int:
+        """Return what crosses after the seal to a site that holds some pieces."""
+        return partial.stop_bytes(self.pieces, held) if self.pieces else self.checkpoint_bytes
+
+    @property
+    def seal_bytes(self) -> int:
+        """Return what a stop seals."""
+        return partial.seal_bytes(self.pieces) if self.pieces else self.checkpoint_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +110,11 @@ class World:
     hold_back_s: float | None = None
 
     @property
+    def tells_transfers(self) -> bool:
+        """Tell whether something crosses links that the rows of the jobs alone do not tell."""
+        return any(task.pieces or task.replication is not None for task in self.tasks)
+
+    @property
     def end_s(self) -> float:
         """Return how far the surplus is known, in seconds from the start."""
         return self.step_s * min(len(site.surplus_w) for site in self.sites)
@@ -107,11 +135,16 @@ class World:
         return self.end_s
 
 
-def access_of(pair_bps: Mapping[tuple[str, str], float], most_bps: float | None) -> Wan:
-    """Bound each site's access by its largest entry to, respectively from, the others, and by `most_bps`."""
+def access_of(
+    pair_bps: Mapping[tuple[str, str], float], most_bps: float | None, sites: Iterable[str] = ()
+) -> Wan:
+    """Bound each site's access by its largest entry to, respectively from, the others, and by `most_bps`.
+
+    A site of `sites` without an entry has an access of 0.
+    """
     ceiling = float("inf") if most_bps is None else most_bps
-    up: dict[str, float] = {}
-    down: dict[str, float] = {}
+    up = dict.fromkeys(sites, 0.0)
+    down = dict(up)
     for (source, destination), bps in pair_bps.items():
         up[source] = max(up.get(source, 0.0), bps)
         down[destination] = max(down.get(destination, 0.0), bps)
@@ -131,9 +164,17 @@ def check(world: World) -> None:
         A home or a link names no site, tasks are out of order, or a figure is out of its range.
     """
     names = {site.site_id for site in world.sites}
+    holds_back = world.hold_back_s is not None
     faults = [] if len(names) == len(world.sites) else ["sites: an id appears twice"]
+    faults += [] if names else ["sites: there is none"]
+    faults += [
+        f"{site.site_id}: {site.slots} slots: expected 1 or more" for site in world.sites if site.slots < 1
+    ]
     faults += [f"{t.job_id}: home {t.home_site} is no site" for t in world.tasks if t.home_site not in names]
     faults += [f"{t.job_id}: work {t.work_s} s: expected above 0" for t in world.tasks if not t.work_s > 0]
+    faults += [
+        fault for task in world.tasks for fault in _parts_faults(task, len(names), holds_back=holds_back)
+    ]
     submitted = [task.submitted_s for task in world.tasks]
     if submitted != sorted(submitted):
         faults.append("tasks: not in order of submission")
@@ -145,3 +186,22 @@ def check(world: World) -> None:
     ]
     if faults:
         raise ConfigError("\n".join(f"{world.name}: {fault}" for fault in faults))
+
+
+def _parts_faults(task: Task, sites: int, *, holds_back: bool) -> list[str]:
+    faults = []
+    if task.pieces:
+        if sum(piece.size_bytes for piece in task.pieces) != task.checkpoint_bytes:
+            faults.append(f"{task.job_id}: pieces do not sum up to the checkpoint")
+        if len({piece.name for piece in task.pieces}) != len(task.pieces):
+            faults.append(f"{task.job_id}: a piece appears twice")
+        if not partial.seal_bytes(task.pieces):
+            faults.append(f"{task.job_id}: no piece changes and moves")
+    if task.replication is not None:
+        if holds_back:
+            faults.append(f"{task.job_id}: replicas cannot be held back")
+        if task.replication.least > sites:
+            faults.append(f"{task.job_id}: {task.replication.least} replicas at {sites} sites")
+        if task.pieces:
+            faults.append(f"{task.job_id}: replicas fetch whole checkpoints, not pieces")
+    return faults

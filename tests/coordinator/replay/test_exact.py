@@ -1,5 +1,7 @@
 """The exact replay: the rules of the scenario README, one by one, and the figures that it states."""
 
+from dataclasses import replace
+
 import pytest
 
 from coordinator.core.policies import policy_named
@@ -119,6 +121,20 @@ def test_a_world_that_contradicts_itself_is_refused() -> None:
         "made: 1: work 0.0 s: expected above 0",
         "made: tasks: not in order of submission",
     ]
+
+
+@pytest.mark.parametrize("name", ["static", "energy-only", "feasibility-aware", "sterna"])
+def test_one_site_alone_is_a_world(name: str) -> None:
+    day = world({"a": [500.0, 0.0, 0.0, 0.0]}, task("1"), task("2", at_s=60.0), slots=1)
+    assert rows(replay(day, name), "1") == [("run", "a", 0.0, 2 * HOUR)]
+    assert rows(replay(day, name), "2") == [("run", "a", 2 * HOUR, 4 * HOUR)]
+
+
+def test_sites_without_slots_or_none_at_all_are_refused() -> None:
+    with pytest.raises(ConfigError, match="made: a: 0 slots: expected 1 or more"):
+        replay(world({"a": [0.0], "b": [0.0]}, task(), slots=0), "static")
+    with pytest.raises(ConfigError, match="made: sites: there is none"):
+        replay(replace(world({"a": [0.0]}), sites=()), "static")
 
 
 @needs_data

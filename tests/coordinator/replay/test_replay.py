@@ -1,5 +1,6 @@
 """The replay: exact energy, the policies of production, and nothing lost between two events."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -177,3 +178,26 @@ def test_energy_is_conserved(
         if done_s is not None and wanted_s is not None:
             assert got.worked_s[job_id] == pytest.approx(wanted_s, abs=1e-5)
     assert (name == "static") <= (not got.moves)
+
+
+def test_a_policy_that_reserves_nothing_shares_the_links() -> None:
+    # Both jobs leave a at once for b: 1 GB each over one link of 1 Gbit/s, so 16 s instead of 8.
+    traces: dict[str, list[tuple[float, float | None]]] = {
+        "a": [(0.0, 1000.0), (6 * HOUR, 0.0)],
+        "b": [(0.0, 1000.0)],
+    }
+    alone = run("energy-only", scenario(job("j"), traces=traces))
+    assert [move.took_s for move in alone.moves] == [pytest.approx(48.0)]
+    both = run("energy-only", scenario(job("j"), job("k"), traces=traces))
+    assert [move.took_s for move in both.moves] == [pytest.approx(56.0), pytest.approx(56.0)]
+    assert both.energy.total_wh == pytest.approx(2 * 500 * (12 * HOUR - 16) / 3600)
+
+
+@pytest.mark.parametrize("name", ["static", "energy-only", "feasibility-aware", "sterna"])
+@pytest.mark.parametrize("sites", [1, 2])
+def test_a_fleet_without_links_stays_where_it_is(name: str, sites: int) -> None:
+    traces = dict(list(HANDOVER.items())[:sites])
+    day = scenario(job(), traces=traces)
+    got = run(name, replace(day, links={}))
+    assert got.moves == ()
+    assert got.energy.total_wh == pytest.approx(500 * 12)

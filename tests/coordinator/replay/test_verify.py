@@ -82,7 +82,15 @@ def test_late_jobs_are_counted_where_there_is_a_deadline() -> None:
 
 
 def test_the_shipped_scenarios_are_usable() -> None:
-    assert shipped_scenarios() == ("caiso-curtail", "us5", "us5-defer", "us5-thin", "us5-thin-defer")
+    assert shipped_scenarios() == (
+        "caiso-curtail",
+        "us5",
+        "us5-defer",
+        "us5-diloco",
+        "us5-thin",
+        "us5-thin-defer",
+        "us5-thin-partial",
+    )
     for name in shipped_scenarios():
         assert read_scenario(name).name == name
     assert read_scenario("us5-thin-defer").wan.access_bps == 0.25e9
@@ -116,6 +124,7 @@ def test_the_command_replays_writes_and_verifies(tmp_path: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == [
         "decisions.jsonl",
         "domain.svg",
+        "ledger.csv",
         "placement.svg",
         "replay.json",
         "timeline.csv",

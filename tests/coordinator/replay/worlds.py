@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.core.partial import Piece
+from coordinator.model.replication import Replication
 from coordinator.replay.scenariofile import ScenarioFile, Traces, read_scenario, read_traces, world_of
 from coordinator.replay.world import Costs, Plant, Task, World, access_of
 
@@ -26,6 +28,8 @@ def task(
     work_s: float = 2 * HOUR,
     size_gb: int = 1,
     power_w: float = 500.0,
+    pieces: Sequence[Piece] = (),
+    replication: Replication | None = None,
 ) -> Task:
     return Task(
         job_id=job_id,
@@ -34,6 +38,8 @@ def task(
         work_s=work_s,
         checkpoint_bytes=size_gb * GB,
         power_w=power_w,
+        pieces=tuple(pieces),
+        replication=replication,
     )
 
 
@@ -58,7 +64,9 @@ def world(
             for name, watts in surplus_w.items()
         ),
         tasks=tasks,
-        wan=access_of({(a, b): link_bps for a in surplus_w for b in surplus_w if a != b}, access_bps),
+        wan=access_of(
+            {(a, b): link_bps for a in surplus_w for b in surplus_w if a != b}, access_bps, surplus_w
+        ),
         costs=Costs(store_bytes_per_s=1e9, downtime_s=30.0, eta=eta, network_wh_per_gb=1.9, alpha=0.1),
         hold_back_s=hold_back_s,
     )

@@ -1,0 +1,63 @@
+"""Pieces of a checkpoint that travel ahead of their job, and whether it is stopped once they are there.
+
+The same rule as in production (`coordinator.core.prestage`): the move is judged again by the rate at which
+the pieces crossed and by what is left of the window; one that is not worth it any more is given up.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from math import inf
+from typing import TYPE_CHECKING
+
+from coordinator.core import feasibility
+from coordinator.core.feasibility import Infeasible, Move, Tolerance
+from coordinator.core.policy import PlannerSettings
+from coordinator.replay.world import World
+from sterna.units import BITS_PER_BYTE
+
+if TYPE_CHECKING:
+    from coordinator.replay.course import Course
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sending:
+    """What travels ahead; `since_s`: from when on.
+
+    `window_end_at`: until when the move that it prepares is worth making; None: in any case.
+    """
+
+    since_s: float
+    size_bytes: int
+    window_end_at: datetime | None = None
+
+
+def still_worth_it(
+    course: "Course", sending: Sending, now_s: float, *, world: World, settings: PlannerSettings
+) -> bool:
+    """Judge a move again when its pieces have arrived; those must be noted at the destination already."""
+    if sending.window_end_at is None:
+        return True
+    task, costs = course.task, world.costs
+    took_s = now_s - sending.since_s
+    goodput_bps = BITS_PER_BYTE * sending.size_bytes / took_s if took_s > 0.0 else inf
+    answer = feasibility.assess(
+        Move(
+            checkpoint_bytes=task.stop_bytes(course.holds(course.bound_for or "")),
+            # Goodput is what arrived: the share that the link loses is in it already.
+            link_bps=goodput_bps / settings.eta,
+            seal_s=costs.store_s(task.seal_bytes),
+            load_s=costs.store_s(task.checkpoint_bytes),
+            downtime_s=costs.downtime_s,
+            until_window_end_s=(sending.window_end_at - world.at(now_s)).total_seconds(),
+            job_power_w=task.power_w,
+            source_power_w=task.power_w,
+            destination_power_w=task.power_w,
+        ),
+        Tolerance(
+            alpha=settings.alpha,
+            eta=settings.eta,
+            network_wh_per_gb=settings.network_wh_per_gb,
+            avoided_nonrenewable_frac=1.0 - settings.grid_renewable_frac,
+        ),
+    )
+    return not isinstance(answer, Infeasible)
