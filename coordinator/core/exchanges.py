@@ -1,7 +1,7 @@
 """What exchanges between the replicas of a distributed job take: time, work that is not done, and energy.
 
-The bytes of an exchange go round the ring of sites in the order of their ids, all at once: it takes as long as
-the thinnest link of the ring needs. Nobody trains meanwhile, a cautious reading; both may overlap.
+The bytes of an exchange go round the ring of sites in the order of their ids, all at once: it takes what the
+thinnest link of the ring needs. Nobody trains meanwhile, a cautious reading; both may overlap.
 """
 
 from collections.abc import Iterable, Sequence
