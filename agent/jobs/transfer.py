@@ -37,8 +37,9 @@ class FetchResult:
     """A checkpoint that is here now, verified and durable.
 
     `transferred_bytes` counts what this fetch received, repeats included, and not what an earlier one had
-    left; `seconds` runs from the first try to durable. `goodput_bps` is bits per second over that time; None
-    when nothing had to be moved, or a difference was, whose pace is not the link's.
+    left; `seconds` runs from the first try to durable, less what the look at what was here took.
+    `goodput_bps` is bits per second over that time; None when nothing had to be moved, or a difference was,
+    whose pace is not the link's.
     """
 
     checkpoint: Checkpoint
@@ -158,7 +159,8 @@ class Transfers:
             )
             checkpoint = await self._persist(order.holder_site, tally, pull.attempt)
         await self._store.mark_shared(checkpoint.checkpoint_id)
-        return self._result(order, checkpoint, tally, self._clock.boottime_s() - started_s)
+        seconds = self._clock.boottime_s() - started_s - tally.looked_s
+        return self._result(order, checkpoint, tally, seconds)
 
     def _head_start(
         self, order: Fetch, pacer: Pacer, tally: Tally, on_progress: OnProgress

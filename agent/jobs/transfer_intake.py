@@ -91,8 +91,17 @@ class Tally:
     """Verified and kept: a fetch that gives up does so that long after the last of these."""
     strikes: Counter[int] = field(default_factory=Counter)
     """How often a chunk arrived different."""
+    looked_s: float = 0.0
+    """Seconds in which what an earlier fetch had left was looked at: no link was used meanwhile."""
     moved_at_s: float
     """Duration clock when something last arrived and was kept."""
+
+
+async def opened(staging: Staging, tally: Tally, clock: Clock) -> None:
+    """Open a staging folder, and leave the time out of what the link is judged by."""
+    began_s = clock.boottime_s()
+    await in_thread(staging.open)
+    tally.looked_s += clock.boottime_s() - began_s
 
 
 class Intake:

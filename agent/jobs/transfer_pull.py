@@ -9,11 +9,10 @@ import grpc.aio
 
 from agent.core.bitmap import Run
 from agent.jobs import serializer, transfer_codec
-from agent.jobs.checkpoint_files import in_thread
 from agent.jobs.checkpoints import CheckpointStore
 from agent.jobs.transfer_difference import HeadStart
 from agent.jobs.transfer_files import Staging
-from agent.jobs.transfer_intake import Intake, OnProgress, Pacer, Tally, unwrapped
+from agent.jobs.transfer_intake import Intake, OnProgress, Pacer, Tally, opened, unwrapped
 from agent.jobs.transfer_link import SERVICE, TICKET_METADATA, OpenChannel, standing_channel, statuses
 from agent.model.jobs import Checkpoint, Manifest
 from agent.model.orders import Fetch
@@ -88,7 +87,7 @@ class Pull:
             folder = await self._store.fetch_staging(self._job_id, order.checkpoint_id)
             staging = Staging(folder, manifest)
             stack.callback(staging.close)
-            await in_thread(staging.open)
+            await opened(staging, self._tally, self._clock)
             staging.require_space(self._store.free_bytes())
             total_bytes = manifest.size_bytes
             self._on_progress(total_bytes - staging.missing_bytes, total_bytes)

@@ -17,12 +17,11 @@ from agent.core import manifest as manifests
 from agent.core.bitmap import Run
 from agent.core.manifest import Layout
 from agent.jobs import serializer, transfer_codec, transfer_link
-from agent.jobs.checkpoint_files import in_thread
 from agent.jobs.checkpoints import CheckpointStore
 from agent.jobs.transfer_arrivals import Arrival, Arrivals
 from agent.jobs.transfer_difference import DifferenceDesk
 from agent.jobs.transfer_files import ChunkReader, Staging
-from agent.jobs.transfer_intake import Intake, Pacer, unwrapped
+from agent.jobs.transfer_intake import Intake, Pacer, opened, unwrapped
 from agent.jobs.transfer_outflow import chunk_pieces
 from agent.model.jobs import Checkpoint
 from sterna import ticket
@@ -201,7 +200,7 @@ class CheckpointServicer:
             folder = await self._store.fetch_staging(arrival.job_id, order.checkpoint_id)
             staging = Staging(folder, manifest)
             try:
-                await in_thread(staging.open)
+                await opened(staging, arrival.tally, self._clock)
                 staging.require_space(self._store.free_bytes())
                 await self._pull(staging, arrival, pacer, context)
                 known = await staging.publish(self._store)

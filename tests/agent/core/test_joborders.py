@@ -140,6 +140,28 @@ def test_fetch_under_way() -> None:
     assert judge_order(busy, other, ROOM) == Refuse(reason="checkpoint c1 is being fetched")
 
 
+@pytest.mark.parametrize(
+    ("known_bps", "new_bps", "changes"),
+    [
+        (None, None, False),
+        (None, 1e6, True),
+        (1e6, None, True),
+        (1e6, 1.05e6, False),
+        (1e6, 0.95e6, False),
+        (1e6, 2e6, True),
+        (2e6, 1e6, True),
+    ],
+)
+def test_a_fetch_changes_over_to_a_rate_that_is_another(
+    known_bps: float | None, new_bps: float | None, changes: bool
+) -> None:
+    busy = record(P.FETCHING, fetch=replace(FETCH, max_bps=known_bps))
+    again = order(replace(FETCH, max_bps=new_bps))
+    verdict = judge_order(busy, again, ROOM)
+    assert verdict == (Accept(event=None) if changes else UnderWay())
+    assert not changes or act(busy, again, verdict).fetch == again.action
+
+
 def test_a_holder_that_moved_is_fetched_from_where_it_is_now() -> None:
     busy = record(P.FETCHING, fetch=replace(FETCH, holder_address="a:1"))
     again = order(replace(FETCH, holder_address="a:1", ticket="a newer one"))
