@@ -5,15 +5,24 @@ take the same slot or the same bits per second.
 """
 
 from collections.abc import Iterable
-from math import inf
+from math import inf, isnan, nan
 
-from coordinator.model.view import FleetView, JobView, Phase
+import numpy as np
+from numpy.typing import NDArray
+
+from coordinator.model.links import LinkTable
+from coordinator.model.view import FleetView, JobView, LinkView, Phase
+
+Array = NDArray[np.float64]
+
+_NO_LINK = LinkView(source="", destination="", free_bps=nan)
 
 
 class Bookings:
     """The free slots, link rates and planned draw of a fleet while one tick decides.
 
-    A slot or rate that a move will free is not given away in the same tick: the move may fail.
+    A slot or rate that a move will free is not given away in the same tick: the move may fail. What is
+    told of all sites at once is in order of their ids.
 
     Parameters
     ----------
@@ -22,39 +31,63 @@ class Bookings:
     """
 
     def __init__(self, view: FleetView) -> None:
-        self._free_slots = {s.site_id: max(0, s.slots - s.slots_held) for s in view.sites.values()}
-        self._free_bps = {pair: max(0.0, link.free_bps) for pair, link in view.links.items()}
-        self._whole_bps = {pair: link.whole_bps for pair, link in view.links.items()}
-        self._up_bps = {s.site_id: _at_least_0(s.uplink_free_bps) for s in view.sites.values()}
-        self._down_bps = {s.site_id: _at_least_0(s.downlink_free_bps) for s in view.sites.values()}
-        self._residents: dict[str, list[JobView]] = {site_id: [] for site_id in view.sites}
+        self._names = sorted(view.sites)
+        sites = [view.sites[name] for name in self._names]
+        self._column = {name: column for column, name in enumerate(self._names)}
+        self._slots = np.array([max(0, site.slots - site.slots_held) for site in sites], dtype=np.int64)
+        self._up_bps = {site.site_id: _at_least_0(site.uplink_free_bps) for site in sites}
+        self._down_bps = np.array([_at_least_0(site.downlink_free_bps) for site in sites], dtype=np.float64)
+        # A large fleet has a million links, of which a tick looks at those of a few sources.
+        self._known_links = view.links
+        self._link_bps: dict[str, Array] = {}
+        self._residents: dict[str, list[JobView]] = {name: [] for name in self._names}
         for job in sorted(view.jobs.values(), key=_allotment_order):
             site_id = draws_at(job)
             if site_id in self._residents:
                 self._residents[site_id].append(job)
-        self._draw_w = {site_id: _watts(jobs) for site_id, jobs in self._residents.items()}
+        self._draw_w = np.array([_watts(jobs) for jobs in self._residents.values()], dtype=np.float64)
+
+    @property
+    def slots(self) -> NDArray[np.int64]:
+        """Return the free slots of every site, >= 0; not to be written to."""
+        return self._slots
+
+    @property
+    def draws_w(self) -> Array:
+        """Return `draw_w` of every site; not to be written to."""
+        return self._draw_w
 
     def free_slots(self, site_id: str) -> int:
         """Return the slots that nobody holds or was promised, >= 0."""
-        return self._free_slots.get(site_id, 0)
+        column = self._column.get(site_id)
+        return 0 if column is None else int(self._slots[column])
+
+    def rates_from(self, source: str) -> Array:
+        """Return `free_bps` from one site to every site; NaN: no link is known."""
+        free_bps = np.minimum(self._links_of(source), self._up_bps.get(source, inf))
+        return np.minimum(free_bps, self._down_bps)
 
     def free_bps(self, source: str, destination: str) -> float | None:
         """Return the rate that no transfer was promised, in bit/s; None when no link is known.
 
         It is what the link, the source's uplink and the destination's downlink all have left.
         """
-        free_bps = self._free_bps.get((source, destination))
-        if free_bps is None:
+        column = self._column.get(destination)
+        if column is None:
             return None
-        return min(free_bps, self._up_bps.get(source, inf), self._down_bps.get(destination, inf))
+        free_bps = float(self._links_of(source)[column])
+        if isnan(free_bps):
+            return None
+        return min(free_bps, self._up_bps.get(source, inf), float(self._down_bps[column]))
 
     def whole_bps(self, source: str, destination: str) -> float | None:
         """Return the rate of a link with nothing on it, in bit/s; None when it is not known."""
-        return self._whole_bps.get((source, destination))
+        return self._known_links.get((source, destination), _NO_LINK).whole_bps
 
     def draw_w(self, site_id: str) -> float:
         """Return the watts of all jobs that run at the site, are bound for it or were promised to it."""
-        return self._draw_w.get(site_id, 0.0)
+        column = self._column.get(site_id)
+        return 0.0 if column is None else float(self._draw_w[column])
 
     def need_here_w(self, job: JobView) -> float:
         """Return what the surplus at the job's site must cover for the job to run on it, in watts.
@@ -71,23 +104,37 @@ class Bookings:
 
     def start(self, job: JobView, site_id: str) -> None:
         """Promise a slot and the job's watts at a site."""
-        self._free_slots[site_id] -= 1
+        self._slots[self._column[site_id]] -= 1
         self._residents[site_id].append(job)
-        self._draw_w[site_id] = _watts(self._residents[site_id])
+        self._add_up(site_id)
 
     def move(self, job: JobView, destination: str, rate_bps: float) -> None:
         """Promise a slot and the job's watts at the destination, and a rate on the link to it."""
         assert job.site_id is not None  # only a job that is somewhere can move
-        pair = (job.site_id, destination)
-        free_bps = self.free_bps(*pair)
+        free_bps = self.free_bps(job.site_id, destination)
         assert free_bps is not None and rate_bps <= free_bps
-        self._free_bps[pair] -= rate_bps
+        column = self._column[destination]
+        self._links_of(job.site_id)[column] -= rate_bps
         self._up_bps[job.site_id] -= rate_bps
-        self._down_bps[destination] -= rate_bps
+        self._down_bps[column] -= rate_bps
         leaving = self._residents[job.site_id]
         self._residents[job.site_id] = [other for other in leaving if other.job_id != job.job_id]
-        self._draw_w[job.site_id] = _watts(self._residents[job.site_id])
+        self._add_up(job.site_id)
         self.start(job, destination)
+
+    def _links_of(self, source: str) -> Array:
+        found = self._link_bps.get(source)
+        if found is None:
+            links = self._known_links
+            if isinstance(links, LinkTable):
+                found = links.free_from(source, self._names)
+            else:
+                found = np.array([links.get((source, name), _NO_LINK).free_bps for name in self._names])
+            found = self._link_bps[source] = np.maximum(found, 0.0)
+        return found
+
+    def _add_up(self, site_id: str) -> None:
+        self._draw_w[self._column[site_id]] = _watts(self._residents[site_id])
 
 
 def draws_at(job: JobView) -> str | None:

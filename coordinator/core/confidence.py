@@ -16,6 +16,20 @@ MEDIAN = 1
 """Row of the median."""
 
 
+def between(epsilon: float) -> tuple[int, int, float] | None:
+    """Return the rows of `QUANTILES` that an accepted risk lies between, and how far from the first.
+
+    None: it lies below the lowest stated quantile. At and above the highest both rows are that one's.
+    """
+    if epsilon < QUANTILES[0]:
+        return None
+    if epsilon >= QUANTILES[-1]:
+        return len(QUANTILES) - 1, len(QUANTILES) - 1, 0.0
+    upper = next(i for i, q in enumerate(QUANTILES) if epsilon < q)
+    low, high = QUANTILES[upper - 1], QUANTILES[upper]
+    return upper - 1, upper, (epsilon - low) / (high - low)
+
+
 def end_at_risk(ends_s: Array, epsilon: float) -> Array:
     """Return the window end that holds with probability 1 - epsilon at least.
 
@@ -34,14 +48,11 @@ def end_at_risk(ends_s: Array, epsilon: float) -> Array:
     array
         Shape (...); 0 for every pair when epsilon lies below the lowest stated quantile.
     """
-    if epsilon < QUANTILES[0]:
+    rows = between(epsilon)
+    if rows is None:
         return np.zeros_like(ends_s[0])
-    if epsilon >= QUANTILES[-1]:
-        return np.array(ends_s[-1])
-    upper = next(i for i, q in enumerate(QUANTILES) if epsilon < q)
-    low, high = QUANTILES[upper - 1], QUANTILES[upper]
-    share = (epsilon - low) / (high - low)
-    end_s: Array = ends_s[upper - 1] + share * (ends_s[upper] - ends_s[upper - 1])
+    low, high, share = rows
+    end_s: Array = ends_s[low] + share * (ends_s[high] - ends_s[low])
     return end_s
 
 

@@ -7,7 +7,8 @@ surplus for it stays. What is the paper's and what is ours: docs/feasibility.md.
 
 from coordinator.core.bookings import Bookings
 from coordinator.core.judgement import Judge
-from coordinator.core.moving import Manner, plan
+from coordinator.core.manner import Manner
+from coordinator.core.moving import plan
 from coordinator.core.policy import PlannerSettings
 from coordinator.model.decision import Decision
 from coordinator.model.view import FleetView

@@ -6,15 +6,15 @@ saves. Owns the figures; gates, order and words are `moving`'s.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from coordinator.core import confidence, windows
 from coordinator.core.bookings import Bookings
 from coordinator.core.confidence import QUANTILES
-from coordinator.core.judgement import Judge, Ratings
+from coordinator.core.feasibility import TermArrays
+from coordinator.core.judgement import Judge, Worth
 from coordinator.core.policy import PlannerSettings
 from coordinator.core.windows import SurplusCurve
 from coordinator.model.view import FleetView, JobView
@@ -22,9 +22,9 @@ from sterna.units import SECONDS_PER_HOUR
 
 Array = NDArray[np.float64]
 
-_WEIGHTS = (0.3, 0.4, 0.3)
+WEIGHTS = (0.3, 0.4, 0.3)
 """Of `QUANTILES` in a mean: Swanson's rule for 0.10, 0.50 and 0.90."""
-_LEAST_W = 1e-6  # a draw below this is none
+LEAST_W = 1e-6  # a draw below this is none
 _BLOCK = 1_000_000  # figures held in memory at once
 
 
@@ -79,7 +79,7 @@ def expected_j(
         some = slice(start, start + block)
         others, most = others_w[some, :, None], power_w[some, None, None]
         mean_w = np.zeros((*others.shape[:2], ahead.watts.shape[2]))
-        for weight, watts in zip(_WEIGHTS, ahead.watts, strict=True):
+        for weight, watts in zip(WEIGHTS, ahead.watts, strict=True):
             mean_w += weight * np.clip(watts - others, 0.0, most)
         ends = np.minimum(ahead.edges_s[:, 1:], last[some, None, None])
         lasts_s = np.maximum(0.0, ends - np.maximum(begins, from_s[some, :, None]))
@@ -106,45 +106,44 @@ class HorizonJudge(Judge):
         self, view: FleetView, settings: PlannerSettings, bookings: Bookings, *, reach_frac: float
     ) -> None:
         super().__init__(view, settings, bookings)
-        self._until_s = reach_frac * settings.horizon_s
-        self._ahead = outlook([self._curves[site.site_id] for site in self.sites])
+        self.reach_s = reach_frac * settings.horizon_s
+        self.ahead = outlook([self._curves[site.site_id] for site in self.sites])
 
     def until_s(self, jobs: Sequence[JobView]) -> float | Array:
         """Return where counting ends, in seconds from now; shape (J): for each job."""
-        return self._until_s
+        return self.reach_s
 
-    def rate(self, jobs: Sequence[JobView]) -> Ratings:
-        """Rate jobs against every site, under the bookings as they are now."""
-        ratings = super().rate(jobs)
+    def _worth(self, jobs: Sequence[JobView], ends: Array, terms: TermArrays) -> Worth:
         if not jobs or not self.sites:
-            return ratings
+            return super()._worth(jobs, ends, terms)
         power = np.array([job.power_w for job in jobs], dtype=np.float64)
-        draws = np.array([self.bookings.draw_w(site.site_id) for site in self.sites], dtype=np.float64)
-        rows = [row for row, job in enumerate(jobs) if job.site_id in self._columns]
-        own = [self._columns[job.site_id or ""] for job in jobs if job.site_id in self._columns]
+        draws = self.bookings.draws_w
+        rows, own = self._places(jobs)
         here = (rows, own)
-        others, begins = np.tile(draws, (len(jobs), 1)), np.array(ratings.terms.migration_s)
+        others, begins = np.tile(draws, (len(jobs), 1)), np.array(terms.migration_s)
         others[here] -= power[rows]
         begins[here] = 0.0
-        got = expected_j(self._ahead, others, power, begins, self.until_s(jobs))
-        stay, lasts, need = np.zeros(len(jobs)), np.zeros(len(jobs)), np.array(ratings.need_here_w)
+        got = expected_j(self.ahead, others, power, begins, self.until_s(jobs))
+        stay = np.zeros(len(jobs))
         stay[rows] = got[here]
-        covered = windows.ends_s(self._stack, draws[None, :])[confidence.MEDIAN, 0]
-        lasts[rows], need[rows] = covered[own], draws[own]
-        gain = got - stay[:, None] - SECONDS_PER_HOUR * ratings.terms.energy_wh
-        gain[np.isnan(ratings.terms.migration_s)] = -np.inf
-        return replace(
-            ratings,
+        need = self._needs_here_w(jobs)
+        gain = got - stay[:, None] - SECONDS_PER_HOUR * terms.energy_wh
+        gain[np.isnan(terms.migration_s)] = -np.inf
+        return Worth(
             need_here_w=need,
             gain_s=_seconds(gain, power),
             stay_s=np.broadcast_to(_seconds(stay[:, None], power), got.shape),
-            lasts_s=lasts,
+            lasts_s=self._covered_until_s(jobs, need),
         )
+
+    def _needs_here_w(self, jobs: Sequence[JobView]) -> Array:
+        """Return what all the jobs at each job's site draw."""
+        return np.array([self.bookings.draw_w(job.site_id or "") for job in jobs], dtype=np.float64)
 
 
 def _seconds(joules: Array, power_w: Array) -> Array:
     """Tell energy as seconds of each job's draw; a job that draws nothing gains nothing."""
     draw_w = power_w[:, None]
     told: Array = np.where(np.isinf(joules), joules, 0.0)
-    np.divide(joules, draw_w, out=told, where=draw_w > _LEAST_W)
+    np.divide(joules, draw_w, out=told, where=draw_w > LEAST_W)
     return told

@@ -4,7 +4,7 @@
 into words with the same figures. Owns no choice: which of the feasible moves is made is the policy's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from coordinator.core import confidence, feasibility, windows
 from coordinator.core.bookings import Bookings
+from coordinator.core.domain import Figure
 from coordinator.core.feasibility import Feasible, Move, MoveArrays, TermArrays, Tolerance
 from coordinator.core.policy import PlannerSettings
 from coordinator.core.starting import site_rejections, sites_in_order, slots_term, start_rejections
@@ -37,6 +38,16 @@ class Ratings:
     ends_s: Array
     until_s: Array
     terms: TermArrays
+    gain_s: Array
+    stay_s: Array
+    lasts_s: Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Worth:
+    """The part of `Ratings` in which judges differ."""
+
+    need_here_w: Array
     gain_s: Array
     stay_s: Array
     lasts_s: Array
@@ -69,40 +80,67 @@ class Judge:
         )
         self._curves = {site.site_id: windows.site_curve(view.now, site) for site in self.sites}
         self._columns = {site.site_id: column for column, site in enumerate(self.sites)}
-        self._stack = windows.stack(list(self._curves.values()))
+        self.stacked = windows.stack(list(self._curves.values()))
+
+    def column_of(self, site_id: str) -> int:
+        """Return the place of a site in `sites`."""
+        return self._columns[site_id]
 
     def rate(self, jobs: Sequence[JobView]) -> Ratings:
         """Rate jobs against every site, under the bookings as they are now."""
-        power = np.array([job.power_w for job in jobs])
-        draws = np.array([self.bookings.draw_w(site.site_id) for site in self.sites])
-        need = power[:, None] + draws[None, :]
-        ends = windows.ends_s(self._stack, need)
+        power = np.array([job.power_w for job in jobs], dtype=np.float64)
+        need = power[:, None] + self.bookings.draws_w[None, :]
+        ends = windows.ends_s(self.stacked, need)
         until = confidence.end_at_risk(ends, self.settings.epsilon)
-        link = np.array([[self._link_bps(job, site) for site in self.sites] for job in jobs])
-        link = link.reshape(len(jobs), len(self.sites))
-        terms = feasibility.evaluate(self._moves(jobs, power, link, until), self.tolerance)
-        reach = np.minimum(ends[confidence.MEDIAN], self.settings.horizon_s)
-        need_here = np.array([self.bookings.need_here_w(job) for job in jobs])
-        stay = np.zeros_like(reach)
-        lasts = np.zeros(len(jobs))
-        here_ends = windows.ends_s(self._stack, np.repeat(need_here[:, None], len(self.sites), axis=1))
-        for index, job in enumerate(jobs):
-            here = self._curves.get(job.site_id or "")
-            if here is not None:
-                stay[index] = windows.covered_s(here, float(need_here[index]), reach[index])
-                lasts[index] = here_ends[confidence.MEDIAN, index, self._columns[job.site_id or ""]]
-        gain = np.maximum(0.0, reach - terms.migration_s) - stay
+        link = self._links(jobs)
+        terms = feasibility.evaluate(_moves(jobs, link, until, along=(-1, 1)), self.tolerance)
+        worth = self._worth(jobs, ends, terms)
         return Ratings(
             need_w=need,
-            need_here_w=need_here,
+            need_here_w=worth.need_here_w,
             link_bps=link,
             ends_s=ends,
             until_s=until,
             terms=terms,
+            gain_s=worth.gain_s,
+            stay_s=worth.stay_s,
+            lasts_s=worth.lasts_s,
+        )
+
+    def _worth(self, jobs: Sequence[JobView], ends: Array, terms: TermArrays) -> Worth:
+        """Return what each move gains, and what staying has."""
+        reach = np.minimum(ends[confidence.MEDIAN], self.settings.horizon_s)
+        need_here = self._needs_here_w(jobs)
+        stay = np.zeros_like(reach)
+        for index in self._places(jobs)[0]:
+            here = self._curves[jobs[index].site_id or ""]
+            stay[index] = windows.covered_s(here, float(need_here[index]), reach[index])
+        gain = np.maximum(0.0, reach - terms.migration_s) - stay
+        return Worth(
+            need_here_w=need_here,
             gain_s=np.where(np.isnan(gain), -np.inf, gain),
             stay_s=stay,
-            lasts_s=lasts,
+            lasts_s=self._covered_until_s(jobs, need_here),
         )
+
+    def lasts_s(self, jobs: Sequence[JobView]) -> Array:
+        """Return `Ratings.lasts_s` without rating anything."""
+        return self._covered_until_s(jobs, self._needs_here_w(jobs))
+
+    def _needs_here_w(self, jobs: Sequence[JobView]) -> Array:
+        """Return what the surplus where each job is must cover for it to stay."""
+        return np.array([self.bookings.need_here_w(job) for job in jobs], dtype=np.float64)
+
+    def _covered_until_s(self, jobs: Sequence[JobView], need_here_w: Array) -> Array:
+        rows, own = self._places(jobs)
+        lasts = np.zeros(len(jobs))
+        lasts[rows] = windows.ends_at_s(self.stacked, own, need_here_w[rows])[confidence.MEDIAN]
+        return lasts
+
+    def _places(self, jobs: Sequence[JobView]) -> tuple[list[int], list[int]]:
+        """Return the rows of the jobs that are at a known site, and the columns of those sites."""
+        rows = [row for row, job in enumerate(jobs) if job.site_id in self._columns]
+        return rows, [self._columns[jobs[row].site_id or ""] for row in rows]
 
     def move_alternative(
         self, job: JobView, site: SiteView, ratings: Ratings, index: tuple[int, int]
@@ -138,6 +176,14 @@ class Judge:
             rejections=rejections,
         )
 
+    def renewable_s(self, job: JobView) -> Array:
+        """Return for every site for how long its surplus would cover a job that starts there now."""
+        need = job.power_w + self.bookings.draws_w[None, :]
+        found: Array = np.minimum(
+            windows.ends_s(self.stacked, need)[confidence.MEDIAN, 0], self.settings.horizon_s
+        )
+        return found
+
     def start_alternative(
         self, job: JobView, site: SiteView, ratings: Ratings, index: tuple[int, int]
     ) -> Alternative:
@@ -168,35 +214,36 @@ class Judge:
         """Return the terms that hold for any job that arrives: slots and surplus."""
         return (slots_term(self.bookings.free_slots(site.site_id)), *_surplus_terms(site, need_w))
 
-    def margin_s(self, stay_s: float) -> float:
+    def margin_s(self, stay_s: Figure) -> Figure:
         """Return the renewable seconds that a voluntary move must gain at least."""
         return self.settings.gain_margin_s + self.settings.gain_margin_frac * stay_s
 
-    def _link_bps(self, job: JobView, site: SiteView) -> float:
-        if job.site_id is None or job.site_id == site.site_id:
-            return np.nan
-        free_bps = self.bookings.free_bps(job.site_id, site.site_id)
-        return np.nan if free_bps is None else free_bps
+    def _links(self, jobs: Sequence[JobView]) -> Array:
+        """Return what is free from where each job is to every site; NaN: no link, or it is there."""
+        link = np.full((len(jobs), len(self.sites)), np.nan)
+        for row, job in enumerate(jobs):
+            if job.site_id is not None:
+                link[row] = self.bookings.rates_from(job.site_id)
+                if job.site_id in self._columns:
+                    link[row, self._columns[job.site_id]] = np.nan
+        return link
 
-    def _moves(self, jobs: Sequence[JobView], power: Array, link: Array, until: Array) -> MoveArrays:
-        def column(values: list[float]) -> Array:
-            return np.array(values)[:, None]
+    def terms_of(
+        self, jobs: Sequence[JobView], link_bps: Array | None = None, until_s: Array | None = None
+    ) -> TermArrays:
+        """Return the terms of moves of jobs, which lie along the last axis.
 
-        watts = power[:, None]
-        return MoveArrays(
-            checkpoint_bytes=column(
-                [float(job.stop_bytes or job.checkpoint_bytes or np.nan) for job in jobs]
-            ),
-            ahead_bytes=column([_ahead_bytes(job) for job in jobs]),
-            link_bps=link,
-            seal_s=column([job.seal_s for job in jobs]),
-            load_s=column([job.load_s for job in jobs]),
-            downtime_s=column([job.downtime_s for job in jobs]),
-            until_window_end_s=until,
-            job_power_w=watts,
-            source_power_w=watts,
-            destination_power_w=watts,
-        )
+        Parameters
+        ----------
+        jobs : sequence of JobView
+            J jobs.
+        link_bps, until_s : array or None
+            Shape (..., J): rates and ends of windows; None: not known, which leaves energy and break-even.
+        """
+        unknown = np.full(len(jobs), np.nan)
+        link = unknown if link_bps is None else link_bps
+        until = unknown if until_s is None else until_s
+        return feasibility.evaluate(_moves(jobs, link, until), self.tolerance)
 
     def _move(self, job: JobView, ratings: Ratings, index: tuple[int, int]) -> Move:
         link_bps = float(ratings.link_bps[index])
@@ -262,6 +309,29 @@ def judge(view: FleetView, job_id: str, site_id: str, settings: PlannerSettings)
     if job.phase is Phase.QUEUED:
         return judged.start_alternative(job, site, ratings, index)
     return judged.move_alternative(job, site, ratings, index)
+
+
+def _moves(
+    jobs: Sequence[JobView], link_bps: Array, until_s: Array, *, along: tuple[int, ...] = (-1,)
+) -> MoveArrays:
+    """Return moves of jobs, whose own figures take the shape `along`."""
+
+    def figures(values: Iterable[float]) -> Array:
+        return np.fromiter(values, dtype=np.float64, count=len(jobs)).reshape(along)
+
+    watts = figures(job.power_w for job in jobs)
+    return MoveArrays(
+        checkpoint_bytes=figures(float(job.stop_bytes or job.checkpoint_bytes or np.nan) for job in jobs),
+        ahead_bytes=figures(_ahead_bytes(job) for job in jobs),
+        link_bps=link_bps,
+        seal_s=figures(job.seal_s for job in jobs),
+        load_s=figures(job.load_s for job in jobs),
+        downtime_s=figures(job.downtime_s for job in jobs),
+        until_window_end_s=until_s,
+        job_power_w=watts,
+        source_power_w=watts,
+        destination_power_w=watts,
+    )
 
 
 def _ahead_bytes(job: JobView) -> float:

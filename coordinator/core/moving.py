@@ -5,72 +5,72 @@ is goes on covering it, is their judge's; urgency, hysteresis, reservations and 
 """
 
 import heapq
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from math import inf
+from math import isfinite, isnan
 
 import numpy as np
+from numpy.typing import NDArray
 
 from coordinator.core import confidence
 from coordinator.core.bookings import Bookings
 from coordinator.core.emptying import Emptying
 from coordinator.core.judgement import Judge, Ratings
+from coordinator.core.leaving import could_leave
+from coordinator.core.manner import Made, Manner
 from coordinator.core.policy import PlannerSettings
 from coordinator.core.starting import HELD_REASONS, jobs_in_start_order, leave_alone
 from coordinator.model.decision import Alternative, Decision, DecisionKind
-from coordinator.model.view import FleetView, JobView, Phase, SiteView
+from coordinator.model.view import FleetView, JobView, Phase
 
+LARGE_PAIRS = 10_000
+"""Pairs of a job and a site up to which every pair is rated and told; beyond, the fleet is large."""
 _DRAIN, _SHED, _VOLUNTARY = 2, 1, 0
 """How urgently a job must leave: the higher goes first."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manner:
-    """What tells one policy's ticks from another's.
-
-    `policy`: its name. `loss`: what a site's surplus does when a job may leave, as a sentence goes on.
-    `need_w`: the watts that the surplus where a job is must cover for it to stay. `judge`: makes its judge.
-    `slack_margin_s`: what a move must leave of a job's slack, in seconds.
-    """
-
-    policy: str
-    loss: str
-    need_w: Callable[[Bookings, JobView], float]
-    judge: Callable[[FleetView, PlannerSettings, Bookings], Judge]
-    slack_margin_s: float = 0.0
-
-
 def plan(view: FleetView, settings: PlannerSettings, manner: Manner, *, tells: bool) -> tuple[Decision, ...]:
-    """Decide about every job; `tells` False: only starts and moves, and without alternatives."""
+    """Decide about every job; `tells` False: only starts and moves, and without alternatives.
+
+    In a fleet of more than `LARGE_PAIRS` pairs of a job and a site no decision names its alternatives, and
+    voluntary moves are the `bulk`'s where the manner has one.
+    """
     bookings = Bookings(view)
     running = [job for job in view.jobs.values() if _runs(job, view)]
     queued = jobs_in_start_order(view)
-    if not tells:
+    large = len(view.jobs) * len(view.sites) > LARGE_PAIRS
+    leaving = running
+    if large or not tells:
         # Weeks of a replay are made of moments in which nobody could leave: they cost no figures.
-        running = _could_leave(running, view, bookings, settings, manner)
-        if not (running or queued):
+        leaving = could_leave(running, view, bookings, settings, manner.need_w)
+        if not (tells or leaving or queued):
             return ()
-    planning = _Planning(manner.judge(view, settings, bookings), manner, tells=tells)
-    decisions = [planning.start(job) for job in queued]
+    planning = _Planning(manner.judge(view, settings, bookings), manner, tells=tells and not large)
+    decisions = {job.job_id: planning.start(job) for job in queued}
     if tells:
         for job in view.jobs.values():
             if job.phase is not Phase.QUEUED and not _runs(job, view):
                 reason = HELD_REASONS.get(job.phase, "its site is not known")
-                decisions.append(leave_alone(job, view, bookings, manner.policy, reason))
-    decisions.extend(planning.move(sorted(running, key=lambda job: job.job_id)))
+                decisions[job.job_id] = (
+                    planning.leave_alone(job, reason)
+                    if large
+                    else leave_alone(job, view, bookings, manner.policy, reason)
+                )
+    leaving = sorted(leaving, key=lambda job: job.job_id)
+    decisions |= planning.move_many(leaving) if large else planning.move(leaving)
+    if large and tells:
+        decisions |= planning.stay_all([job for job in running if job.job_id not in decisions])
     if not tells:
         changing = (DecisionKind.START, DecisionKind.MIGRATE)
-        decisions = [decision for decision in decisions if decision.kind in changing]
-    return tuple(sorted(decisions, key=lambda decision: decision.job_id))
+        decisions = {job_id: one for job_id, one in decisions.items() if one.kind in changing}
+    return tuple(decisions[job_id] for job_id in sorted(decisions))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Choice:
-    """The best column for one job; how it ranks (urgency, feasibility, gain, link); when it has its turn."""
+    """The best column for one job, and when it has its turn: by urgency, feasibility, gain, link."""
 
     column: int
-    rank: tuple[float, float, float, float]
     turn: tuple[float, ...]
 
 
@@ -86,25 +86,16 @@ class _Planning:
         self._manner = manner
         self._tells = tells
         self._emptying = Emptying(judge.view, judge.bookings, ())
+        self._accepts = np.array(
+            [site.available and not site.draining and not site.wants_to_shed for site in judge.sites],
+            dtype=np.bool_,
+        )
 
     def start(self, job: JobView) -> Decision:
         """Start a queued job at home, else where the most renewable seconds are, else let it wait."""
-        ratings = self.judge.rate([job])
-        found = [
-            self.judge.start_alternative(job, site, ratings, (0, column))
-            for column, site in enumerate(self.judge.sites)
-        ]
-        target = self._start_target(job, found)
+        target = self._start_target(job)
         at_home = target is not None and target == job.home_site
-        why = (
-            "is the job's home and has a free slot" if at_home else "offers as many renewable seconds or more"
-        )
-        told = tuple(
-            alternative
-            if alternative.rejections or alternative.site_id == target
-            else replace(alternative, rejections=(f"{target} {why}",))
-            for alternative in found
-        )
+        told = self._start_told(job, target, at_home=at_home) if self._tells else ()
         if target is None:
             return self._decision(job, DecisionKind.WAIT, None, "no site may take it now", told)
         self.judge.bookings.start(job, target)
@@ -113,14 +104,58 @@ class _Planning:
         )
         return self._decision(job, DecisionKind.START, target, reason, told)
 
-    def _start_target(self, job: JobView, found: list[Alternative]) -> str | None:
-        allowed = [alternative for alternative in found if alternative.feasible]
-        if any(alternative.site_id == job.home_site for alternative in allowed):
-            return job.home_site
-        best = min(allowed, key=lambda a: (-a.score, -self._surplus_w(a.site_id), a.site_id), default=None)
-        return None if best is None else best.site_id
+    def _start_target(self, job: JobView) -> str | None:
+        allowed = self._accepts & (self.judge.bookings.slots >= 1)
+        if job.must_start_at_holder:
+            allowed &= [site.site_id in job.held_at for site in self.judge.sites]
+        home = job.home_site
+        if home in self.judge.view.sites and allowed[self.judge.column_of(home or "")]:
+            return home
+        columns = np.flatnonzero(allowed).tolist()
+        if not columns:
+            return None
+        renewable_s = self.judge.renewable_s(job)
+        ids = [site.site_id for site in self.judge.sites]
+        best = min(columns, key=lambda c: (-renewable_s[c], -self._surplus_w(ids[c]), ids[c]))
+        return ids[best]
 
-    def move(self, jobs: list[JobView]) -> list[Decision]:
+    def _start_told(self, job: JobView, target: str | None, *, at_home: bool) -> tuple[Alternative, ...]:
+        ratings = self.judge.rate([job])
+        why = (
+            "is the job's home and has a free slot" if at_home else "offers as many renewable seconds or more"
+        )
+        told = []
+        for column, site in enumerate(self.judge.sites):
+            alternative = self.judge.start_alternative(job, site, ratings, (0, column))
+            if not alternative.rejections and site.site_id != target:
+                alternative = replace(alternative, rejections=(f"{target} {why}",))
+            told.append(alternative)
+        return tuple(told)
+
+    def move_many(self, jobs: list[JobView]) -> dict[str, Decision]:
+        """Decide about the moves of a large fleet: first those that sites demand, then what gains."""
+        if self._manner.bulk is None:
+            return self.move(jobs)
+        decisions = self.move([job for job in jobs if self._urgency(job) != _VOLUNTARY])
+        bulk = self._manner.bulk(self.judge, self._manner.slack_margin_s)
+        for made in bulk.run([job for job in jobs if self._urgency(job) == _VOLUNTARY]):
+            decisions[made.job.job_id] = self._moved(made)
+        return decisions
+
+    def leave_alone(self, job: JobView, reason: str) -> Decision:
+        """Return that nothing changes; where else the job could be is not told."""
+        kind = DecisionKind.WAIT if job.site_id is None else DecisionKind.STAY
+        return self._decision(job, kind, job.site_id, reason, ())
+
+    def stay_all(self, jobs: list[JobView]) -> dict[str, Decision]:
+        """Return that jobs of a large fleet stay, and why; where else they could be is not told."""
+        lasts_s = self.judge.lasts_s(jobs).tolist()
+        return {
+            job.job_id: self._decision(job, DecisionKind.STAY, job.site_id, self._why_stay(job, lasts), ())
+            for job, lasts in zip(jobs, lasts_s, strict=True)
+        }
+
+    def move(self, jobs: list[JobView]) -> dict[str, Decision]:
         """Decide about running jobs: commit the most urgent and gainful move, then look again."""
         ratings = self.judge.rate(jobs)
         must = [job for job in jobs if self._urgency(job) == _DRAIN]
@@ -148,46 +183,62 @@ class _Planning:
             moved += 1
             touched[destination] = touched[job.site_id or ""] = moved
         if not self._tells:
-            return list(decisions.values())
+            return decisions
         if moved:
             ratings = self.judge.rate(jobs)
         for index, job in enumerate(jobs):
             if job.job_id not in decisions:
                 decisions[job.job_id] = self._stay(job, ratings, index)
-        return list(decisions.values())
+        return decisions
 
     def _choose(self, job: JobView, ratings: Ratings, index: int) -> _Choice | None:
-        best: _Choice | None = None
         urgency = self._urgency(job)
-        for column in range(len(self.judge.sites)):
-            if self._why_not(job, ratings, (index, column)):
-                continue
-            feasible = bool(ratings.terms.feasible[index, column])
-            gain_s, link_bps = ratings.gain_s[index, column], ratings.link_bps[index, column]
-            rank = (float(urgency), float(feasible), float(gain_s), float(link_bps))
-            if best is None or rank > best.rank:
-                best = _Choice(column=column, rank=rank, turn=rank)
-        if best is None or urgency != _DRAIN:
-            return best
-        saved_w = self._emptying.saved_w(job, ratings, (index, best.column))
-        return replace(best, turn=(*best.rank[:2], saved_w, *best.rank[2:]))
+        columns = np.flatnonzero(self._open(job, ratings, index, urgency))
+        if not columns.size:
+            return None
+        feasible = ratings.terms.in_time[index, columns] & ratings.terms.pays[index, columns]
+        gain_s, link_bps = ratings.gain_s[index, columns], ratings.link_bps[index, columns]
+        best = int(np.lexsort((-link_bps, -gain_s, ~feasible))[0])
+        gain = float(gain_s[best])
+        if self._manner.by_energy and isfinite(gain):
+            gain *= job.power_w
+        column = int(columns[best])
+        rank = (float(urgency), float(feasible[best]), gain, float(link_bps[best]))
+        if urgency != _DRAIN:
+            return _Choice(column=column, turn=rank)
+        saved_w = self._emptying.saved_w(job, ratings, (index, column))
+        return _Choice(column=column, turn=(*rank[:2], saved_w, *rank[2:]))
 
-    def _why_not(self, job: JobView, ratings: Ratings, index: tuple[int, int]) -> tuple[str, ...]:
-        """Return what forbids the move, as short as it can be found out; the long form is `_told`."""
-        site = self.judge.sites[index[1]]
-        if site.site_id == job.site_id:
-            return ("it is there",)
-        if not job.may_migrate or not site.available or site.wants_to_shed:
-            return ("not allowed",)
-        if self.judge.bookings.free_slots(site.site_id) < 1 or not ratings.link_bps[index] > 0.0:
-            return ("full",)
-        urgency = self._urgency(job)
+    def _open(self, job: JobView, ratings: Ratings, index: int, urgency: int) -> NDArray[np.bool_]:
+        """Return where a job may go, as short as it can be found out; the long form is `_told`."""
+        bookings, terms, settings = self.judge.bookings, ratings.terms, self.judge.settings
+        # Where it is, there is no link to.
+        usable: NDArray[np.bool_] = self._accepts & (bookings.slots >= 1) & (ratings.link_bps[index] > 0.0)
+        if not job.may_migrate:
+            usable = np.zeros_like(usable)
         if urgency == _DRAIN:
-            alone = self._emptying.rate_bps(job, site.site_id, ratings, index) > 0.0
-            return () if alone else ("others are on the link",)
-        if not ratings.terms.feasible[index]:
-            return ("infeasible",)
-        return () if urgency == _SHED else self._voluntary_rejections(job, ratings, index)
+            return self._alone(job, ratings, index, usable)
+        usable &= terms.in_time[index] & terms.pays[index]
+        if urgency == _SHED:
+            return usable
+        if self._resident_s(job) < max(job.min_residence_s, settings.min_residence_s):
+            return np.zeros_like(usable)
+        total_s, gain_s = terms.migration_s[index], ratings.gain_s[index]
+        if job.slack_s is not None:
+            usable &= total_s < job.slack_s - self._manner.slack_margin_s
+        least_s = self.judge.margin_s(ratings.stay_s[index])
+        usable &= (gain_s > least_s) | ~np.isfinite(gain_s)
+        usable &= ~(ratings.lasts_s[index] > total_s)
+        return usable
+
+    def _alone(
+        self, job: JobView, ratings: Ratings, index: int, usable: NDArray[np.bool_]
+    ) -> NDArray[np.bool_]:
+        """Return where the link still has a rate for one more job of a draining site."""
+        for column in np.flatnonzero(usable).tolist():
+            site_id = self.judge.sites[column].site_id
+            usable[column] = self._emptying.rate_bps(job, site_id, ratings, (index, column)) > 0.0
+        return usable
 
     def _voluntary_rejections(
         self, job: JobView, ratings: Ratings, index: tuple[int, int]
@@ -213,24 +264,33 @@ class _Planning:
         site = self.judge.sites[choice.column]
         rate_bps = float(ratings.link_bps[0, choice.column])
         total_s = float(ratings.terms.migration_s[0, choice.column])
-        why, company = self._why_leave(job), ""
+        company = ""
         if self._urgency(job) == _DRAIN:
             rate_bps = self._emptying.rate_bps(job, site.site_id, ratings, (0, choice.column))
             total_s = self._emptying.predicted_s(rate_bps, ratings, (0, choice.column))
             self._emptying.leaves(job, site.site_id)
             company = self._emptying.company(job, site.site_id)
-        alternatives = self._told(job, ratings, 0, chosen=site.site_id, here=(why,)) if self._tells else ()
+        here = (self._why_leave(job),)
+        alternatives = self._told(job, ratings, 0, chosen=site.site_id, here=here) if self._tells else ()
         self.judge.bookings.move(job, site.site_id, rate_bps)
-        reason = f"{why}; {site.site_id} gains the most{company}"
-        decision = self._decision(job, DecisionKind.MIGRATE, site.site_id, reason, alternatives)
-        predicted_s = None if np.isnan(total_s) else total_s
+        made = Made(
+            job=job,
+            column=choice.column,
+            rate_bps=rate_bps,
+            total_s=total_s,
+            ends_s=float(ratings.ends_s[confidence.MEDIAN, 0, choice.column]),
+        )
+        return self._moved(made, alternatives, company)
+
+    def _moved(self, made: Made, alternatives: tuple[Alternative, ...] = (), company: str = "") -> Decision:
+        site_id = self.judge.sites[made.column].site_id
+        reason = f"{self._why_leave(made.job)}; {site_id} gains the most{company}"
+        decision = self._decision(made.job, DecisionKind.MIGRATE, site_id, reason, alternatives)
         return replace(
             decision,
-            predicted_s=predicted_s,
-            reserved_bps=rate_bps,
-            window_end_at=self._window_end_at(
-                job, float(ratings.ends_s[confidence.MEDIAN, 0, choice.column])
-            ),
+            predicted_s=None if isnan(made.total_s) else made.total_s,
+            reserved_bps=made.rate_bps,
+            window_end_at=self._window_end_at(made.job, made.ends_s),
         )
 
     def _window_end_at(self, job: JobView, ends_s: float) -> datetime | None:
@@ -240,18 +300,19 @@ class _Planning:
         return self.judge.view.now + timedelta(seconds=ends_s)
 
     def _stay(self, job: JobView, ratings: Ratings, index: int) -> Decision:
-        lasts_s = float(ratings.lasts_s[index])
-        if not job.may_migrate:
-            reason = "the job may not migrate"
-        elif self._urgency(job) != _VOLUNTARY:
-            queue = self._emptying.queue(job) if self._urgency(job) == _DRAIN else ""
-            reason = f"{self._why_leave(job)}, but {queue or 'no destination can take it'}"
-        elif lasts_s > 0.0:
-            reason = f"the surplus here covers it for {lasts_s:.1f} s more"
-        else:
-            reason = "no surplus here covers it, but no move elsewhere passes every test"
+        reason = self._why_stay(job, float(ratings.lasts_s[index]))
         alternatives = self._told(job, ratings, index, chosen=job.site_id, here=())
         return self._decision(job, DecisionKind.STAY, job.site_id, reason, alternatives)
+
+    def _why_stay(self, job: JobView, lasts_s: float) -> str:
+        if not job.may_migrate:
+            return "the job may not migrate"
+        if self._urgency(job) != _VOLUNTARY:
+            queue = self._emptying.queue(job) if self._urgency(job) == _DRAIN else ""
+            return f"{self._why_leave(job)}, but {queue or 'no destination can take it'}"
+        if lasts_s > 0.0:
+            return f"the surplus here covers it for {lasts_s:.1f} s more"
+        return "no surplus here covers it, but no move elsewhere passes every test"
 
     def _told(
         self, job: JobView, ratings: Ratings, index: int, *, chosen: str | None, here: tuple[str, ...]
@@ -321,68 +382,3 @@ def _sooner(choice: _Choice) -> tuple[float, ...]:
 
 def _runs(job: JobView, view: FleetView) -> bool:
     return job.phase is Phase.RUNNING and job.site_id in view.sites
-
-
-def _could_leave(
-    running: list[JobView],
-    view: FleetView,
-    bookings: Bookings,
-    settings: PlannerSettings,
-    manner: Manner,
-) -> list[JobView]:
-    """Leave out jobs that `_Planning.move` would let stay, by looks at a few watts; it may keep too many.
-
-    A move takes less than alpha of what forecasts span, else it is not feasible: a job that is covered
-    for that long stays. Where no site has surplus left for one more, only those that must go could.
-    """
-    ends = [
-        site.forecast.slots[-1].end_at
-        for site in view.sites.values()
-        if site.forecast is not None and site.forecast.slots
-    ]
-    reach_at = view.now + settings.alpha * (max(ends, default=view.now) - view.now)
-    sure_w = {site.site_id: _sure_w(site, view, reach_at) for site in view.sites.values()}
-    found = [
-        job
-        for job in running
-        if _must_leave(view.sites[job.site_id or ""])
-        or (job.may_migrate and not manner.need_w(bookings, job) <= sure_w[job.site_id or ""])
-    ]
-    left_w = max(
-        (
-            site.surplus_w - bookings.draw_w(site.site_id)
-            for site in view.sites.values()
-            if site.surplus_w is not None
-            and site.surplus_quality_ok
-            and bookings.free_slots(site.site_id) > 0
-        ),
-        default=0.0,
-    )
-    # A hair's breadth, since the sums of watts are taken in another order where it is decided.
-    return [
-        job for job in found if _must_leave(view.sites[job.site_id or ""]) or job.power_w <= left_w + 1e-6
-    ]
-
-
-def _must_leave(site: SiteView) -> bool:
-    return site.draining or site.wants_to_shed
-
-
-def _sure_w(site: SiteView, view: FleetView, reach_at: datetime) -> float:
-    """Return the watts that the median surplus of a site keeps from now to an instant; -inf: unknown."""
-    if site.surplus_w is None or not site.surplus_quality_ok or site.forecast is None:
-        return -inf
-    if site.forecast.paths_w is not None:
-        return -inf  # most paths may dip below each slot's median at some time or other
-    known_at, least_w = view.now, site.surplus_w
-    for slot in site.forecast.slots:
-        if known_at > reach_at:
-            break
-        if slot.end_at <= known_at:
-            continue
-        if slot.start_at > known_at:
-            return -inf
-        if slot.start_at > view.now:
-            least_w = min(least_w, max(slot.p10_w, slot.p50_w))
-        known_at = slot.end_at
-    return least_w if known_at > reach_at else -inf

@@ -9,10 +9,13 @@ from dataclasses import replace
 from functools import partial
 
 from coordinator.core.bookings import Bookings
+from coordinator.core.bulk import BulkMoves
 from coordinator.core.deferral import DeferralRules
 from coordinator.core.deferring import may_defer, plan_deferring
 from coordinator.core.horizon import HorizonJudge
-from coordinator.core.moving import Manner, plan
+from coordinator.core.judgement import Judge
+from coordinator.core.manner import Manner
+from coordinator.core.moving import plan
 from coordinator.core.policy import PlannerSettings
 from coordinator.model.decision import Decision
 from coordinator.model.view import FleetView, JobView
@@ -54,6 +57,8 @@ class SternaPolicy:
             need_w=_all_there_w,
             judge=partial(HorizonJudge, reach_frac=reach_frac),
             slack_margin_s=self._rules.margin_s,
+            by_energy=True,
+            bulk=_bulk,
         )
 
     @property
@@ -65,7 +70,8 @@ class SternaPolicy:
         """Start what waits, relieve sites that are crowded, leave the rest; see `Policy.decide`.
 
         Of several jobs that could leave, those on draining sites come first, then those on sites that
-        ask to shed, then the one that gains most; ties go by job id.
+        ask to shed, then the one that gains most energy; ties go by job id. In a large fleet
+        (`moving.LARGE_PAIRS`) the decisions name no alternatives.
         """
         return self._plan(view, settings, tells=True)
 
@@ -81,6 +87,11 @@ class SternaPolicy:
 
     def _tuned(self, settings: PlannerSettings) -> PlannerSettings:
         return replace(settings, epsilon=max(settings.epsilon, self._epsilon))
+
+
+def _bulk(judge: Judge, slack_margin_s: float) -> BulkMoves:
+    assert isinstance(judge, HorizonJudge)  # as this policy's manner makes it
+    return BulkMoves(judge, slack_margin_s)
 
 
 def _all_there_w(bookings: Bookings, job: JobView) -> float:

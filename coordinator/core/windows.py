@@ -15,15 +15,18 @@ slot is taken to be poor throughout: the lowest so far is that of the stated qua
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.core.confidence import MEDIAN, QUANTILES
-from coordinator.model.forecast import Paths, SurplusForecast, Window
+from coordinator.model.forecast import ForecastSlot, Paths, SurplusForecast, Window
 from coordinator.model.view import SiteView
 
 Array = NDArray[np.float64]
+
+Rows = list[tuple[float, ...]]
 
 _UNKNOWN_W = -np.inf  # below any need, so that unknown never passes for surplus
 _BLOCK = 4_000_000  # comparisons held in memory at once, one byte each
@@ -55,10 +58,39 @@ def curve(now: datetime, forecast: SurplusForecast | None, measured_w: float | N
     measured_w : float or None
         Surplus now in watts; None: not known, and then no window is open now.
     """
+    edges, rows, columns = _steps(now, forecast.slots if forecast is not None else (), measured_w)
+    watts = np.array(rows, dtype=np.float64).reshape(len(rows), len(QUANTILES)).T
+    # A forecast whose quantiles cross is mended upwards, so that window ends never decrease.
+    watts = np.maximum.accumulate(watts, axis=0)
+    paths = forecast.paths_w if forecast is not None else None
+    floors = np.minimum.accumulate(watts, axis=1) if paths is None else _floors(paths, columns, watts[0])
+    return SurplusCurve(now=now, edges_s=np.array(edges), watts=watts, floors_w=floors)
+
+
+def _steps(
+    now: datetime, slots: Sequence[ForecastSlot], measured_w: float | None
+) -> tuple[list[float], Rows, list[int]]:
+    """Return edges from now, quantiles of each step, its column of the paths; -1: measured, or nothing."""
+    first = next((n for n, slot in enumerate(slots) if slot.end_at > now), len(slots))
+    coming = slots[first:]
+    ends = [slot.end_at for slot in coming]
+    if coming and coming[0].start_at <= now and [slot.start_at for slot in coming[1:]] == ends[:-1]:
+        # Without a gap, as all our own sources state it: many slots at once.
+        rows: Rows = [(slot.p10_w, slot.p50_w, slot.p90_w) for slot in coming]
+        rows[0] = _flat(measured_w)
+        edges = [0.0, *((end_at - now).total_seconds() for end_at in ends)]
+        if all(low_s < high_s for low_s, high_s in pairwise(edges)):
+            return edges, rows, [-1, *range(first + 1, len(slots))]
+    return _steps_one_by_one(now, slots, measured_w)
+
+
+def _steps_one_by_one(
+    now: datetime, slots: Sequence[ForecastSlot], measured_w: float | None
+) -> tuple[list[float], Rows, list[int]]:
     edges = [0.0]
-    rows: list[tuple[float, ...]] = []
-    columns: list[int] = []  # of the paths; -1: what is measured, or nothing
-    for column, slot in enumerate(forecast.slots if forecast is not None else ()):
+    rows: Rows = []
+    columns: list[int] = []
+    for column, slot in enumerate(slots):
         start_s = (slot.start_at - now).total_seconds()
         end_s = (slot.end_at - now).total_seconds()
         if end_s <= edges[-1]:
@@ -72,12 +104,7 @@ def curve(now: datetime, forecast: SurplusForecast | None, measured_w: float | N
         future = start_s > 0.0
         rows.append((slot.p10_w, slot.p50_w, slot.p90_w) if future else _flat(measured_w))
         columns.append(column if future else -1)
-    watts = np.array(rows, dtype=np.float64).reshape(len(rows), len(QUANTILES)).T
-    # A forecast whose quantiles cross is mended upwards, so that window ends never decrease.
-    watts = np.maximum.accumulate(watts, axis=0)
-    paths = forecast.paths_w if forecast is not None else None
-    floors = np.minimum.accumulate(watts, axis=1) if paths is None else _floors(paths, columns, watts[0])
-    return SurplusCurve(now=now, edges_s=np.array(edges), watts=watts, floors_w=floors)
+    return edges, rows, columns
 
 
 def _floors(paths: Paths, columns: list[int], known: Array) -> Array:
@@ -144,6 +171,14 @@ def ends_s(stacked: CurveStack, need_w: Array) -> Array:
         some = need_w[start : start + block]
         first = (stacked.floors_w[:, None] < some[None, :, :, None]).argmax(axis=3)
         ends[:, start : start + block] = stacked.edges_s[sites, first]
+    return ends
+
+
+def ends_at_s(stacked: CurveStack, columns: Sequence[int], need_w: Array) -> Array:
+    """Return `ends_s` for one need each at n of the stacked sites, shape (3, n)."""
+    sites = np.array(columns, dtype=np.intp)
+    first = (stacked.floors_w[:, sites] < need_w[:, None]).argmax(axis=2)
+    ends: Array = stacked.edges_s[sites, first]
     return ends
 
 

@@ -14,7 +14,8 @@ from coordinator.core.bookings import Bookings
 from coordinator.core.deferral import DeferralRules
 from coordinator.core.deferring import may_defer, plan_deferring
 from coordinator.core.horizon import HorizonJudge
-from coordinator.core.moving import Manner, plan
+from coordinator.core.manner import Manner
+from coordinator.core.moving import plan
 from coordinator.core.policies import policy_named
 from coordinator.core.policy import PlannerSettings, Policy
 from coordinator.model.decision import Decision

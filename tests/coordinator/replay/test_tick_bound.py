@@ -1,0 +1,85 @@
+"""The best that one tick could do: a small one by hand, and no plan beyond it."""
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from coordinator.core import moving
+from coordinator.core.policies import policy_named
+from coordinator.core.policy import PlannerSettings, changes_of
+from coordinator.model.view import FleetView, LinkView
+from coordinator.replay.tick_bound import Tick
+from tests.coordinator.core.fleets import fleet, forecast, job, site
+
+DAY = 86_400.0
+PLANNER = PlannerSettings(gain_margin_frac=0.0, epsilon=0.5)
+REACH_FRAC = 0.125
+
+
+def some_fleet(seed: int) -> FleetView:
+    dice = random.Random(seed)
+    dark = [site(f"a{i}", windows=forecast(0.0, slot_s=DAY), slots=6, slots_held=6) for i in range(3)]
+    sunny = []
+    for i in range(3):
+        watts = dice.uniform(400.0, 1800.0)
+        ahead = forecast(watts, dice.uniform(0.3, 1.1) * watts, watts, slot_s=3600.0, spread=0.2)
+        sunny.append(site(f"b{i}", surplus_w=watts, windows=ahead, slots=dice.randint(1, 4)))
+    jobs = [
+        job(
+            f"j{i:02}",
+            f"a{i % 3}",
+            power_w=dice.uniform(200.0, 600.0),
+            checkpoint_bytes=dice.randint(10**9, 4 * 10**10),
+        )
+        for i in range(12)
+    ]
+    names = [one.site_id for one in (*dark, *sunny)]
+    links = [
+        LinkView(source=a, destination=b, free_bps=dice.uniform(1e9, 1e10))
+        for a in names
+        for b in names
+        if a != b
+    ]
+    return fleet([*dark, *sunny], jobs, links=links)
+
+
+def test_two_jobs_and_room_for_one() -> None:
+    view = fleet(
+        [
+            site("a", windows=forecast(0.0, slot_s=DAY)),
+            site("b", surplus_w=700.0, windows=forecast(700.0, 700.0, slot_s=DAY)),
+        ],
+        [job("1", "a", power_w=600.0), job("2", "a", power_w=500.0)],
+    )
+    tick = Tick(view, PLANNER, reach_frac=REACH_FRAC)
+    best = tick.best(limit_s=10.0, gap_frac=1e-6)
+    made = changes_of(policy_named("sterna"), view, PLANNER)
+    # 8 s of transfer and 4 s besides; the energy of the move is 1.9 Wh and 4 s of 600 W.
+    gained_j = 600.0 * (10_800.0 - 12.0) - 3600.0 * 1.9 - 600.0 * 4.0
+    assert best.moves == 1
+    assert best.found_j == pytest.approx(gained_j) == best.bound_j
+    assert tick.value_j(made) == pytest.approx(gained_j)
+    assert tick.value_j([]) == 0.0
+
+
+@pytest.mark.parametrize("large", [True, False])
+@pytest.mark.parametrize("seed", range(6))
+def test_no_plan_is_better_and_ours_is_not_far_behind(
+    seed: int, large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if large:
+        monkeypatch.setattr(moving, "LARGE_PAIRS", 0)
+    view = some_fleet(seed)
+    tick = Tick(view, PLANNER, reach_frac=REACH_FRAC)
+    best = tick.best(limit_s=20.0, gap_frac=1e-4)
+    value_j = tick.value_j(changes_of(policy_named("sterna"), view, PLANNER))
+    assert best.moves > 0
+    assert 0.85 * best.bound_j < value_j <= best.bound_j * (1.0 + 1e-6)
+
+
+def test_who_came_a_moment_ago_stays() -> None:
+    view = some_fleet(1)
+    fresh = {name: replace(one, min_residence_s=7200.0) for name, one in view.jobs.items()}
+    best = Tick(replace(view, jobs=fresh), PLANNER, reach_frac=REACH_FRAC).best(limit_s=10.0, gap_frac=1e-4)
+    assert (best.moves, best.found_j) == (0, pytest.approx(0.0, abs=1e-3))
