@@ -128,42 +128,65 @@ def drawn(points: Sequence[Point], title: str) -> str:
     title : str
         Of the picture.
     """
-    lines = _lines(points)
-    gained = [_gained_pct(one) for one in points]
-    y = svg.linear(min(gained) - 4.0, max(gained) + 3.0, "% of the bound's reduction")
-    most = 100.0 * max(one.overrun_frac for one in points)
-    longest = max(one.completion for one in points)
-    left = svg.Panel(
-        left=70.0,
-        top=60.0,
-        width=420.0,
-        height=340.0,
-        x=svg.linear(0.0, 1.1 * most + 1.0, "overruns, % of moves"),
-        y=y,
-        title="Energy against overruns",
+    lines = _lines([one for one in points if one.epsilon is not None])
+    turned = [one for _, _, some in lines for one in some]
+    gained = [_gained_pct(one) for one in turned]
+    y = svg.linear(min(gained) - 2.0, max(gained) + 2.0, "% of the bound's reduction")
+    axes = (
+        (_overruns_pct, "overruns, % of moves", "Energy against overruns"),
+        (_completion, "mean completion, × static", "Energy against completion"),
     )
-    right = svg.Panel(
-        left=570.0,
-        top=60.0,
-        width=420.0,
-        height=340.0,
-        x=svg.linear(
-            min(one.completion for one in points) - 0.005, longest + 0.01, "mean completion, × static"
-        ),
-        y=y,
-        title="Energy against completion",
-    )
-    for colour, _, some in lines:
-        for panel, across in ((left, _overruns_pct), (right, _completion)):
-            places = [(across(one), _gained_pct(one)) for one in some]
-            panel.line(places, colour)
-            panel.dots(places, colour)
-            if panel is left:
-                for one, place in zip(some, places, strict=True):
-                    panel.write(place, _label(one), colour)
+    parts = []
+    for number, (across, label, name) in enumerate(axes):
+        low, high = min(map(across, turned)), max(map(across, turned))
+        room = 0.1 * (high - low) or 0.1 * high
+        panel = svg.Panel(
+            left=70.0 + 500.0 * number,
+            top=60.0,
+            width=420.0,
+            height=340.0,
+            x=svg.linear(low - room, high + 2.0 * room, label),
+            y=y,
+            title=name,
+        )
+        for place, (colour, _, some) in enumerate(lines):
+            panel.line([(across(one), _gained_pct(one)) for one in some], colour)
+            panel.dots([(across(one), _gained_pct(one)) for one in some], colour)
+            # Labels of one line stand left above its points, those of the others below: lines cross here.
+            lower = 0.0 if place == 0 else 0.045 * (y.high - y.low)
+            labelled = some if place < 2 else [one for one in some if _label(one).startswith("α")]
+            for at, words in _labels(labelled, panel, across):
+                panel.write((at[0], at[1] - lower), words, colour, "end" if place == 0 else "start")
+        parts.append(panel.drawn())
     entries = [(colour, words) for colour, words, _ in lines]
-    parts = [left.drawn(), right.drawn(), svg.legend(1005.0, 75.0, entries)]
-    return svg.document(1260.0, 450.0, title, parts)
+    entries += [
+        (svg.GREY, f"{one.policy} (not drawn): {_gained_pct(one):.1f} %,")
+        for one in points
+        if one.epsilon is None
+    ]
+    parts.append(svg.legend(1005.0, 75.0, entries))
+    for one in points:
+        if one.epsilon is None:
+            says = f"overruns {_overruns_pct(one):.1f} %, × {one.completion:.3f}"
+            parts.append(svg.legend(1005.0, 75.0 + 18.0 * len(entries), [("white", says)]))
+    return svg.document(1290.0, 450.0, title, parts)
+
+
+def _labels(
+    some: Sequence[Point], panel: svg.Panel, across: Callable[[Point], float]
+) -> list[tuple[svg.Point, str]]:
+    """Return where to write what; points that lie on each other share a label."""
+    found: list[tuple[svg.Point, str]] = []
+    for one in some:
+        at = (across(one), _gained_pct(one))
+        if found:
+            (x, gained), words = found[-1]
+            near_x = abs(panel.x.place(at[0]) - panel.x.place(x)) < 0.1
+            if near_x and abs(panel.y.place(at[1]) - panel.y.place(gained)) < 0.05:
+                found[-1] = ((x, gained), f"{words}, {_label(one).split()[-1]}")
+                continue
+        found.append((at, _label(one)))
+    return found
 
 
 def _lines(points: Sequence[Point]) -> list[tuple[str, str, list[Point]]]:
@@ -176,16 +199,13 @@ def _lines(points: Sequence[Point]) -> list[tuple[str, str, list[Point]]]:
 
     wanted = (
         ("sterna, over ε", some("sterna", lambda one: one.alpha == usual)),
-        ("sterna, over α at ε = 0.5", some("sterna", lambda one: one.epsilon == 0.5)),
         ("feasibility-aware, over ε", some("feasibility-aware", lambda one: True)),
-        ("energy-only", some("energy-only", lambda one: True)),
+        ("sterna, over α at ε = 0.5", some("sterna", lambda one: one.epsilon == 0.5)),
     )
     return [(svg.COLOURS[number], words, line) for number, (words, line) in enumerate(wanted) if line]
 
 
 def _label(one: Point) -> str:
-    if one.epsilon is None:
-        return ""
     return f"ε {one.epsilon:g}" if one.alpha in (None, 0.1) else f"α {one.alpha:g}"
 
 

@@ -187,3 +187,19 @@ async def test_a_store_of_an_older_copy_is_a_fork(tmp_path: Path, keys: tuple[Si
         database.close()
     assert [one.fault for one in reports] == ["", ""]
     assert audit.fork(*reports).startswith("record 1: is not what it was")
+
+
+def test_a_store_of_an_earlier_version_gets_the_indexes_that_came_since(tmp_path: Path) -> None:
+    url = file_url(tmp_path / "old.db")
+    old = Database(url)
+    schema.records.drop(old._engine)
+    old.run_now(lambda connection: connection.exec_driver_sql("DROP INDEX telemetry_by_time"))
+    old.close()
+    new = Database(url)
+    found = new.run_now(
+        lambda connection: connection.exec_driver_sql(
+            "SELECT name FROM sqlite_master WHERE name IN ('telemetry_by_time', 'records') ORDER BY name"
+        ).fetchall()
+    )
+    assert found == [("records",), ("telemetry_by_time",)]
+    new.close()
