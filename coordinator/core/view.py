@@ -3,9 +3,12 @@
 Here it is decided what counts as known: a sample that is too old or not of OK quality is no surplus.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+
+import numpy as np
 
 from coordinator.core.coming import carried_to, slots_promised
 from coordinator.core.declared import declared_w
@@ -15,9 +18,10 @@ from coordinator.core.windows import site_curve, window
 from coordinator.model.fleet import FleetState, Job, JobState, Site
 from coordinator.model.forecast import SurplusForecast
 from coordinator.model.job import Flexibility
+from coordinator.model.links import LinkTable
 from coordinator.model.live import Live, LiveSite, report_of
 from coordinator.model.site import DeclaredSurplus, Quality, SiteSample
-from coordinator.model.view import FleetView, JobView, LinkView, Phase, SiteView
+from coordinator.model.view import FleetView, JobView, Phase, SiteView
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,23 +269,29 @@ def _slack_s(job: Job, now: datetime, settings: ViewSettings) -> float | None:
     return settings.hold_back_s + work_s - max(0.0, stood_s)
 
 
-def _links(state: FleetState, settings: ViewSettings) -> dict[tuple[str, str], LinkView]:
+def _links(state: FleetState, settings: ViewSettings) -> LinkTable:
+    """Return what `link_rate_bps` tells of all pairs, at once: a thousand sites have a million of them."""
+    names = sorted(state.sites)
+    places = {name: place for place, name in enumerate(names)}
+    default = math.nan if settings.default_bps is None else settings.default_bps
+    rates = np.full((len(names), len(names)), default)
+    named = {pair for pair in (*settings.link_bps, *state.links) if set(pair) <= places.keys()}
+    for source, destination in named:
+        rate_bps = link_rate_bps(state, source, destination, settings)
+        rates[places[source], places[destination]] = math.nan if rate_bps is None else rate_bps
+    dialled = np.array([_is_dialled(state, name) for name in names], dtype=np.bool_)
+    rates[~(dialled[:, None] | dialled)] = math.nan
+    np.fill_diagonal(rates, math.nan)
     reserved: dict[tuple[str, str], float] = {}
     for migration in state.migrations.values():
         if migration.state in BEFORE_COMMIT and migration.reserved_bps is not None:
             pair = (migration.source_site, migration.destination_site)
             reserved[pair] = reserved.get(pair, 0.0) + migration.reserved_bps
-    links: dict[tuple[str, str], LinkView] = {}
-    for source in state.sites:
-        for destination in state.sites:
-            rate_bps = link_rate_bps(state, source, destination, settings)
-            if source != destination and rate_bps is not None and can_meet(state, source, destination):
-                free_bps = max(0.0, rate_bps - reserved.get((source, destination), 0.0))
-                pair = (source, destination)
-                links[pair] = LinkView(
-                    source=source, destination=destination, free_bps=free_bps, whole_bps=rate_bps
-                )
-    return links
+    free = np.array(rates)
+    for pair, reserved_bps in reserved.items():
+        if set(pair) <= places.keys():
+            free[places[pair[0]], places[pair[1]]] -= reserved_bps
+    return LinkTable(names, np.maximum(free, 0.0), rates)
 
 
 def link_rate_bps(state: FleetState, source: str, destination: str, settings: ViewSettings) -> float | None:
@@ -295,8 +305,12 @@ def link_rate_bps(state: FleetState, source: str, destination: str, settings: Vi
 
 def can_meet(state: FleetState, source: str, destination: str) -> bool:
     """Tell whether one of two sites can be dialled; until both said Hello it is not known."""
-    ends = (state.sites[source].capabilities, state.sites[destination].capabilities)
-    return any(end is not None and end.checkpoint_address for end in ends)
+    return _is_dialled(state, source) or _is_dialled(state, destination)
+
+
+def _is_dialled(state: FleetState, site_id: str) -> bool:
+    end = state.sites[site_id].capabilities
+    return end is not None and bool(end.checkpoint_address)
 
 
 def open_windows(view: FleetView) -> Mapping[str, datetime]:

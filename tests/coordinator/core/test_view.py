@@ -7,7 +7,15 @@ from datetime import timedelta
 import pytest
 
 from coordinator.core.fleet import fold
-from coordinator.core.view import ViewSettings, build_view, fresh_sample, open_windows, slots_held
+from coordinator.core.view import (
+    ViewSettings,
+    build_view,
+    can_meet,
+    fresh_sample,
+    link_rate_bps,
+    open_windows,
+    slots_held,
+)
 from coordinator.model import events as ev
 from coordinator.model.fleet import FleetState, JobState
 from coordinator.model.forecast import ForecastSlot, SurplusForecast
@@ -234,3 +242,21 @@ def test_open_windows() -> None:
     shown = build_view(fold(seen("a", "b")), here(), forecasts, NOW, SETTINGS)
     assert open_windows(shown) == {"a": slot.end_at}
     assert fresh_sample(LiveSite(), NOW, 1.0) is None
+
+
+@pytest.mark.parametrize("default_bps", [None, 1e6])
+def test_links_are_told_at_once_as_one_by_one(default_bps: float | None) -> None:
+    slow = ev.LinkMeasured(at=NOW, source="b", destination="c", goodput_bps=4e5)
+    state = fold([*seen("c"), slow], moving(M.TRANSFERRING))
+    mute = replace(state.sites["c"], capabilities=None)
+    state = replace(state, sites={**state.sites, "c": mute, "d": replace(mute, site_id="d")})
+    settings = replace(SETTINGS, default_bps=default_bps, link_bps={("a", "c"): 7e5, ("a", "gone"): 1.0})
+    links = view(state, settings=settings).links
+    for source in state.sites:
+        for destination in state.sites:
+            rate_bps = link_rate_bps(state, source, destination, settings)
+            known = source != destination and rate_bps is not None and can_meet(state, source, destination)
+            link = links.get((source, destination))
+            assert (link is not None) is known
+            assert link is None or link.whole_bps == rate_bps
+    assert links["a", "c"].free_bps == 7e5
