@@ -2,12 +2,16 @@
 
 import csv
 import gzip
+from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from coordinator.core.energy_ledger import Entry
+from coordinator.core.energy_ledger import Entry, MeterSample, Stay, book, metered_course
+from coordinator.core.ledger import PowerSample
 from coordinator.core.policies import policy_named
 from coordinator.replay.accounts import accounts, carbon_of, write_accounts
 from coordinator.replay.exact import run, settings_of
@@ -72,5 +76,52 @@ def test_a_trace_without_carbon_says_nothing_of_it(tmp_path: Path) -> None:
     booked = accounts(made, [Interval("1", "a", 0.0, HOUR, Stage.RUN)])
     assert booked["a", "1"].known_carbon_g is None
     assert accounts(made, []) == {}
-    with pytest.raises(ConfigError, match="nothing.csv"):
+    with pytest.raises(ConfigError, match=r"nothing\.csv"):
         carbon_of(made, tmp_path / "nothing.csv")
+
+
+@given(
+    st.lists(st.floats(0, 2000), min_size=6, max_size=6),
+    st.lists(
+        st.tuples(st.sampled_from("123"), st.integers(0, 300), st.integers(1, 60)), min_size=1, max_size=6
+    ),
+    st.integers(1, 30),
+)
+def test_a_replay_that_is_metered_as_a_fleet_is_gives_the_same_account(
+    surplus_w: list[float], stretches: list[tuple[str, int, int]], period_min: int
+) -> None:
+    """What telemetry says of the very same hours, booked as the coordinator books it."""
+    made = world({"a": surplus_w}, *(task(name, power_w=100.0 * int(name)) for name in "123"), slots=9)
+    rows, ended_s = [], dict.fromkeys("123", 0.0)
+    for name, after_min, for_min in stretches:
+        start_s = ended_s[name] + 60.0 * after_min
+        ended_s[name] = start_s + 60.0 * for_min
+        rows.append(Interval(name, "a", start_s, ended_s[name], Stage.RUN))
+    span_s = max(ended_s.values())
+    # A meter that is read each so many minutes, and whenever anything changes.
+    at_s = sorted({*(60.0 * period_min * n for n in range(int(span_s // (60 * period_min)) + 1)),
+                   *(HOUR * n for n in range(int(span_s // HOUR) + 1)),
+                   *(edge for row in rows for edge in (row.start_s, row.end_s))})  # fmt: skip
+    watts = {job.job_id: job.power_w for job in made.tasks}
+    samples = [
+        MeterSample(
+            power=PowerSample(
+                at=made.at(now_s),
+                surplus_w=made.sites[0].surplus_w[made.step_of(now_s)],
+                compute_w=sum(watts[row.job_id] for row in rows if row.start_s <= now_s < row.end_s),
+            )
+        )
+        for now_s in at_s
+    ]
+    course = metered_course(
+        samples, start_at=made.start_at, end_at=made.at(span_s), hold_s=2 * HOUR, carbon_g_per_kwh=None
+    )
+    stays = [Stay(job_id=r.job_id, start_s=r.start_s, end_s=r.end_s, weight_w=watts[r.job_id]) for r in rows]
+    live = {job_id: entry for job_id, entry in book(course, stays).items() if job_id}
+    told = {job_id: entry for (_, job_id), entry in accounts(made, rows).items()}
+    assert set(live) == set(told)
+    for job_id, entry in told.items():
+        for figure in fields(Entry):
+            assert getattr(live[job_id], figure.name) == pytest.approx(
+                getattr(entry, figure.name), rel=1e-9, abs=1e-6
+            ), (job_id, figure.name)
