@@ -54,7 +54,8 @@ def print_account(account: api.GetAccountResponse) -> None:
         console.print(f"nothing is booked yet; slots of {_hours(account.slot.ToTimedelta().total_seconds())}")
         return
     table = Table(box=None, header_style="dim")
-    for column in ("site", "job", "renewable", "not", "unknown", "of it estimated", "unmetered", "CO2"):
+    heads = ("renewable", "not renewable", "source unknown", "of these estimated", "unmetered", "CO2")
+    for column in ("site", "job", *heads):
         table.add_column(column, justify="left" if column in ("site", "job") else "right")
     for one in account.entries:
         table.add_row(one.site_id, one.job_id[:12] or IDLE, *_figures([one]))
