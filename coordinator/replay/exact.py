@@ -21,7 +21,7 @@ from coordinator.replay.course import Course
 from coordinator.replay.foresight import Foresight
 from coordinator.replay.group import Group
 from coordinator.replay.journal import Interval, Stage
-from coordinator.replay.sending import Sending, still_worth_it
+from coordinator.replay.sending import Sending, needed, still_worth_it
 from coordinator.replay.sight import Sight
 from coordinator.replay.transfers import Transfer
 from coordinator.replay.world import Task, World, check
@@ -131,7 +131,8 @@ class _Exact:
         group_s = min((group.next_s() for group in self._groups.values()), default=inf)
         self._now_s = min(self._carriage.next_s, phase_s, self._next_step_s, arrival_s, group_s)
         if not self._now_s < self._world.end_s:
-            raise PermanentError(f"{self._world.name}: surplus is known for {self._world.end_s:.0f} s only")
+            left = f"surplus is known for {self._world.end_s:.0f} s only, {len(self._present)} jobs are left"
+            raise PermanentError(f"{self._world.name}: {left}")
         for group in self._groups.values():
             group.settle(self._now_s)
         # Exchanges alone change nothing that a policy could answer.
@@ -225,8 +226,7 @@ class _Exact:
         """Return where a job starts: the policy's choice; where it may not be held back, somewhere."""
         if decision is not None and decision.kind is DecisionKind.START and decision.target_site is not None:
             return decision.target_site
-        # A replica waits where every free slot is beside a sibling, or was promised to a job that moves.
-        if self._defers or course.group is not None:
+        if self._defers or course.group is not None:  # what else is free may be beside a sibling
             return None
         return next(site for site in sorted(self._slots) if self._free(site))
 
@@ -285,7 +285,8 @@ class _Exact:
         course.bound_for = destination
         course.promised_bps = decision.reserved_bps or 0.0
         ahead_bytes = course.task.ahead_bytes(course.holds(destination)) if course.task.pieces else 0
-        if not ahead_bytes or course.stage is not Stage.RUN:
+        wanted = needed(course, decision, self._now_s, world=self._world, settings=self._settings)
+        if not (ahead_bytes and wanted) or course.stage is not Stage.RUN:
             self._stop(course)
             return
         course.sending = Sending(

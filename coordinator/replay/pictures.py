@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from coordinator.core import domain
+from coordinator.core import domain, partial
 from coordinator.replay import svg
 from coordinator.replay.journal import Interval
 from coordinator.replay.metrics import landings, measure, site_energy
@@ -138,15 +138,19 @@ def completions(runs: Runs) -> str:
 def feasible_domain(world: World, rows: Rows, policy: str) -> str:
     """Draw the (S, B) plane: the bounds of the shortest and the longest typical window, and the moves in it.
 
-    B is what the link carries when nobody shares it. A job that never moved stands at the fastest link out of
-    its home. Dots grow with the number of moves or jobs in one place.
+    S is what crosses at the stop, B what the link carries when nobody shares it. A job that never moved
+    stands at the fastest link out of its home, if there is any. Dots grow with the number of moves or jobs
+    in one place.
     """
     by_job: defaultdict[str, list[Interval]] = defaultdict(list)
     by_site: dict[str, list[Interval]] = {site.site_id: [] for site in world.sites}
     for row in rows:
         by_job[row.job_id].append(row)
         by_site[row.site_id].append(row)
-    size = {task.job_id: float(task.checkpoint_bytes) for task in world.tasks}
+    size = {
+        task.job_id: float(partial.effective_bytes(task.pieces) if task.pieces else task.checkpoint_bytes)
+        for task in world.tasks
+    }
     moves = landings(world, by_job, by_site)
     moved = {move.job_id for move in moves}
     wan = world.wan
@@ -161,7 +165,11 @@ def feasible_domain(world: World, rows: Rows, policy: str) -> str:
     for move in moves:
         point = (size[move.job_id], rate[move.source, move.destination])
         there[move.overran(world.costs.alpha)].append(point)
-    stayed = [(size[t.job_id], best[t.home_site]) for t in world.tasks if t.job_id not in moved]
+    stayed = [
+        (size[task.job_id], best[task.home_site])
+        for task in world.tasks
+        if task.job_id not in moved and best[task.home_site] > 0.0
+    ]
     points = [*there[False], *there[True], *stayed]
     x, y = ([at for at, _ in points] or [1e9], [at for _, at in points] or [1e9])
     panel = svg.Panel(

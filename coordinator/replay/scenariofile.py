@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -121,6 +121,8 @@ class MigrationTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     store_bytes_per_s: float
     downtime_s: float
     alpha: float
+    ahead: Literal["always", "if-needed"] = "always"
+    """When pieces travel ahead of their job; see `World.ahead_if_needed`."""
 
 
 class DeferralTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -253,6 +255,7 @@ def world_of(scenario: ScenarioFile, traces: Traces, period: str, offset: int) -
             network_wh_per_gb=scenario.wan.network_wh_per_gb,
             alpha=scenario.migration.alpha,
         ),
+        ahead_if_needed=scenario.migration.ahead == "if-needed",
         hold_back_s=scenario.deferral.hold_back_s if scenario.deferral is not None else None,
     )
 
@@ -321,6 +324,11 @@ def _check(scenario: ScenarioFile) -> None:
         f"jobs.kinds[{place}]: shares sum up to {sum(piece.share for piece in kind.pieces):g}: expected 1"
         for place, kind in enumerate(scenario.jobs.kinds)
         if kind.pieces and abs(sum(piece.share for piece in kind.pieces) - 1.0) > 1e-9
+    ]
+    faults += [
+        f"jobs.kinds[{place}]: no piece changes and moves"
+        for place, kind in enumerate(scenario.jobs.kinds)
+        if kind.pieces and all(piece.stays or piece.change_frac == 0.0 for piece in kind.pieces)
     ]
     if scenario.replicas is not None:
         try:

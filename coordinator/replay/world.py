@@ -108,6 +108,8 @@ class World:
     wan: Wan
     costs: Costs
     hold_back_s: float | None = None
+    ahead_if_needed: bool = False
+    """Pieces travel ahead only where the move would not be feasible with all of them crossing at the stop."""
 
     @property
     def tells_transfers(self) -> bool:

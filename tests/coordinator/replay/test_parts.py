@@ -106,6 +106,19 @@ def test_a_move_whose_pieces_came_too_late_is_given_up() -> None:
     assert same(recompute(day, got.intervals, got.transfers), figures)
 
 
+def test_pieces_travel_ahead_only_where_they_must_if_so_asked() -> None:
+    # At 8 Gbit/s all of it is over in 233 s of a window of three hours; at 0.5 Gbit/s only the adapter is.
+    for link_bps, causes in ((8e9, ["stop"]), (0.5e9, ["ahead", "stop"])):
+        day = world(HANDOVER, task(size_gb=100, pieces=ADAPTER), link_bps=link_bps)
+        for name in ("feasibility-aware", "sterna"):
+            got = replay(replace(day, ahead_if_needed=True), name)
+            assert [one[0] for one in told(got, *Cause)] == causes
+            assert measure(day, got.intervals, got.transfers).overruns == 0
+            recompute(day, got.intervals, got.transfers)
+        # Who reckons with no rate and no window cannot tell, and sends ahead.
+        assert [one[0] for one in told(replay(day, "energy-only"), *Cause)] == ["ahead", "stop"]
+
+
 PAIR = Replication(least=2, most=3, sync_bytes=GB, round_s=1000.0, efficiency=(1.0, 1.0, 1.0))
 
 

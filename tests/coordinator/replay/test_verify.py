@@ -12,7 +12,7 @@ from coordinator.replay.exact import run, settings_of
 from coordinator.replay.foresight import Perfect
 from coordinator.replay.journal import Interval, Stage, read_journal, write_journal
 from coordinator.replay.metrics import measure
-from coordinator.replay.scenariofile import read_scenario, shipped_scenarios
+from coordinator.replay.scenariofile import read_scenario, read_traces, shipped_scenarios, world_of
 from coordinator.replay.verify import recompute
 from coordinator.replay.world import World
 from sterna.errors import ConfigError, CorruptError
@@ -103,6 +103,20 @@ def test_the_shipped_scenarios_are_usable() -> None:
     [
         ('extends = "us5"\n[wan]\nspeed = 1\n', "unknown field `speed` - at `\\$.wan`"),
         ("name = \n", "Invalid value"),
+        ('extends = "us5"\n[periods]\nn = 2022-04-01T00:00:00\n', "with a timezone"),
+        ('extends = "us5"\n[fleet]\nsites = []\n', "length >= 1"),
+        ('extends = "us5"\n[fleet]\nslots = 0\n', ">= 1"),
+        (
+            'extends = "us5"\n[jobs]\nkinds = [{ name = "x", pieces = [{ name = "a", share = 0.5 }] }]\n',
+            "sum up to 0.5",
+        ),
+        (
+            'extends = "us5"\n[jobs]\n'
+            'kinds = [{ name = "x", pieces = [{ name = "a", share = 1.0, change_frac = 0.0 }] }]\n',
+            r"jobs.kinds\[0\]: no piece changes and moves",
+        ),
+        ('extends = "us5-diloco"\n[replicas]\nmost = 1\n', "replicas: most 1: expected 2"),
+        ('extends = "us5-diloco"\n[fleet]\nsites = [{ id = "CISO" }]\n', "least 2: there are 1 sites"),
         ('extends = "nowhere"\n', "expected a .toml file or one of caiso-curtail"),
     ],
 )
@@ -158,3 +172,49 @@ def test_curtailed_energy_is_scaled_to_its_percentile() -> None:
 def test_deferral_is_loaded_with_its_deadline() -> None:
     assert recorded_world("us5-defer", "apr").hold_back_s == 86_400.0
     assert recorded_world("us5", "apr").hold_back_s is None
+
+
+@needs_data
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("[periods]\nlate = 2025-01-01T00:00:00Z\n", "does not cover 2025-01-01"),
+        ("[jobs]\nmin_duration_s = 1e9\nmax_duration_s = 2e9\n", "no job of .* with one GPU runs for"),
+        ('[fleet]\nsites = [{ id = "CISO" }, { id = "NOPE" }]\n', "nothing of NOPE"),
+    ],
+)
+def test_a_period_or_jobs_that_no_trace_has_are_refused(tmp_path: Path, text: str, fault: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(f'name = "mine"\nextends = "us5"\n{text}')
+    scenario = read_scenario(str(path))
+    with pytest.raises(ConfigError, match=fault):
+        world_of(scenario, read_traces(scenario, DATA), next(reversed(scenario.periods)), 0)
+
+
+@needs_data
+def test_one_recorded_site_replays_and_what_it_lacks_is_not_made_up(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        'name = "mine"\nextends = "us5"\n[period]\ndays = 1\n[fleet]\nsites = [{ id = "CISO" }]\n'
+        "[surplus]\nbase_load_w = -100000.0\n"
+    )
+    asked = ["replay", str(path), "--policy", "energy-only", "--period", "apr", "--data", str(DATA)]
+    done = CliRunner().invoke(app, [*asked, "--out", str(tmp_path / "out")])
+    # Nothing that is not renewable: there is no share of it to save.
+    assert done.exit_code == 0 and "| apr | energy-only | 0 ± 0 | – | – | 100.0 |" in done.stdout
+
+
+@needs_data
+@pytest.mark.parametrize("name", ["us5-diloco", "us5-thin-partial"])
+def test_jobs_in_parts_are_replayed_written_and_verified(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(f'name = "mine"\nextends = "{name}"\n[period]\ndays = 1\n')
+    data = ["--data", str(DATA)]
+    asked = ["replay", str(path), "--policy", "sterna", "--period", "apr", "--out", str(tmp_path / "out")]
+    assert CliRunner().invoke(app, [*asked, *data]).exit_code == 0
+    folder = tmp_path / "out" / "apr" / "0-sterna"
+    assert (folder / "transfers.jsonl").read_text().count("\n") > 3
+    verified = CliRunner().invoke(app, ["replay", "--verify", str(tmp_path / "out"), *data])
+    assert (verified.exit_code, verified.stdout.splitlines()[1]) == (0, "agrees  apr/0-sterna")
+    (folder / "transfers.jsonl").unlink()
+    assert CliRunner().invoke(app, ["replay", "--verify", str(tmp_path / "out"), *data]).exit_code != 0
