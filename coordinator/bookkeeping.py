@@ -38,8 +38,6 @@ def recorder_of(
     ------
     ConfigError
         The key cannot be read.
-    CorruptError
-        The stored chain cannot be read.
     """
     if config.ledger.key is None:
         return None
