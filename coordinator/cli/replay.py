@@ -27,7 +27,7 @@ ABOUT = "replay.json"
 
 def command(
     scenario: Annotated[
-        str, typer.Argument(help="us5, us5-thin, us5-defer, us5-thin-defer, caiso-curtail, or a file.")
+        str, typer.Argument(help="One that ships (us5, us5-thin, us5-diloco, …) or a file.")
     ] = "us5",
     policy: Annotated[
         str, typer.Option(help="Names, comma separated; oracle: knows all that is to come.")

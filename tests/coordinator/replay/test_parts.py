@@ -238,11 +238,17 @@ REPLACED = world(
         ),
         (lambda r: replace(r, stage=Stage.SEAL) if r.stage is Stage.LOAD else r, None, "replica 2: "),
         (lambda r: replace(r, site_id="a") if r.replica == 1 else r, None, "two replicas at a"),
+        (lambda r: replace(r, start_s=r.start_s + 9) if r.replica == 1 else r, None, "trained from nothing"),
+        (lambda r: replace(r, end_s=r.end_s - 5) if r.stage is Stage.LOAD else r, None, "a load of 31.000 s"),
+        (lambda r: replace(r, start_s=r.start_s - 9), None, "began before it was submitted"),
+        (lambda r: None, None, "job 1: never ran"),
         (None, lambda t: None if t.cause is Cause.JOIN else t, "loaded what it had not fetched"),
         (None, lambda t: None if t.cause is Cause.SYNC else t, "no exchange by"),
         (None, lambda t: replace(t, size_bytes=1.0), "an exchange at .* not of|fetched 1 bytes"),
         (None, lambda t: replace(t, source="b") if t.cause is Cause.JOIN else t, None),
         (None, lambda t: replace(t, end_s=t.start_s), "bytes .* in 0.000 s"),
+        (None, lambda t: replace(t, source="c") if t.cause is Cause.JOIN else t, "nobody trained at c"),
+        (None, lambda t: replace(t, job_id="9"), "job 9 is not of this scenario"),
     ],
 )
 def test_a_spoilt_record_of_replicas_is_refused(
