@@ -68,7 +68,10 @@ def command(
     traces = read_traces(chosen, data)
     periods = list(chosen.periods) if period == "all" else period.split(",")
     foresight = _foresight(forecast)
-    text = table({name: _replay(asked, chosen, traces, name, foresight) for name in periods})
+    found = {name: _replay(asked, chosen, traces, name, foresight) for name in periods}
+    text = table(found)
+    if chosen.battery is not None:
+        text += "\n\n" + _batteries(asked, chosen, traces, found)
     if out is not None:
         (out / "table.md").write_text(text + "\n", encoding="utf-8")
     typer.echo(text)
@@ -129,6 +132,27 @@ def _replay(
         (asked.out / period / "energy.svg").write_text(energy, encoding="utf-8")
         (asked.out / period / "completion.svg").write_text(pictures.completions(runs), encoding="utf-8")
     return found
+
+
+def _batteries(
+    asked: _Asked, chosen: "ScenarioFile", traces: "Traces", found: "Mapping[str, Sequence[Outcome]]"
+) -> str:
+    """Return what the sites' batteries really did under each policy, as a table."""
+    import msgspec
+
+    from coordinator.replay.batteries import Balance, balance, table
+    from coordinator.replay.scenariofile import world_of
+
+    assert chosen.battery is not None  # whoever calls has looked
+    bare, battery = msgspec.structs.replace(chosen, battery=None), chosen.battery.battery()
+    made: dict[tuple[str, str], list[tuple[Balance, float]]] = {}
+    for period, outcomes in found.items():
+        each = len(outcomes) // len(asked.offsets)
+        for place, outcome in enumerate(outcomes):
+            world = world_of(bare, traces, period, asked.offsets[place // each])
+            counted = balance(world, outcome.record.intervals, battery)
+            made.setdefault((period, outcome.policy), []).append((counted, outcome.metrics.network_wh))
+    return table(made)
 
 
 def _scenario(name: str, threshold_w: float | None) -> "ScenarioFile":

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from coordinator.core.partial import Piece
 from coordinator.model.replication import Replication
 from coordinator.replay import importers
+from coordinator.replay.batteries import BatteryTable, firm
 from coordinator.replay.world import Costs, Plant, Task, World, access_of
 from sterna.errors import ConfigError
 from sterna.units import SECONDS_PER_HOUR, gb_to_bytes, hours_to_s
@@ -143,6 +144,7 @@ class ScenarioFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     wan: WanTable
     migration: MigrationTable
     deferral: DeferralTable | None = None
+    battery: BatteryTable | None = None
     replicas: ReplicasTable | None = None
 
     @property
@@ -232,7 +234,7 @@ def world_of(scenario: ScenarioFile, traces: Traces, period: str, offset: int) -
     first = int((start_at - traces.surplus_from).total_seconds() // SECONDS_PER_HOUR)
     if not 0 <= first < min(len(line) for line in traces.surplus_w.values()):
         raise ConfigError(f"{scenario.name}: {scenario.surplus.file} does not cover {start_at.isoformat()}")
-    return World(
+    world = World(
         name=scenario.name,
         start_at=start_at,
         period_s=hours_to_s(24.0 * scenario.period.days),
@@ -258,6 +260,7 @@ def world_of(scenario: ScenarioFile, traces: Traces, period: str, offset: int) -
         ahead_if_needed=scenario.migration.ahead == "if-needed",
         hold_back_s=scenario.deferral.hold_back_s if scenario.deferral is not None else None,
     )
+    return world if scenario.battery is None else firm(world, scenario.battery.battery())
 
 
 def _tasks(scenario: ScenarioFile, traces: Traces, offset: int) -> tuple[Task, ...]:

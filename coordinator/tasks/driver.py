@@ -208,9 +208,7 @@ class Driver:
         """Send every order that stands, to sites that are there, unless it was sent just now."""
         now_boot_s = self._clock.boottime_s()
         standing: dict[OrderKey, Order] = {}
-        settings = replace(
-            self._order_settings, stuck=self._stuck(state, now_boot_s), holds=self._holds()
-        )
+        settings = replace(self._order_settings, stuck=self._stuck(state, now_boot_s), holds=self._holds())
         for job in state.jobs.values():
             for order in orders_for(state, job, self._live.sites, settings):
                 standing[order.key] = order

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.core.offers import Prospectus, PublicOffer, Reach, is_news, prospectus, shed_available_w
@@ -134,6 +134,7 @@ def test_what_is_news() -> None:
     assert not is_news(told(None), nothing)
 
 
+@settings(deadline=None)
 @given(
     st.floats(0.0, 5000.0),
     st.floats(-5000.0, 5000.0),

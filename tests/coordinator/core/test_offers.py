@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.core.power_budget import BudgetInputs, decide
@@ -178,6 +178,7 @@ jobs_at = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(jobs_at, st.floats(-3000.0, 9000.0), st.floats(0.0, 1.2), st.floats(0.0, 5000.0))
 def test_no_offer_promises_more_than_jobs_draw_or_the_site_imports(
     running: list[OfferingJob], import_w: float, share: float, others_w: float
@@ -193,6 +194,7 @@ def test_no_offer_promises_more_than_jobs_draw_or_the_site_imports(
         assert all(F.FLEX_0 is not each.flexibility for each in touched)
 
 
+@settings(deadline=None)
 @given(jobs_at, st.floats(0.0, 4000.0))
 def test_an_offer_that_is_taken_up_is_kept_by_pausing_jobs_that_were_counted(
     running: list[OfferingJob], others_w: float

@@ -85,6 +85,7 @@ def test_the_shipped_scenarios_are_usable() -> None:
     assert shipped_scenarios() == (
         "caiso-curtail",
         "us5",
+        "us5-battery",
         "us5-defer",
         "us5-diloco",
         "us5-thin",

@@ -1,0 +1,100 @@
+"""Batteries in replay: what is promised is kept, every slot balances, and energy comes of nothing nowhere."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coordinator.core.battery import Battery
+from coordinator.replay.batteries import balance, firm, table
+from coordinator.replay.journal import Interval, Stage
+from coordinator.replay.metrics import site_energy
+from coordinator.replay.scenariofile import read_scenario
+from coordinator.replay.world import Costs, Plant, Task, World, access_of
+from sterna.errors import ConfigError
+
+HOUR = 3600.0
+BATTERY = Battery(capacity_wh=1000.0, charge_w=600.0, discharge_w=400.0, round_trip_frac=0.81)
+
+
+def world(*surplus_w: float, slots: int = 1, power_w: float = 400.0) -> World:
+    task = Task(
+        job_id="j", home_site="a", submitted_s=0.0, work_s=HOUR, checkpoint_bytes=10**9, power_w=power_w
+    )
+    return World(
+        name="one site",
+        start_at=datetime(2022, 4, 1, tzinfo=UTC),
+        period_s=len(surplus_w) * HOUR,
+        step_s=HOUR,
+        sites=(Plant(site_id="a", slots=slots, surplus_w=surplus_w, past_w=(900.0, 0.0)),),
+        tasks=(task,),
+        wan=access_of({}, None, ["a"]),
+        costs=Costs(store_bytes_per_s=1e9, downtime_s=30.0, eta=0.9, network_wh_per_gb=1.9, alpha=0.1),
+    )
+
+
+def row(start_s: float, end_s: float) -> Interval:
+    return Interval(job_id="j", site_id="a", start_s=start_s, end_s=end_s, stage=Stage.RUN)
+
+
+def test_policies_see_the_plant_with_its_battery() -> None:
+    seen = firm(world(900.0, 0.0, 0.0, 400.0), BATTERY)
+    # 500 W beyond the job's draw go in, a tenth less; a tenth is lost on the way out.
+    assert seen.sites[0].surplus_w == pytest.approx((400.0, 400.0, 5.0, 400.0))
+    assert seen.sites[0].past_w == pytest.approx((400.0, 400.0))
+
+
+def test_what_the_batteries_did_is_counted_with_the_real_draw() -> None:
+    bare = world(900.0, 0.0, 0.0, 0.0)
+    made = balance(bare, [row(HOUR, 2.5 * HOUR)], BATTERY)
+    assert made.surplus_wh == pytest.approx(900.0)
+    assert (made.consumed_wh, made.charged_wh, made.curtailed_wh) == pytest.approx((0.0, 600.0, 300.0))
+    assert (made.drawn_wh, made.given_wh, made.imported_wh) == pytest.approx((600.0, 486.0, 114.0))
+    assert (made.lost_wh, made.held_wh, made.cycles) == pytest.approx((114.0, 0.0, 0.54))
+    assert balance(bare, [], BATTERY).drawn_wh == 0.0
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.floats(0.0, 2000.0), min_size=1, max_size=12),
+    st.lists(st.tuples(st.floats(0.0, 11.0), st.floats(0.0, 3.0)), max_size=4),
+)
+def test_every_slot_balances_and_the_promise_is_kept(
+    surplus_w: list[float], spans: list[tuple[float, float]]
+) -> None:
+    bare = world(*surplus_w, slots=max(1, len(spans)))
+    rows = [row(HOUR * at, HOUR * min(at + length, len(surplus_w))) for at, length in spans]
+    rows = [one for one in rows if one.end_s > one.start_s]
+    made = balance(bare, rows, BATTERY)
+    assert made.consumed_wh + made.charged_wh + made.curtailed_wh == pytest.approx(made.surplus_wh)
+    assert made.consumed_wh + made.given_wh + made.imported_wh == pytest.approx(made.drawn_wh)
+    assert made.charged_wh == pytest.approx(made.given_wh + made.lost_wh + made.held_wh)
+    assert made.lost_wh >= -1e-6
+    seen = firm(bare, BATTERY)
+    promised = site_energy(seen, seen.sites[0], rows, {"j": 400.0})
+    without = site_energy(bare, bare.sites[0], rows, {"j": 400.0})
+    assert made.imported_wh <= promised.nonrenewable_wh + 1e-6
+    assert made.imported_wh <= without.nonrenewable_wh + 1e-6
+
+
+def test_the_table_has_a_line_for_each_period_and_policy() -> None:
+    made = balance(world(900.0, 0.0), [row(HOUR, 2 * HOUR)], BATTERY)
+    text = table({("apr", "static"): [(made, 50_000.0), (made, 70_000.0)]})
+    assert text.splitlines()[2] == "| apr | static | 60 | 0 | 0 | 0.4 | 0 |"
+
+
+def test_the_shipped_scenario_has_batteries_of_a_stated_size(tmp_path: Path) -> None:
+    scenario = read_scenario("us5-battery")
+    assert scenario.battery is not None
+    assert scenario.battery.battery() == Battery(
+        capacity_wh=16_000.0, charge_w=4000.0, discharge_w=4000.0, round_trip_frac=0.87
+    )
+    assert read_scenario("us5").battery is None
+    assert replace(scenario.battery.battery(), round_trip_frac=1.0).one_way_frac == 1.0
+    path = tmp_path / "bad.toml"
+    path.write_text('extends = "us5-battery"\n[battery]\nround_trip_frac = 1.2\n')
+    with pytest.raises(ConfigError, match=r"battery\.round_trip_frac"):
+        read_scenario(str(path))
