@@ -76,3 +76,58 @@ async def test_a_coordinator_is_operated_and_remembers(
             async with asyncio.timeout(WITHIN_S):
                 _, err = await daemon.communicate()
         assert daemon.returncode == 0, err.decode()
+
+
+@pytest.mark.procs
+async def test_a_ledger_is_kept_over_a_restart_and_a_viewer_can_check_it(
+    configure: Configure, fleet: Fleet, tmp_path: Path, eventually: Eventually
+) -> None:
+    port = free_port()
+    made = await run_here("pki", "ledger-key", "--dir", str(tmp_path / "keys"))
+    assert made.code == Exit.OK, made.err
+    files = fleet.files(Role.COORDINATOR, "main")
+    config = tmp_path / "coordinator.toml"
+    config.write_text(
+        f'fleet = "{fleet.name}"\nlisten = "127.0.0.1:{port}"\nstate_dir = "state"\n'
+        f'[tls]\nca = "{files.ca_file}"\ncert = "{files.cert_file}"\nkey = "{files.key_file}"\n'
+        '[[sites]]\nid = "kiel"\n[planner]\nsettle_s = 0.1\ntick_s = 0.1\n'
+        '[ledger]\nkey = "keys/ledger-key.pem"\n'
+    )
+    exports = [tmp_path / "first.jsonl", tmp_path / "second.jsonl"]
+    for export in exports:
+        daemon = await asyncio.create_subprocess_exec(
+            DAEMON, *["run", "--config", str(config)], stderr=asyncio.subprocess.PIPE, env=environment()
+        )
+        operator = str(configure(role=Role.OPERATOR, coordinator=f"127.0.0.1:{port}"))
+
+        async def submitted(client: str = operator) -> bool:
+            try:
+                return (await run_here("job", "submit", str(JOB_FILE), "--config", client)).code == Exit.OK
+            except CallError:
+                return False
+
+        async def decided(export: Path = export) -> bool:
+            client = str(configure(role=Role.VIEWER, coordinator=f"127.0.0.1:{port}"))
+            export.unlink(missing_ok=True)
+            ended = await run_here("ledger", "export", str(export), "--config", client)
+            assert ended.code == Exit.OK, ended.err
+            # A record for each job that waits, since no site is there, and the seal.
+            return len(export.read_bytes().splitlines()) > exports.index(export) + 1
+
+        try:
+            await eventually(submitted, within_s=WITHIN_S, what="the coordinator takes a job")
+            await eventually(decided, within_s=WITHIN_S, what="the decision about it is signed")
+        finally:
+            daemon.terminate()
+            _, err = await daemon.communicate()
+        assert daemon.returncode == 0, err.decode()
+    public = str(tmp_path / "keys" / "ledger-key-public.pem")
+    words = ("ledger", "verify", str(exports[1]), "--key", public, "--against", str(exports[0]))
+    checked = await run(*words)
+    assert (checked.code, "good" in checked.out) == (Exit.OK, True), checked.err
+    exports[1].write_bytes(exports[1].read_bytes().replace(b'"does":"wait"', b'"does":"stay"', 1))
+    spoilt = await run(*words)
+    assert (spoilt.code, spoilt.err) == (
+        Exit.USAGE,
+        f"sterna: {exports[1]}: the first line: its signature is not that of the key\n",
+    )
