@@ -7,6 +7,7 @@ stored: after a restart of the agent, or of the machine, nothing is trusted.
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ Stamp = tuple[int, int, int, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    stamps: tuple[Stamp, ...]
+    stamps: tuple[Stamp | None, ...]
     at_s: float
 
 
@@ -46,18 +47,14 @@ class Trust:
         """Remember that every byte below `folder` has just been found to be right. Blocks briefly.
 
         A clock of the file system that ticks every few milliseconds would not tell a write that comes right
-        after this; so the files get a time of modification that no such write can have.
+        after this; so the files get a time of modification that no such write can have. Where
+        that cannot be done, the checkpoint is not trusted.
         """
         self.forget(checkpoint_id)
-        stamps = []
-        for file in files:
-            path = folder / file.path
-            status = path.stat()
-            if status.st_nlink != 1:
-                return  # somebody else has a name for it
-            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns - _NS_PER_S))
-            stamps.append(_stamp(path.stat()))
-        self._seen[checkpoint_id] = _Seen(tuple(stamps), self._clock.boottime_s())
+        with suppress(OSError):
+            stamps = tuple(_set_apart(folder / file.path) for file in files)
+            if None not in stamps:
+                self._seen[checkpoint_id] = _Seen(stamps, self._clock.boottime_s())
 
     def holds(self, checkpoint_id: str, folder: Path, files: Sequence[CheckpointFile]) -> bool:
         """Tell whether a checkpoint need not be hashed again. Blocks briefly."""
@@ -72,6 +69,15 @@ class Trust:
     def forget(self, checkpoint_id: str) -> None:
         """Trust it no longer."""
         self._seen.pop(checkpoint_id, None)
+
+
+def _set_apart(path: Path) -> Stamp | None:
+    """Give a file its time; None when somebody else has a name for it."""
+    status = path.stat()
+    if status.st_nlink != 1:
+        return None
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns - _NS_PER_S))
+    return _stamp(path.stat())
 
 
 def _stamp(status: os.stat_result) -> Stamp:

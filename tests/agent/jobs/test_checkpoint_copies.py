@@ -259,3 +259,13 @@ async def test_half_a_checkpoint_is_refused_by_link_too(shore: Shore) -> None:
     with pytest.raises(TransientError, match="cut off"):
         await shore.seal()
     assert await shore.store.checkpoints(JOB) == ()
+
+
+async def test_what_cannot_be_marked_is_stored_and_not_trusted(
+    shore: Shore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "utime", _full)
+        sealed = await shore.store.seal(JOB, 1, 7, shore.source)
+    assert await shore.store.checkpoints(JOB) == (sealed,)
+    assert await hashed_again(shore, sealed, monkeypatch)
