@@ -109,7 +109,7 @@ def test_where_the_kernel_does_not_copy_we_do(tmp_path: Path, monkeypatch: pytes
         ChunkPass(layout, (tmp_path / "from").joinpath, target=tmp_path / "b", hashing=False).run(NEVER)
 
 
-def _full(*_: object) -> None:
+def _full(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, "full")
 
 
