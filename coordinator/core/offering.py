@@ -64,6 +64,7 @@ class _Fleet:
     free: dict[str, int] = field(default_factory=dict)
     decided: dict[str, Decision] = field(default_factory=dict)
     queued: dict[str, list[JobView]] = field(default_factory=dict)
+    resident: dict[str, list[JobView]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         view = self.plan.view
@@ -74,6 +75,8 @@ class _Fleet:
             if decision.kind in (DecisionKind.START, DecisionKind.MIGRATE) and decision.target_site:
                 self._take(decision.target_site)
         for job in sorted(view.jobs.values(), key=lambda one: (one.submitted_at, one.job_id)):
+            if job.site_id is not None:
+                self.resident.setdefault(job.site_id, []).append(job)
             if job.phase is Phase.QUEUED and job.slack_s is not None and (where := self._where(job)):
                 self.queued.setdefault(where, []).append(job)
 
@@ -83,9 +86,9 @@ class _Fleet:
         sample = self._sample(live)
         known = self.plan.state.sites.get(site.site_id)
         capabilities = known.capabilities if known is not None else None
-        here = [job for job in self.plan.view.jobs.values() if job.site_id == site.site_id]
+        here = self.resident.get(site.site_id, [])
         running = [job for job in here if self._stays(job)]
-        drawing = [job for job in here if self._may_draw(job)]
+        others = [job for job in here if self._may_draw(job) and not self._stays(job)]
         paused = [job for job in here if job.phase is Phase.PAUSED]
         return OfferingSite(
             site_id=site.site_id,
@@ -95,7 +98,7 @@ class _Fleet:
             idle_w=capabilities.idle_power_w if capabilities is not None else 0.0,
             limit_w=site.limit_w,
             running=self._movable([self._job(job) for job in running]),
-            others_w=sum(job.power_w for job in drawing if job not in running),
+            others_w=sum(job.power_w for job in others),
             waiting=tuple(self._job(job) for job in (*paused, *self.queued.get(site.site_id, ()))),
         )
 
