@@ -186,3 +186,55 @@ def test_any_accepted_risk_is_kept_to(epsilon: float) -> None:
     made = chosen(view, PlannerSettings(epsilon=max(epsilon, 0.5)))
     assert len(made) == len(small)
     assert chosen(view, PlannerSettings(epsilon=0.05)) == []
+
+
+def many(seed: int, noise_frac: float = 0.0) -> FleetView:
+    """Eight sites in the sun and eight without, five jobs at each; forecasts off by some noise."""
+    dice, shake = Random(seed), Random(1000 + seed)
+    sites, jobs = [], []
+    for i in range(16):
+        peak_w = dice.uniform(3000.0, 9000.0) if i % 2 else 0.0
+        ahead = [
+            peak_w * dice.uniform(0.6, 1.0) * (1.0 + shake.uniform(-noise_frac, noise_frac))
+            for _ in range(24)
+        ]
+        windows = forecast(*ahead, slot_s=900.0, spread=0.2)
+        sites.append(site(f"s{i:02}", surplus_w=peak_w, windows=windows, slots=12, slots_held=5))
+    for i in range(80):
+        size = int(dice.uniform(1e9, 4e10))
+        power_w = dice.uniform(200.0, 600.0)
+        jobs.append(job(f"j{i:02}", f"s{i % 16:02}", power_w=power_w, checkpoint_bytes=size))
+    return fleet(sites, jobs, link_bps=4e9)
+
+
+def targets(view: FleetView) -> dict[str, str]:
+    made = changes_of(policy_named("sterna"), view, PlannerSettings(gain_margin_frac=0.0))
+    return {one.job_id: one.target_site or "" for one in made}
+
+
+@pytest.mark.usefixtures("large")
+@pytest.mark.parametrize("seed", range(3))
+def test_a_little_noise_changes_hardly_who_moves(seed: int) -> None:
+    calm, noisy = targets(many(seed)), targets(many(seed, noise_frac=0.01))
+    assert len(calm) > 20
+    assert len(calm.keys() ^ noisy.keys()) <= 0.1 * len(calm)
+
+
+@pytest.mark.usefixtures("large")
+@pytest.mark.parametrize("seed", range(3))
+def test_who_has_moved_stays_and_the_fleet_comes_to_rest(seed: int) -> None:
+    view, moved = many(seed), set()
+    for _ in range(8):
+        made = targets(view)
+        if not made:
+            break
+        assert not moved & made.keys()
+        moved |= made.keys()
+        held = Counter(made.values())
+        held.subtract(Counter(view.jobs[name].site_id or "" for name in made))
+        view = replace(
+            view,
+            jobs={n: replace(one, site_id=made.get(n, one.site_id)) for n, one in view.jobs.items()},
+            sites={n: replace(one, slots_held=one.slots_held + held[n]) for n, one in view.sites.items()},
+        )
+    assert moved and not made
