@@ -394,6 +394,49 @@ async def test_reports_wait_for_the_broker_and_the_oldest_are_forgotten(
         assert [body["number"] for body in dso.of("report")] == list(range(3, MAX_REPORTS + 3))
 
 
+@contextlib.asynccontextmanager
+async def late(broker: Broker, *leaves: str) -> AsyncIterator[list[aiomqtt.Message]]:
+    """What somebody hears who comes later: first what was retained."""
+    heard: list[aiomqtt.Message] = []
+    async with aiomqtt.Client(
+        broker.host, broker.port, identifier="late", protocol=aiomqtt.ProtocolVersion.V5
+    ) as client:
+        for leaf in leaves:
+            await client.subscribe(f"{BASE}/{leaf}", qos=1)
+
+        async def listen() -> None:
+            async for message in client.messages:
+                heard.append(message)
+
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(listen())
+            yield heard
+            task.cancel()
+
+
+async def test_notices_are_retained_until_they_expire_and_sent_again_in_a_new_session(
+    broker: Broker, tmp_path: Path
+) -> None:
+    offers = b'{"offers":[]}'
+    async with contextlib.AsyncExitStack() as stack:
+        async with site(broker, tmp_path) as (_, link):
+            link.post("offers", b'{"old":true}')
+            link.post("offers", offers, 60.0)
+            link.post("stale", b'{"stale":true}', 0.0)
+            async with late(broker, "offers") as heard:
+                await until(lambda: heard and heard[-1].payload == offers)
+                properties = heard[-1].properties
+                assert properties is not None and 0 < properties.MessageExpiryInterval <= 60
+            broker.kill()
+            await until(lambda: not link.connected)
+            await broker.start()
+            heard = await stack.enter_async_context(late(broker, "offers", "stale"))
+            await until(lambda: heard and heard[0].payload == offers)
+        await until(lambda: any(one.payload == b"" for one in heard if str(one.topic).endswith("offers")))
+        stale = [one.payload for one in heard if str(one.topic).endswith("stale")]
+        assert b'{"stale":true}' not in stale, "what has expired is not told"
+
+
 async def test_a_flood_of_junk_neither_ends_the_link_nor_keeps_the_operator_out(
     broker: Broker, tmp_path: Path
 ) -> None:
