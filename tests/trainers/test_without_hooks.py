@@ -92,4 +92,5 @@ def test_dataloader_processes_die_of_the_groups_signal(start: Start, tmp_path: P
     run = start(tmp_path / "run", "hf.py", SLOW, "steps=400", "every=1000", "workers=2", "ignore=1")
     run.reach(5)
     assert run.stop() == 1
-    assert "DataLoader worker" in run.log
+    # Either the library sees the death itself, or the connection to the dead process breaks first.
+    assert "DataLoader worker" in run.log or "ConnectionResetError" in run.log
