@@ -8,6 +8,9 @@ from itertools import pairwise
 
 from agent.simulator.steplog import StepEntry, double_runs, downtimes_s, stints
 
+LOADS = (8.0, 12.0, 16.0, 20.0)
+"""Where one range of the machine's load ends and the next begins."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kill:
@@ -123,21 +126,24 @@ def tally(kills: Sequence[Kill], verdicts: Sequence[Verdict], *, unfinished: int
         "faults": [f"{verdict.name}: {fault}" for verdict in lost for fault in verdict.faults]
         + [kill.fault for kill in kills if kill.fault],
         "load": round(sum(kill.load for kill in kills) / len(kills), 1) if kills else None,
-        "calmer_half": calmer_half(kills),
+        "by_load": by_load(kills),
     }
 
 
-def calmer_half(kills: Sequence[Kill]) -> dict[str, object]:
-    """Return how many kills had a load of the machine no higher than the median, and how long those took.
+def by_load(kills: Sequence[Kill]) -> list[dict[str, object]]:
+    """Return, for each range of the machine's load, how many kills it saw and how long those took.
 
     What starts anew has to wait for a processor like everybody else.
     """
-    most = percentile([kill.load for kill in kills], 0.5)
-    calm = [kill.recovery_s for kill in kills if most is not None and kill.load <= most]
-    known = [math.inf if seconds is None else seconds for seconds in calm]
-    p99_s = percentile(known, 0.99)
-    return {
-        "kills": len(calm),
-        "load_most": None if most is None else round(most, 1),
-        "recovery_p99_s": None if p99_s is None or math.isinf(p99_s) else round(p99_s, 2),
-    }
+    found = []
+    for over, most in pairwise((-1.0, *LOADS, math.inf)):
+        took = [kill.recovery_s for kill in kills if over < kill.load <= most]
+        p99_s = percentile([math.inf if seconds is None else seconds for seconds in took], 0.99)
+        found.append(
+            {
+                "load_most": None if math.isinf(most) else most,
+                "kills": len(took),
+                "recovery_p99_s": None if p99_s is None or math.isinf(p99_s) else round(p99_s, 2),
+            }
+        )
+    return found

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +46,21 @@ def _column(run: Mapping[str, Any]) -> dict[str, str]:
         ),
         "until everything went on: median": f"{run['recovery_p50_s']} s",
         "99 of 100 within": f"{run['recovery_p99_s']} s",
+        **{_range(over, band): _in_band(band) for over, band in pairwise([None, *run["by_load"]])},
         "longest": f"{run['recovery_max_s']} s",
-        "99 of 100, of the half at a load of at most …": (
-            f"{run['calmer_half']['recovery_p99_s']} s ({run['calmer_half']['load_most']})"
-        ),
         "migrations done, given up": f"{run['migrations_committed']:,}, {run['migrations_given_up']:,}",
         "load of the machine, on average": f"{run['load']}, on {run['cores']} cores",
         "version": f"`{run['version']}`",
     }
+
+
+def _range(below: Mapping[str, Any] | None, band: Mapping[str, Any]) -> str:
+    least, most = below["load_most"] if below is not None else 0, band["load_most"]
+    return f"– at a load over {least:g}" + ("" if most is None else f", up to {most:g}")
+
+
+def _in_band(band: Mapping[str, Any]) -> str:
+    return f"{band['recovery_p99_s']} s ({band['kills']} kills)" if band["kills"] else "no kills"
 
 
 def _counts(counts: Mapping[str, int]) -> str:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from agent.simulator.steplog import StepEntry
-from tests.kills.figures import Kill, Verdict, calmer_half, judged, percentile, rollbacks, tally
+from tests.kills.figures import Kill, Verdict, by_load, judged, percentile, rollbacks, tally
 
 
 def log(*stints: tuple[int, int, str]) -> list[StepEntry]:
@@ -73,11 +73,16 @@ def test_what_does_not_recover_counts_as_later_than_all_others() -> None:
     assert figures["by_phase"] == {"STARTING": 1, "STOPPING": 99}
 
 
-def test_the_calmer_half_is_told_apart() -> None:
-    kills = [replace(kill(float(load)), load=float(load)) for load in range(1, 11)]
-    assert calmer_half(kills) == {"kills": 5, "load_most": 5.0, "recovery_p99_s": 5.0}
-    assert calmer_half([]) == {"kills": 0, "load_most": None, "recovery_p99_s": None}
-    assert calmer_half([kill(None)])["recovery_p99_s"] is None
+def test_kills_are_told_apart_by_how_busy_the_machine_was() -> None:
+    kills = [replace(kill(float(load)), load=float(load)) for load in range(1, 19)]
+    bands = by_load([*kills, replace(kill(None), load=25.0)])
+    assert [(one["load_most"], one["kills"], one["recovery_p99_s"]) for one in bands] == [
+        (8.0, 8, 8.0),
+        (12.0, 4, 12.0),
+        (16.0, 4, 16.0),
+        (20.0, 2, 18.0),
+        (None, 1, None),
+    ]
 
 
 def test_jobs_that_never_end_are_lost() -> None:

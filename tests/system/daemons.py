@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import inspect
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -103,8 +104,9 @@ class Daemons:
 
 def of_folder(folder: Path) -> list[int]:
     """Return the processes whose command line or first environment names a folder of ours."""
-    needle = os.fsencode(folder)
-    return [pid for pid, command, env in _processes() if needle in command or needle in env]
+    # Not one whose name merely begins like ours.
+    ours = re.compile(re.escape(os.fsencode(folder)) + rb"(?![^/\0:=])")
+    return [pid for pid, command, env in _processes() if ours.search(command) or ours.search(env)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +123,7 @@ def trainers(folder: Path) -> list[Trainer]:
     """Return every living trainer below a folder, whoever has started it."""
     found = []
     for pid, command, env in _processes():
-        if b"agent.simulator.trainer" not in command or os.fsencode(folder) not in env:
+        if b"agent.simulator.trainer" not in command or os.fsencode(folder) + b"/" not in env:
             continue
         values = dict(entry.partition(b"=")[::2] for entry in env.split(b"\0"))
         found.append(
