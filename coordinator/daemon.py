@@ -139,7 +139,7 @@ def build(config: CoordinatorConfig, base_dir: Path, clock: Clock, *, restored: 
     clock : Clock
         The clocks of all parts.
     restored : bool
-        The store is a copy of an earlier time: nothing is done before every site that is not fenced was heard.
+        The store is a copy of an earlier time: nothing is done before every site that is not fenced is heard.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""`oracle` knows what is to come and what is left, whatever the others are told; nobody gets below the bound."""
+"""`oracle` knows what is to come and what is left, whatever others are told; nobody gets below the bound."""
 
 import pytest
 
