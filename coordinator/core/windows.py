@@ -15,7 +15,6 @@ slot is taken to be poor throughout: the lowest so far is that of the stated qua
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,8 +77,8 @@ def _steps(
         # Without a gap, as all our own sources state it: many slots at once.
         rows: Rows = [(slot.p10_w, slot.p50_w, slot.p90_w) for slot in coming]
         rows[0] = _flat(measured_w)
-        edges = [0.0, *((end_at - now).total_seconds() for end_at in ends)]
-        if all(low_s < high_s for low_s, high_s in pairwise(edges)):
+        edges = [0.0, *[(end_at - now).total_seconds() for end_at in ends]]
+        if edges == sorted(set(edges)):
             return edges, rows, [-1, *range(first + 1, len(slots))]
     return _steps_one_by_one(now, slots, measured_w)
 
