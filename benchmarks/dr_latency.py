@@ -152,11 +152,24 @@ def lay_out(folder: Path, broker: Broker, meter_port: int) -> Path:
     return devfreq / "max_freq"
 
 
+def niceness(unit: str) -> int:
+    """Return the priority that a daemon's unit gives it."""
+    lines = (Path(__file__).resolve().parents[1] / "systemd" / f"{unit}.service").read_text().splitlines()
+    return int(next(line.removeprefix("Nice=") for line in lines if line.startswith("Nice=")))
+
+
 def ahead(unit: str) -> list[str]:
     """What gives a daemon the priority that its unit gives it; without the right to, it says so."""
-    lines = (Path(__file__).resolve().parents[1] / "systemd" / f"{unit}.service").read_text().splitlines()
-    niceness = next(line.removeprefix("Nice=") for line in lines if line.startswith("Nice="))
-    return [shutil.which("nice") or "nice", "-n", niceness]
+    return [shutil.which("nice") or "nice", "-n", str(niceness(unit))]
+
+
+def weigh(pid: int, niceness: int) -> None:
+    """Give a session of processes its weight against the others, as `CPUWeight` of its unit does.
+
+    The kernel weighs sessions first where it groups them (sched(7), autogroup), and niceness only within one.
+    """
+    with suppress(PermissionError, FileNotFoundError):
+        Path(f"/proc/{pid}/autogroup").write_text(str(niceness))
 
 
 @contextmanager
@@ -164,9 +177,11 @@ def instrument(pid: int) -> Iterator[None]:
     """Run a process of the measurement ahead of what is measured; without the right to, as it is."""
     with suppress(PermissionError):
         os.setpriority(os.PRIO_PROCESS, pid, -15)
+    weigh(pid, -15)
     try:
         yield
     finally:
+        weigh(pid, 0)
         with suppress(PermissionError):
             os.setpriority(os.PRIO_PROCESS, pid, 0)
 
@@ -262,7 +277,7 @@ async def site(folder: Path, stack: ExitStack, *, broker_waits: bool) -> AsyncIt
     ]
     command += ["--sys", str(folder / "machine/sys"), "--state", str(folder / "held.json"), "--idle-s", "0"]
     noted = stack.enter_context((folder / "power.log").open("wb"))
-    stack.enter_context(process(*command, stderr=noted))
+    weigh(stack.enter_context(process(*command, stderr=noted)).pid, niceness("sterna-power"))
     await until((folder / "power.sock").exists, within_s=WITHIN_S, what="the helper's socket")
     watcher = stack.enter_context(
         process(sys.executable, "-c", WATCHER, str(clock_file), stdout=subprocess.PIPE)
@@ -276,7 +291,12 @@ async def site(folder: Path, stack: ExitStack, *, broker_waits: bool) -> AsyncIt
     stack.callback(daemons.end_all)
     daemons.add("plant", *plant_argv(folder, SITE, meter_port, pv_w=0.0)).start()
     agent = str(Path(sys.executable).parent / "sterna-agent")
-    daemons.add("agent", *ahead("sterna-agent"), agent, "run", "--config", str(folder / "agent.toml")).start()
+    daemon = daemons.add(
+        "agent", *ahead("sterna-agent"), agent, "run", "--config", str(folder / "agent.toml")
+    )
+    daemon.start()
+    assert daemon.process is not None
+    weigh(daemon.process.pid, niceness("sterna-agent"))
     async with dso(broker, SITE) as operator:
         await until(lambda: operator.of("telemetry"), within_s=60, what="telemetry")
         await operator.send(operator.command(high_w(), rampS=0))

@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from sterna import pki
 from sterna.clock import SystemClock
 from sterna.identity import Credentials, Identity, Role, load_credentials
 
 FLEET = "test-fleet"
+
+# How long drawing takes says how busy the machine is, not whether a law holds.
+settings.register_profile("sterna", suppress_health_check=[HealthCheck.too_slow], deadline=None)
+settings.load_profile("sterna")
 
 
 class Fleet:

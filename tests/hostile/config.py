@@ -71,6 +71,7 @@ SITE: Table = {
     "jobs": {"slots": 2, "keep_checkpoints": 2},
     "transfer": {"listen": "127.0.0.1:0"},
     "power": {"margin_w": 10.0, "follow": "surplus", "follow_pause_below_w": 50.0},
+    "surplus": {"price_below_per_kwh": 0.0, "price_w": 5000.0, "curtailed_w": 3000.0},
     "settlement": {"interval_minutes": 15, "timezone": "Europe/Berlin"},
     "metrics": {"listen": "127.0.0.1:9464"},
     "home_assistant": {"host": "127.0.0.1", "port": 1883, "insecure": True},
@@ -245,6 +246,11 @@ WRONG: list[tuple[Break, str, str]] = [
     (_set("settlement.timezone", "../../etc/passwd"), "settlement.timezone", "no time zone"),
     (_set("settlement.look_back_days", 0), "settlement.look_back_days", "expected 1 to 366"),
     *_each("settlement", "adjust_up_frac adjust_down_frac", 1.5, "expected 0 to 1"),
+    (_set("surplus.price_w", 0.0), "surplus.price_w", "how many watts"),
+    (_drop("surplus.price_below_per_kwh"), "surplus.price_below_per_kwh", "below which price"),
+    (_set("surplus.curtailed_w", 0.0), "surplus.curtailed_w", MORE_THAN_ZERO),
+    (_set("surplus", {}), "surplus.price_below_per_kwh", "give a price"),
+    (_drop("grid.openadr"), "surplus", "nobody tells prices"),
     (_set("metrics.listen", "nowhere"), "metrics.listen", "expected ADDRESS:PORT"),
     (_set("metrics.listen", "192.0.2.1:9464"), "metrics.tls", "plaintext is for loopback only"),
 ]
@@ -343,6 +349,7 @@ def _thinned(document: Table, key: str, rng: random.Random) -> Table:
     kept = [name for name in document if name in needed or rng.random() < 0.2]
     rng.shuffle(kept)
     thin = {name: document[name] for name in kept}
+    rest += ["openadr"] if "surplus" in thin else []  # which needs it
     for name in ("openadr", "modbus", "relay"):
         if name not in rest and rng.random() < 0.8:
             thin["grid"].pop(name, None)
