@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.system.daemons import of_folder
+
 PAGE = Path(__file__).parent.parent / "docs" / "site-operator.md"
 PORTS = ("5020", "1883", "7400", "9464")
 MARK = "@@ block"
@@ -69,6 +71,9 @@ def test_the_page_works_from_its_first_line_to_its_last(tmp_path: Path) -> None:
         finally:
             with suppress(ProcessLookupError):  # nothing is left where all went well
                 os.killpg(process.pid, signal.SIGKILL)
+            for pid in of_folder(tmp_path):  # but the job, which outlives its agent
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         output.seek(0)
         said = output.read()
     assert code == 0, said[-4000:]
