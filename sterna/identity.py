@@ -92,10 +92,6 @@ class Identity:
         """The DNS SAN that a client expects of this party, wherever it is dialled."""
         return f"{self.name}.{self.role.value}.{self.fleet}.{SERVER_NAME_SUFFIX}"
 
-    def fellow(self, role: Role, name: str) -> "Identity":
-        """Return another party of the same fleet."""
-        return Identity(fleet=self.fleet, role=role, name=name)
-
     def __str__(self) -> str:
         return self.uri
 

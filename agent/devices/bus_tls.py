@@ -3,7 +3,7 @@
 import ssl
 from pathlib import Path
 
-from sterna.errors import ConfigError
+from sterna.tls import mutual_tls
 
 PORT = 802
 
@@ -23,12 +23,4 @@ def modbus_tls(*, ca_file: Path, cert_file: Path, key_file: Path, server: bool =
     ConfigError
         A file cannot be read or does not fit the others.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.verify_mode = ssl.CERT_REQUIRED
-    try:
-        context.load_verify_locations(ca_file)
-        context.load_cert_chain(cert_file, key_file)
-    except OSError as error:  # ssl.SSLError is one
-        raise ConfigError(f"modbus tls: {ca_file}, {cert_file}, {key_file}: {error}") from error
-    return context
+    return mutual_tls("modbus tls", ca_file=ca_file, cert_file=cert_file, key_file=key_file, server=server)

@@ -87,8 +87,6 @@ class Tally:
     """Received, whether or not it was kept."""
     difference_bytes: int = 0
     """Of these, what came as a difference."""
-    verified_chunks: int = 0
-    """Verified and kept: a fetch that gives up does so that long after the last of these."""
     strikes: Counter[int] = field(default_factory=Counter)
     """How often a chunk arrived different."""
     looked_s: float = 0.0
@@ -208,7 +206,6 @@ class Intake:
     async def _keep(self, index: int, chunk: memoryview, again: list[Run]) -> None:
         if await in_thread(lambda _: self.staging.store(index, chunk)):
             self._here_bytes += self.staging.layout.chunk_size_bytes(index)
-            self._tally.verified_chunks += 1
             self._tally.moved_at_s = self._clock.boottime_s()
             self._on_progress(self._here_bytes, self._total_bytes)
             return

@@ -1,1 +1,1 @@
-"""What the agent tells Prometheus: the families, the text, the port. It reads, and changes nothing."""
+"""What the agent tells Prometheus."""

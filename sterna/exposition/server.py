@@ -18,6 +18,7 @@ from sterna.clock import Clock
 from sterna.errors import ConfigError
 from sterna.exposition.text import OPENMETRICS, PROMETHEUS
 from sterna.listening import listen
+from sterna.tls import mutual_tls
 
 log = logging.getLogger(__name__)
 
@@ -173,15 +174,7 @@ def scrape_tls(*, ca_file: Path, cert_file: Path, key_file: Path) -> ssl.SSLCont
     ConfigError
         A file cannot be read or does not fit the others.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.verify_mode = ssl.CERT_REQUIRED
-    try:
-        context.load_verify_locations(ca_file)
-        context.load_cert_chain(cert_file, key_file)
-    except OSError as error:  # ssl.SSLError is one
-        raise ConfigError(f"metrics.tls: {ca_file}, {cert_file}, {key_file}: {error}") from error
-    return context
+    return mutual_tls("metrics.tls", ca_file=ca_file, cert_file=cert_file, key_file=key_file, server=True)
 
 
 async def _read_head(reader: asyncio.StreamReader) -> _Request | int:

@@ -25,6 +25,7 @@ from agent.simulator import steplog
 from sterna.clock import SystemClock
 from sterna.errors import CorruptError
 from tests.agent.jobs.conftest import Site, SpecMaker, until
+from tests.agent.jobs.disks import mounted
 
 JOB = "job-1"
 CHUNK_BYTES = 16 * 1024
@@ -147,16 +148,8 @@ async def test_a_lost_run_whose_newest_checkpoint_is_rotten_goes_on_from_the_one
 @pytest.fixture
 def own_disk(tmp_path: Path) -> Iterator[Path]:
     """The site's checkpoints on a small disk of their own."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small tmpfs needs root")
-    folder = tmp_path / "a" / "checkpoints"
-    folder.mkdir(parents=True)
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
-    done = subprocess.run(mount, check=False, capture_output=True)
-    if done.returncode != 0:
-        pytest.skip(f"no tmpfs can be mounted here: {done.stderr.decode()}")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    with mounted(tmp_path / "a" / "checkpoints", "4m") as disk:
+        yield disk
 
 
 def full(disk: Path, *, harmed: bool) -> None:

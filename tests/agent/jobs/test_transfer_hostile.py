@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-import os
 import shutil
 import subprocess
 from datetime import timedelta
@@ -18,6 +17,7 @@ from sterna.clock import SystemClock
 from sterna.errors import PermanentError, TransientError
 from sterna.identity import Identity, Role, load_credentials
 from sterna.v1 import checkpoint_service_pb2 as pb
+from tests.agent.jobs.disks import mounted
 from tests.agent.jobs.sites import JOB, Site, fetch_order, offer_order, sealed, ticket, tree
 from tests.faults.proxy import proxy_to
 
@@ -110,17 +110,8 @@ async def outcome(work):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small tmpfs needs root")
-    folder = tmp_path / "small"
-    folder.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], check=False, capture_output=True
-    )
-    if done.returncode != 0:
-        pytest.skip(f"no tmpfs can be mounted here: {done.stderr.decode()}")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with mounted(tmp_path / "small", "1m") as disk:
+        yield disk
 
 
 async def test_a_full_disk_stops_a_fetch_and_loses_nothing(harbor, tmp_path, small_disk, monkeypatch):
