@@ -33,6 +33,7 @@ from agent.model.sunspec import (
 )
 from agent.model.sunspec.der_ac import DER_AC
 from agent.model.sunspec.load_limit import LOAD_LIMIT
+from sterna.cancellation import heed
 from sterna.clock import SystemClock
 from tests.agent.grid.rtu_rig import rtu
 from tests.brokers import Broker
@@ -205,6 +206,7 @@ async def _operator(broker: Broker) -> None:
         for number in range(1_000_000):
             beat = json.dumps({"n": number, "t": stamp(CLOCK.now())})
             await mqtt.publish(f"{base}/heartbeat", beat)
+            heed()
             await asyncio.sleep(HEARTBEAT_PERIOD_S)
 
 
@@ -215,6 +217,7 @@ async def _rtu(port: int, those: Company) -> None:
             async with rtu(port) as client:
                 while True:
                     await client.beat()
+                    heed()
                     for model in (DER_AC, LOAD_LIMIT):
                         place = ADDRESSES[model.ids[0]]
                         assert isinstance(

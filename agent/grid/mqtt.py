@@ -22,6 +22,7 @@ from paho.mqtt.properties import Properties
 from agent.grid import wire
 from agent.grid.desk import GridDesk
 from agent.grid.wire import SiteSnapshot, Topics
+from sterna.cancellation import heed
 from sterna.clock import Clock
 from sterna.errors import ConfigError, TransientError
 
@@ -153,7 +154,7 @@ class MqttLink:
             # A task of its own per attempt: before Python 3.13 a task whose inner group has failed counts as
             # cancelled ever after, and could not tell that from being asked to stop.
             reason = await group.create_task(self._attempt(), name="mqtt session")
-            _heed_cancellation()
+            heed()
             was_connected, self.connected = self.connected, False
             if was_connected or reason != reported:
                 log.warning("no link to the grid operator's broker", extra={"reason": reason})
@@ -242,10 +243,10 @@ class MqttLink:
         # Heartbeats at QoS 0: one that was queued while we were away is no sign of life.
         for leaf, qos in (("limit", 1), ("config", 1), ("heartbeat", 0)):
             await client.subscribe(self._topics.of(leaf), qos=qos)
-            _heed_cancellation()
+            heed()
         if self._on_forecast is not None:
             await client.subscribe(self._topics.forecast, qos=1)
-            _heed_cancellation()
+            heed()
 
     async def _read(self, client: aiomqtt.Client) -> None:
         async for message in client.messages:
@@ -321,7 +322,7 @@ class MqttLink:
                 self._topics.of(leaf), payload, qos=qos, retain=retain, properties=properties
             )
         finally:
-            _heed_cancellation()
+            heed()
 
     async def _publish_status(self, client: aiomqtt.Client) -> None:
         now = self._clock.now()
@@ -356,14 +357,3 @@ class MqttLink:
             await self._publish(client, "heartbeat/site", mirror, qos=0)
             number += 1
             await asyncio.sleep(self._heartbeat_period_s)
-
-
-def _heed_cancellation() -> None:
-    """Stop if we were asked to.
-
-    aiomqtt waits with `asyncio.wait_for`, which before Python 3.12 forgets a cancellation that arrives
-    together with the result; a loop that goes on then keeps the daemon from ending.
-    """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling() > 0:
-        raise asyncio.CancelledError

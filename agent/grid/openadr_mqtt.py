@@ -17,6 +17,7 @@ import aiomqtt
 from agent.core.openadr import documents
 from agent.grid.openadr_ports import Vtn
 from agent.model.openadr import Notifiers
+from sterna.cancellation import heed
 from sterna.errors import ConfigError, PeerProtocolError, TransientError
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ class MqttNotifier:
                 reason = "the broker ended the session"
             except (aiomqtt.MqttError, TransientError, PeerProtocolError, ConfigError, OSError) as error:
                 reason = str(error)
-            _heed_cancellation()
+            heed()
             if self.connected:
                 backoff_s = FIRST_BACKOFF_S
             if self.connected or reason != reported:
@@ -101,7 +102,7 @@ class MqttNotifier:
         async with self._client(notifiers, await self._vtn.token()) as client:
             for topic in dict.fromkeys(topics):
                 await client.subscribe(topic, qos=1)
-                _heed_cancellation()
+                heed()
             self.connected = True
             log.info("listening to the VTN's notifications", extra={"topics": len(topics)})
             poke()  # what happened while we were away
@@ -157,10 +158,3 @@ def _broker(uri: str) -> tuple[str, int, bool]:
     if parts.scheme == "mqtt" and host not in LOOPBACK:
         raise ConfigError(f"notifiers: MQTT.URIS: {uri}: plaintext is for loopback only")
     return host, port or PORTS[parts.scheme], parts.scheme == "mqtts"
-
-
-def _heed_cancellation() -> None:
-    """Stop if we were asked to; aiomqtt may forget a cancellation that meets a result (Python < 3.12)."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling() > 0:
-        raise asyncio.CancelledError

@@ -10,6 +10,7 @@ from typing import Any
 import aiomqtt
 
 from agent.grid.wire import stamp
+from sterna.cancellation import heed
 from sterna.clock import SystemClock
 from tests.brokers import Broker
 from tests.system.harness import OPERATOR
@@ -80,6 +81,7 @@ class Dso:
         """Send heartbeats for ever."""
         while True:
             await self._beat()
+            heed()
             await asyncio.sleep(HEARTBEAT_PERIOD_S)
 
     async def _beat(self) -> None:

@@ -22,6 +22,7 @@ from agent.grid.wire import SiteSnapshot, stamp
 from agent.model.grid import Ack
 from agent.store.commands import MIGRATIONS, CommandStore
 from agent.store.db import Database
+from sterna.cancellation import heed
 from sterna.clock import SystemClock
 from tests.agent.grid.operators import BASE, limit
 from tests.brokers import Broker
@@ -81,6 +82,7 @@ async def settled(client: aiomqtt.Client, payload: bytes, command_id: str) -> No
             beat = {"n": int(CLOCK.boottime_s() * 1000), "t": stamp(CLOCK.now())}
             await client.publish(f"{BASE}/heartbeat", json.dumps(beat), qos=1)
             await client.publish(f"{BASE}/limit", payload, qos=1, retain=True)
+            heed()
             await asyncio.sleep(0.5)
 
     async with asyncio.TaskGroup() as group:
