@@ -256,6 +256,18 @@ WRONG: list[tuple[Break, str, str]] = [
 ]
 """How a sound file is spoilt, the key that the fault must name, and words of it."""
 
+FOR_READER: list[tuple[Break, str, str]] = [
+    (_set("setpoints.1.rule", "never"), "setpoints[1].rule", "unknown 'never'"),
+    (_set("meters.0.role", "inverter"), "meters[0].role", "invalid enum value"),
+    (_set("tls.key", "$CREDENTIALS_DIRECTORY/k"), "tls.key", "is not set"),
+    (
+        _set("grid.openadr.client_secret_file", "$CREDENTIALS_DIRECTORY/s"),
+        "grid.openadr.client_secret_file",
+        "is not set",
+    ),
+]
+"""The same for what chance alone seldom makes the reader of the file say."""
+
 BY_READER = {
     "UNREADABLE": "cannot read: ",
     "NOT_UTF8": "not UTF-8 at byte",
@@ -296,14 +308,15 @@ class ConfigTarget:
         """Give one bad file."""
         kind = rng.random()
         if kind < 0.6:
-            spoil, key, words = rng.choice(WRONG)
+            spoil, key, words = told = rng.choice(WRONG + FOR_READER)
             document = copy.deepcopy(SITE)
             spoil(document)
             said = self._refusal(msgspec.toml.encode(_thinned(document, key, rng)))
             expected = f"agent.toml: {key}: "
-            if said is None or not any(line.startswith(expected) and words in line for line in said):
+            meant = [line for line in said or () if line.startswith(expected) and words in line]
+            if not meant:
                 raise AssertionError(f"{said} instead of {key}: {words}")
-            return reason(key, words)
+            return _by_reader(meant[0]) if told in FOR_READER else reason(key, words)
         if kind < 0.7:
             said = self._refusal(rng.choice((torn, flipped, _cut_line))(self._sound, rng))
         elif kind < 0.9:
