@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from agent.config.setpoints import ControlName
+ControlName = Literal["generation-limit", "active-power", "storage-rates", "battery-connection"]
 
 
 class MeterTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

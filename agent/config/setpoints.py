@@ -1,14 +1,12 @@
 """What inverters and batteries are told to do."""
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import msgspec
 
-if TYPE_CHECKING:
-    from agent.config.meters import MeterTable
+from agent.config.meters import ControlName, MeterTable
 
-ControlName = Literal["generation-limit", "active-power", "storage-rates", "battery-connection"]
 SHORTEST_REVERSION_S, LONGEST_REVERSION_S = 10, 3600
 
 
@@ -118,8 +116,13 @@ class FixedTable(SetpointBase, frozen=True, kw_only=True, tag_field="rule", tag=
 SetpointTable = ExportLimitTable | ChargeSurplusTable | FixedTable
 
 
+def curtails(setpoints: Sequence[SetpointTable]) -> bool:
+    """Whether something at the site obeys an export limit."""
+    return any(isinstance(table, ExportLimitTable) for table in setpoints)
+
+
 def setpoint_faults(
-    setpoints: Sequence[SetpointTable], meters: "Sequence[MeterTable]"
+    setpoints: Sequence[SetpointTable], meters: Sequence[MeterTable]
 ) -> Iterable[tuple[str, str]]:
     """Yield where a set-point has no device, none that may be written to, or two masters."""
     known = {meter.name: meter for meter in meters}

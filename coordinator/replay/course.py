@@ -1,16 +1,29 @@
 """Where one job, or one replica of a distributed job, stands: the only values of a replay that change."""
 
+from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from coordinator.core import partial
 from coordinator.model.view import Phase
 from coordinator.replay.journal import Stage
-from coordinator.replay.sending import Sending
 from coordinator.replay.transfers import Cause, Transfer
 from coordinator.replay.world import Task
 
 if TYPE_CHECKING:
     from coordinator.replay.group import Group
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sending:
+    """Pieces of a checkpoint that travel ahead; `since_s`: from when on.
+
+    `window_end_at`: until when the move that it prepares is worth making; None: in any case.
+    """
+
+    since_s: float
+    size_bytes: int
+    window_end_at: datetime | None = None
 
 
 class Course:

@@ -17,11 +17,11 @@ from coordinator.core.replicas import GROWTH, Growth, Join, Leave, plan_replicas
 from coordinator.model.decision import Decision, DecisionKind
 from coordinator.model.view import Phase
 from coordinator.replay.carriage import Carriage
-from coordinator.replay.course import Course
+from coordinator.replay.course import Course, Sending
 from coordinator.replay.foresight import Foresight
 from coordinator.replay.group import Group
 from coordinator.replay.journal import Interval, Stage
-from coordinator.replay.sending import Sending, needed, still_worth_it
+from coordinator.replay.sending import needed, still_worth_it
 from coordinator.replay.sight import Sight
 from coordinator.replay.transfers import Transfer
 from coordinator.replay.world import Task, World, check

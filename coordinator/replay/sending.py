@@ -4,36 +4,19 @@ The same rule as in production (`coordinator.core.prestage`): the move is judged
 the pieces crossed and by what is left of the window; one that is not worth it any more is given up.
 """
 
-from dataclasses import dataclass
-from datetime import datetime
 from math import inf
-from typing import TYPE_CHECKING
 
 from coordinator.core import feasibility
 from coordinator.core.feasibility import Infeasible, Move, Tolerance
 from coordinator.core.policy import PlannerSettings
 from coordinator.model.decision import Decision
+from coordinator.replay.course import Course, Sending
 from coordinator.replay.world import World
 from sterna.units import BITS_PER_BYTE
 
-if TYPE_CHECKING:
-    from coordinator.replay.course import Course
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sending:
-    """What travels ahead; `since_s`: from when on.
-
-    `window_end_at`: until when the move that it prepares is worth making; None: in any case.
-    """
-
-    since_s: float
-    size_bytes: int
-    window_end_at: datetime | None = None
-
 
 def still_worth_it(
-    course: "Course", sending: Sending, now_s: float, *, world: World, settings: PlannerSettings
+    course: Course, sending: Sending, now_s: float, *, world: World, settings: PlannerSettings
 ) -> bool:
     """Judge a move again when its pieces have arrived; those must be noted at the destination already."""
     if sending.window_end_at is None:
@@ -47,7 +30,7 @@ def still_worth_it(
 
 
 def needed(
-    course: "Course", decision: Decision, now_s: float, *, world: World, settings: PlannerSettings
+    course: Course, decision: Decision, now_s: float, *, world: World, settings: PlannerSettings
 ) -> bool:
     """Tell whether pieces are to travel ahead of a move that has just been decided."""
     if not world.ahead_if_needed or decision.window_end_at is None or not decision.reserved_bps:
@@ -57,7 +40,7 @@ def needed(
 
 
 def _is_feasible(
-    course: "Course", link_bps: float, left_s: float, *, world: World, settings: PlannerSettings
+    course: Course, link_bps: float, left_s: float, *, world: World, settings: PlannerSettings
 ) -> bool:
     """Judge a stop now, with all that the destination does not hold, `left_s` before its window ends."""
     task, costs = course.task, world.costs

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
+from sterna.trainers.voice import say
+
 Patch = Callable[[ModuleType], None]
 
 
@@ -54,12 +56,6 @@ def apply(patch: Patch, module: ModuleType) -> None:
         patch(module)
     except Exception as error:  # whatever it is, the program must run
         say(f"{module.__name__} is not hooked, the script runs as it is: {error!r}")
-
-
-def say(text: str) -> None:
-    """Tell people: the job's log."""
-    sys.stderr.write(f"sterna: {text}\n")
-    sys.stderr.flush()
 
 
 def install(environ: Mapping[str, str]) -> None:

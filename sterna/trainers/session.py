@@ -13,7 +13,7 @@ from typing import Any
 
 from sterna import job
 from sterna.trainers import complete
-from sterna.trainers.hooks import say
+from sterna.trainers.voice import say
 
 
 class Leave(BaseException):
