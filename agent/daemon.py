@@ -115,7 +115,7 @@ async def _assemble(build: Build) -> None:
         from agent.build.settlement import open_settlement  # before the links, whose reports tell of it
 
         await open_settlement(build, database, desk, control, boot_id)
-    news = News(desk=desk, senses=senses, control=control, uplink=link, clock=clock)
+    news = News(desk=desk, senses=senses, control=control, uplink=link, clock=clock, exports=build.exports)
     _open_operators(build, desk, news, liaison, link)
     if config.setpoints:
         from agent.build.setpoints import open_setpoints  # few sites write to devices

@@ -1,7 +1,7 @@
 """The grid desk: every source of limits reports to it."""
 
 from agent.build.base import Build
-from agent.build.sources import MQTT, operators
+from agent.build.sources import MODBUS, MQTT, operators
 from agent.core.commands import Rules
 from agent.core.failsafe import ExitWithoutLimit, FailsafeSettings
 from agent.core.operator import ConfigBounds
@@ -18,6 +18,7 @@ def make_desk(build: Build, store: command_store.CommandStore) -> GridDesk:
         from agent.build.mqtt import make_seal  # sites without a broker do not pay for it
 
         seal = make_seal(build, grid.mqtt)
+    export_w = None if grid.modbus is None else grid.modbus.failsafe_export_w
     standing_w = {} if grid.local_limit_w is None else {"local": grid.local_limit_w}
     return GridDesk(
         clock=clock,
@@ -35,4 +36,5 @@ def make_desk(build: Build, store: command_store.CommandStore) -> GridDesk:
         tolerance_w=grid.meter_tolerance_w,
         clock_synced=build.clock_trust,
         seals={} if seal is None else {MQTT: seal},
+        failsafe_exports_w={} if export_w is None else {MODBUS: export_w},
     )

@@ -7,7 +7,7 @@ from agent.build.sources import OPENADR
 from agent.config.grid import OpenAdrTable
 from agent.core.declaring import SurplusRules, declare
 from agent.core.openadr.plan import LimitSettings
-from agent.core.openadr.timeline import export_limit_w
+from agent.core.openadr.timeline import export_limit
 from agent.grid.desk import GridDesk
 from agent.grid.openadr import OpenAdrVen
 from agent.grid.openadr_feed import PlanFeed
@@ -15,6 +15,7 @@ from agent.grid.openadr_http import HttpClient
 from agent.grid.openadr_mqtt import MqttNotifier
 from agent.grid.openadr_reports import Reporter
 from agent.grid.openadr_rest import RestVtn
+from agent.model.limits import Limit
 from agent.tasks.liaison import News
 from agent.tasks.measurements import SiteMeasurements
 from sterna.config import read_secret
@@ -72,9 +73,13 @@ def open_openadr(build: Build, desk: GridDesk, news: News, table: OpenAdrTable) 
         )
         # Nobody's word counts while the calendar that it is told on cannot be believed.
         news.declare = lambda now: declare(ven.signals, rules, now) if build.clock_trust() else ()
-    build.export_limits.append(
-        lambda: export_limit_w(ven.signals, build.clock.now() if build.clock_trust() else None)
-    )
+
+    def exports() -> tuple[Limit, ...]:
+        now, believed = build.clock.now(), build.clock_trust()
+        limit = export_limit(ven.signals, now, believed=believed, source=OPENADR)
+        return () if limit is None else (limit,)
+
+    build.export_limits.append(exports)
     build.clock_trust.listeners.append(ven.poke)  # a schedule waits for the clock
     build.links["openadr"] = lambda: ven.connected
     build.loops["openadr"] = ven.run

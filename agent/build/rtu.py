@@ -5,6 +5,7 @@ from ipaddress import ip_network
 from agent.build.base import LOOP_DEADLINE_S, Build
 from agent.build.sources import MODBUS
 from agent.config.rtu import RtuTable
+from agent.config.setpoints import curtails
 from agent.core.rtu_registers import Nameplate
 from agent.grid.desk import GridDesk
 from agent.grid.rtu import OperatorRegisters
@@ -31,11 +32,13 @@ def open_rtu(build: Build, desk: GridDesk, news: News, table: RtuTable) -> None:
             import_w=table.rated_import_w,
             export_w=table.rated_export_w,
             phases=table.phases,
+            curtailable=curtails(build.config.setpoints),
         ),
         snapshot=news.snapshot,
         readings=news.senses.readings.values,
         clock=build.clock,
     )
+    build.export_limits.append(desk.exports)
     host, port = table.address
     tls = None
     if table.tls is not None:

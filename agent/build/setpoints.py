@@ -35,7 +35,7 @@ def open_setpoints(build: Build, lines: Lines, senses: Senses) -> None:
             senses=senses,
             clock=build.clock,
             lasting=table.allow_lasting,
-            export_limits=build.export_limits,
+            exports=build.exports,
         )
         build.stack.push_async_callback(steward.let_go)
         heart = build.pulse.heart(name, LOOP_DEADLINE_S + 10 * SET_PERIOD_S)

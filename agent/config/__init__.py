@@ -18,7 +18,7 @@ from agent.config.meters import MeterTable
 from agent.config.metrics import MetricsTable
 from agent.config.node import GpuTable, JobsTable
 from agent.config.power import PowerTable
-from agent.config.setpoints import SetpointTable, setpoint_faults
+from agent.config.setpoints import SetpointTable, curtails, setpoint_faults
 from agent.config.settlement import SettlementTable
 from agent.config.surplus import SurplusTable
 from agent.config.tls import TlsFiles
@@ -59,5 +59,11 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             yield "meters", f'two meters are named "{name}"'
         yield from line_faults(self.buses, self.meters)
         yield from setpoint_faults(self.setpoints, self.meters)
+        rtu = self.grid.modbus
+        if rtu is not None and rtu.failsafe_export_w is not None and not curtails(self.setpoints):
+            yield (
+                "grid.modbus.failsafe_export_w",
+                'nothing obeys it: it needs [[setpoints]] rule = "export-limit"',
+            )
         if self.surplus is not None and self.grid.openadr is None:
             yield "surplus", "nobody tells prices or export limits: it needs [grid.openadr]"

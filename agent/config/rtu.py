@@ -29,6 +29,8 @@ class RtuTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """What the connection may take; sets the scale of powers."""
     rated_export_w: float | None = None
     phases: Literal[1, 3] | None = None
+    failsafe_export_w: float | None = None
+    """Export that holds while the fail-safe of this link does; absent: what was last commanded holds."""
 
     @property
     def address(self) -> tuple[str, int]:
@@ -55,6 +57,14 @@ class RtuTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             yield "unit_id", f"expected 0 to 255, got {self.unit_id}"
         if self.idle_s < 60:
             yield "idle_s", f"heartbeats may be 60 s apart: expected 60 or more, got {self.idle_s:g}"
+        yield from self._power_faults()
+
+    def _power_faults(self) -> Iterable[tuple[str, str]]:
+        if self.failsafe_export_w is not None:
+            if self.failsafe_export_w < 0:
+                yield "failsafe_export_w", f"expected zero or more, got {self.failsafe_export_w:g}"
+            if not self.writers:
+                yield "failsafe_export_w", "nobody may write, so nobody's silence counts; name writers"
         for key in ("rated_import_w", "rated_export_w"):
             rating_w = getattr(self, key)
             if rating_w is not None and not 0 < rating_w <= 1e9:

@@ -20,13 +20,22 @@ MAX_RAMP_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reversion:
+    """What holds once a limit's time is over, until replaced; `value_w` None: its source limits nothing."""
+
+    value_w: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LimitRequest:
     """A limit command as it was written, not yet judged.
 
-    `value_w` is grid import in watts; None releases. `start_at` None: at once. `duration_s` None: until
-    replaced, which is not a duration of zero. `expires_at` is until when the command may be accepted; None:
-    `Rules.max_age_s` after it was issued. `site` None: the command does not name its target. `issued_here`:
-    the instants were told by our own clock, so that a calendar that cannot be trusted harms nothing.
+    `value_w` is in watts, import or export as `kind` says; None releases. `start_at` None: at once.
+    `duration_s` None: until replaced, which is not a duration of zero. `reversion`, for a limit with a
+    duration: what follows, whatever its source commanded before; it takes the sequence before the limit's.
+    `expires_at` is until when the command may be accepted; None: `Rules.max_age_s` after it was issued.
+    `site` None: the command does not name its target. `issued_here`: the instants were told by our own
+    clock, so that a calendar that cannot be trusted harms nothing.
     """
 
     command_id: str
@@ -42,6 +51,7 @@ class LimitRequest:
     site: str | None
     digest: str
     issued_here: bool = False
+    reversion: Reversion | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,10 +79,11 @@ class Rules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """The command holds from now on, once it is stored."""
+    """The command holds from now on, once it is stored; `after` is its reversion, None: it has none."""
 
     command: LimitCommand
     digest: str
+    after: LimitCommand | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,14 +127,13 @@ def parse_limit(payload: bytes) -> LimitRequest | Refusal:
 def _request(message: fields.Message) -> LimitRequest:
     fields.version(message, VERSION)
     kind_word = fields.text(message, "kind", longest=64)
-    kind = next((kind for kind in LimitKind if kind.value == kind_word), None)
-    if kind is None:
+    if kind_word != LimitKind.IMPORT_CAPACITY_LIMIT.value:
         raise FieldError(Reason.UNKNOWN_KIND, "kind", kind_word)
     active = fields.boolean(message, "active")
     return LimitRequest(
         command_id=fields.text(message, "id", longest=128, shortest=1),
         sequence=fields.integer(message, "seq"),
-        kind=kind,
+        kind=LimitKind.IMPORT_CAPACITY_LIMIT,
         issued_at=fields.instant(message, "issued"),
         value_w=fields.power_w(message, "valueW") if active else None,
         start_at=fields.optional(fields.instant, message, "start"),
@@ -200,7 +210,8 @@ def judge(
         return refusal
     if not clock_synced:
         request = replace(request, start_at=now, issued_at=now)
-    return Accepted(command=_command(request, source, now), digest=request.digest)
+    command = _command(request, source, now)
+    return Accepted(command=command, digest=request.digest, after=_after(command, request.reversion))
 
 
 def _inopportune(
@@ -212,8 +223,8 @@ def _inopportune(
     clock_synced: bool,
     binding_w: float | None,
 ) -> Refusal | None:
-    value_w = request.value_w
-    if value_w is not None and value_w < rules.hard_minimum_w:
+    value_w, imports = request.value_w, request.kind is LimitKind.IMPORT_CAPACITY_LIMIT
+    if imports and value_w is not None and value_w < rules.hard_minimum_w:
         detail = f"{value_w:g} W < {rules.hard_minimum_w:g} W"
         return replace(refused, reason=Reason.BELOW_HARD_MINIMUM, field="valueW", detail=detail)
     if clock_synced or request.issued_here:
@@ -264,6 +275,19 @@ def _command(request: LimitRequest, source: str, now: datetime) -> LimitCommand:
         value_w=request.value_w,
         ramp_s=request.ramp_s,
         reason=request.reason,
+    )
+
+
+def _after(command: LimitCommand, reversion: Reversion | None) -> LimitCommand | None:
+    if reversion is None or command.end_at is None:
+        return None
+    return replace(
+        command,
+        command_id=f"{command.command_id}-reversion",
+        sequence=command.sequence - 1,
+        start_at=command.end_at,
+        end_at=None,
+        value_w=reversion.value_w,
     )
 
 

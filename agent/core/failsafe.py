@@ -80,7 +80,6 @@ TABLE: dict[tuple[GridState, Trigger], GridState] = {
     (_S.FAILSAFE, _T.UNHEARD_RELEASE): _S.FAILSAFE,
     (_S.FAILSAFE, _T.HEARTBEAT_LOST): _S.FAILSAFE,
     (_S.FAILSAFE, _T.GRACE_OVER): _S.UNLIMITED,
-    (_S.AUTONOMOUS, _T.TICK): _S.AUTONOMOUS,
 }
 
 PROTECTED = frozenset({GridState.INIT, GridState.FAILSAFE})
@@ -130,11 +129,6 @@ def cold_start(now_boot_s: float, settings: FailsafeSettings) -> Machine:
         entered_s=now_boot_s,
         heartbeat_deadline_s=now_boot_s + settings.heartbeat_timeout_s,
     )
-
-
-def autonomous(now_boot_s: float) -> Machine:
-    """Return the machine of a site that has no operator (``operator = "none"``)."""
-    return Machine(state=GridState.AUTONOMOUS, entered_s=now_boot_s)
 
 
 def step(machine: Machine, event: Event, now_boot_s: float, settings: FailsafeSettings) -> Machine:

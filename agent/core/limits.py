@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 
 from agent.core.failsafe import PROTECTED, FailsafeSettings, Machine
-from agent.model.limits import Envelope, GridState, Limit, LimitCommand
+from agent.model.limits import Envelope, GridState, Limit, LimitCommand, LimitKind
 
 FAILSAFE_SOURCE = "failsafe"
 
@@ -110,14 +110,21 @@ class Timeline:
         kept = (item for item in self.held if (item.command.source, item.command.sequence) != key)
         return Timeline(held=(*kept, added))
 
+    def with_reversion(self, limit: HeldCommand, after: HeldCommand) -> "Timeline":
+        """Add a limit and what follows when its time is over: together all that their source says."""
+        kept = (held for held in self.held if held.command.source != limit.command.source)
+        return Timeline(held=(*kept, after, limit))
+
     def speaking(self, source: str, now_boot_s: float) -> HeldCommand | None:
         """Return the source's newest command in force, be it a limit or a release; None: none is."""
         mine = (h for h in self.held if h.command.source == source and h.in_force(now_boot_s))
         return max(mine, key=lambda held: held.command.sequence, default=None)
 
-    def limiting(self, now_boot_s: float) -> tuple[HeldCommand, ...]:
-        """Return the limits in force, one per source at most, most restrictive first."""
-        sources = sorted({held.command.source for held in self.held})
+    def limiting(
+        self, now_boot_s: float, kind: LimitKind = LimitKind.IMPORT_CAPACITY_LIMIT
+    ) -> tuple[HeldCommand, ...]:
+        """Return the limits of a kind in force, one per source at most, most restrictive first."""
+        sources = sorted({held.command.source for held in self.held if held.command.kind is kind})
         speaking = (self.speaking(source, now_boot_s) for source in sources)
         limits = [held for held in speaking if held is not None and not held.command.is_release]
         return tuple(sorted(limits, key=_restriction))
@@ -132,11 +139,6 @@ class Timeline:
         """Drop what can never speak again."""
         gone = self.retired(now_boot_s)
         return Timeline(held=tuple(held for held in self.held if held not in gone))
-
-    def next_change_boot_s(self, now_boot_s: float) -> float | None:
-        """When the next command starts or ends; None when nothing is scheduled."""
-        edges = (edge for held in self.held for edge in (held.start_boot_s, held.end_boot_s))
-        return min((edge for edge in edges if edge is not None and edge > now_boot_s), default=None)
 
     def advanced(self, now_boot_s: float) -> tuple[HeldCommand, ...]:
         """Return the commands whose status has changed, with their new status, in order of sequence."""
@@ -174,7 +176,7 @@ def envelope(
     now_boot_s: float,
     standing_limits_w: Mapping[str, float] | None = None,
 ) -> Envelope:
-    """Merge everything that limits the site now.
+    """Merge everything that limits the site's import now.
 
     Parameters
     ----------
@@ -197,7 +199,8 @@ def envelope(
     limits = [_limit(held, now, now_boot_s) for held in timeline.limiting(now_boot_s)]
     for machine, settings in pairs:
         if machine.state in PROTECTED:
-            limits.append(_failsafe_limit(machine, settings, now, now_boot_s))
+            limit_w, ramp_s = settings.failsafe_import_w, settings.ramp_s
+            limits.append(_failsafe_limit(machine, limit_w, now, now_boot_s, ramp_s=ramp_s))
     for source, limit_w in (standing_limits_w or {}).items():
         limits.append(_standing_limit(source, limit_w, now, now_boot_s))
     state = min((machine.state for machine, _ in pairs), key=_CAUTION.index, default=GridState.AUTONOMOUS)
@@ -206,17 +209,49 @@ def envelope(
     )
 
 
+def export_limits(
+    timeline: Timeline,
+    machines: Iterable[tuple[Machine, float]],
+    *,
+    now: datetime,
+    now_boot_s: float,
+) -> tuple[Limit, ...]:
+    """Merge everything that operators say of the site's export now, the most restrictive first.
+
+    Parameters
+    ----------
+    timeline : Timeline
+        Accepted commands of every source.
+    machines : iterable of (Machine, watts)
+        The links that have a fail-safe limit for the export, stepped to now, with that limit.
+    now, now_boot_s
+        The same instant on both clocks.
+    """
+    limits = [
+        _limit(held, now, now_boot_s)
+        for held in timeline.limiting(now_boot_s, LimitKind.EXPORT_CAPACITY_LIMIT)
+    ]
+    limits += [
+        _failsafe_limit(machine, limit_w, now, now_boot_s)
+        for machine, limit_w in machines
+        if machine.state in PROTECTED
+    ]
+    return tuple(sorted(limits, key=lambda limit: (limit.limit_w, limit.source)))
+
+
 _CAUTION = [GridState.FAILSAFE, GridState.INIT, GridState.LIMITED, GridState.UNLIMITED, GridState.AUTONOMOUS]
 
 
-def _failsafe_limit(machine: Machine, settings: FailsafeSettings, now: datetime, now_boot_s: float) -> Limit:
+def _failsafe_limit(
+    machine: Machine, limit_w: float, now: datetime, now_boot_s: float, *, ramp_s: float = 0.0
+) -> Limit:
     return Limit(
         source=FAILSAFE_SOURCE,
         command_id="",
-        limit_w=settings.failsafe_import_w,
+        limit_w=limit_w,
         start_at=now - timedelta(seconds=now_boot_s - machine.entered_s),
         end_at=None,
-        ramp_s=settings.ramp_s,
+        ramp_s=ramp_s,
         reason="cold start" if machine.state is GridState.INIT else "heartbeat lost",
     )
 

@@ -7,6 +7,7 @@ carries our grid import with its sign turned; LoadLimit carries it in the house'
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from agent.core import exportlimit
 from agent.core.loadlimit import COMMAND_POINTS, QUALITIES, SETTING_POINTS
 from agent.model.readings import MeterReading, MeterRole, SitePower
 from agent.model.sunspec.codec import HEADER, Value, encode
@@ -26,10 +27,13 @@ MODELS = (COMMON, DER_AC, DER_CAPACITY, DER_STORAGE, DER_CONTROLS, DER_AUTHORITY
 WRITABLE: Mapping[int, frozenset[str]] = {
     LOAD_LIMIT.ids[0]: frozenset({"CtlHb", "CmdSeq", *COMMAND_POINTS, *SETTING_POINTS}),
     DER_AUTHORITY.ids[0]: frozenset({"ControllerHb"}),
+    DER_CONTROLS.ids[0]: exportlimit.POINTS,
 }
 COUNT = len(SUNS) + sum(model.length + HEADER for model in MODELS) + len(END)
 INT16_MAX = 0x7FFF
 HZ_SCALE = -2
+LIMIT_AND_SET = 0b11
+"""702's CtrlModes of a site whose export can be limited: MAX_W and FIXED_W."""
 DEFAULT_W_SCALE = 1
 """Tens of watts: 327 kW either way, for sites that state no rating."""
 
@@ -38,13 +42,22 @@ Points = Mapping[str, Value]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nameplate:
-    """What the site is. Watts >= 0 at the grid connection; None: not stated. `phases` 1 or 3."""
+    """What the site is. Watts >= 0 at the grid connection; None: not stated. `phases` 1 or 3.
+
+    `curtailable`: something at the site obeys an export limit.
+    """
 
     name: str
     version: str
     import_w: float | None = None
     export_w: float | None = None
     phases: int | None = None
+    curtailable: bool = False
+
+    @property
+    def limited_export_w(self) -> float | None:
+        """WMax, > 0, of which export limits are a part; None: this site's export cannot be limited."""
+        return self.export_w if self.curtailable else None
 
     @property
     def w_scale(self) -> int:
@@ -80,6 +93,7 @@ class RegisterMap:
             for base, model in _bases()
             for point in model.points
             if point.name in WRITABLE.get(model.ids[0], ())
+            and (model is not DER_CONTROLS or self.nameplate.limited_export_w is not None)
         }
         object.__setattr__(self, "_places", places)
 
@@ -104,7 +118,15 @@ class RegisterMap:
             place += point.count
         return told
 
-    def image(self, state: SiteState, limit: Points, first: int = 0, count: int = COUNT) -> list[int]:
+    def image(
+        self,
+        state: SiteState,
+        limit: Points,
+        first: int = 0,
+        count: int = COUNT,
+        *,
+        export: Points | None = None,
+    ) -> list[int]:
         """Write `count` registers of the map, from `first` on, counted from `BASE`.
 
         Parameters
@@ -115,6 +137,8 @@ class RegisterMap:
             LoadLimit's points that are not measurements.
         first, count : int
             Within the map; models that they do not touch cost nothing.
+        export : mapping or None
+            Points of model 704; None: the export cannot be limited.
         """
         points: dict[int, Points] = {
             COMMON.ids[0]: self._common(),
@@ -125,6 +149,7 @@ class RegisterMap:
                 "DERHb": state.beat,
                 "ControllerHb": state.controller_beat,
             },
+            DER_CONTROLS.ids[0]: export or {},
             LOAD_LIMIT.ids[0]: {**limit, **_balance(state)},
         }
         registers = list(SUNS)
@@ -150,6 +175,7 @@ class RegisterMap:
             "WMax": plate.export_w,
             "WChaRteMaxRtg": plate.import_w,
             "WChaRteMax": plate.import_w,
+            "CtrlModes": None if plate.limited_export_w is None else LIMIT_AND_SET,
             "W_SF": scale,
         }
 

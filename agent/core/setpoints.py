@@ -113,15 +113,14 @@ def sight_of(readings: Mapping[str, MeterReading], meters: Mapping[str, MeterRol
     )
 
 
-def within_limits(rule: Rule, limits_w: Iterable[float | None]) -> Rule:
-    """Return the rule under what operators let the site export, in watts; None: one says nothing of it.
+def within_limits(rule: Rule, limits_w: Iterable[float]) -> Rule:
+    """Return the rule under what operators let the site export, in watts.
 
     The least of all limits holds, the configured one among them.
     """
-    told = [limit_w for limit_w in limits_w if limit_w is not None]
-    if not told or not isinstance(rule, ExportLimit):
+    if not isinstance(rule, ExportLimit):
         return rule
-    return replace(rule, export_limit_w=min(rule.export_limit_w, *told))
+    return replace(rule, export_limit_w=min((rule.export_limit_w, *limits_w)))
 
 
 def decide(rule: Rule, state: SetState, sight: Sight, *, now_s: float) -> SetState:

@@ -13,7 +13,7 @@ from agent.core import failsafe
 from agent.core.breach import BreachTally
 from agent.core.commands import Accepted, LastSeen, LimitRequest, Repeated, Rules, judge, parse_limit
 from agent.core.failsafe import CONTROLLED, Event, FailsafeSettings, Machine
-from agent.core.limits import HeldCommand, Timeline, envelope, hold
+from agent.core.limits import HeldCommand, Timeline, envelope, export_limits, hold
 from agent.core.operator import (
     ConfigBounds,
     Heartbeat,
@@ -25,7 +25,7 @@ from agent.grid.breaches import Breaches
 from agent.grid.operator_settings import OperatorSettings
 from agent.grid.ports import GridStore, Seal
 from agent.model.grid import Ack, Reason, Refusal
-from agent.model.limits import Envelope, GridState
+from agent.model.limits import Envelope, GridState, Limit, LimitKind
 from agent.model.readings import SitePower
 from sterna.clock import Clock
 from sterna.errors import TransientError
@@ -58,6 +58,8 @@ class GridDesk:
         Whether the calendar can be trusted now.
     seals : mapping of source to Seal
         Sources whose JSON messages must be signed; the others' are taken as they come.
+    failsafe_exports_w : mapping of source to watts
+        Operators whose silence limits the export too, >= 0.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class GridDesk:
         tolerance_w: float = 0.0,
         clock_synced: Callable[[], bool] = lambda: True,
         seals: Mapping[str, Seal] | None = None,
+        failsafe_exports_w: Mapping[str, float] | None = None,
     ) -> None:
         self._clock = clock
         self._store = store
@@ -80,6 +83,7 @@ class GridDesk:
         self._standing_w = dict(standing_limits_w or {})
         self._clock_synced = clock_synced
         self._seals = dict(seals or {})
+        self._failsafe_exports_w = dict(failsafe_exports_w or {})
         self.operators = OperatorSettings(
             site=settings,
             bounds=bounds or ConfigBounds(),
@@ -97,7 +101,7 @@ class GridDesk:
         self._heartbeats: dict[str, Heartbeat] = {}
         self._breaches = Breaches(clock=clock, store=store, tolerance_w=tolerance_w)
         self._answers = Answers()
-        self._doubt: tuple[HeldCommand, str] | None = None
+        self._doubt: tuple[HeldCommand, str, HeldCommand | None] | None = None
         self._urgent: HeldCommand | None = None
         """A stricter limit on its way to the disk: obeyed already, held and answered once it is there."""
         self._lock = asyncio.Lock()
@@ -128,6 +132,12 @@ class GridDesk:
         """Return a source's newest command in force, be it a limit or a release; None: none is."""
         return self._timeline.speaking(source, self._clock.boottime_s())
 
+    def pending(self, source: str) -> HeldCommand | None:
+        """Return a source's newest command that has yet to begin; None: there is none."""
+        boot_s = self._clock.boottime_s()
+        mine = (h for h in self._timeline.held if h.command.source == source and h.start_boot_s > boot_s)
+        return max(mine, key=lambda held: held.command.sequence, default=None)
+
     async def recover(self) -> None:
         """Read the store; every link starts anew in INIT, with the fail-safe limit beside what was stored."""
         boot_s = self._clock.boottime_s()
@@ -141,7 +151,7 @@ class GridDesk:
         log.info("grid commands recovered", extra={"commands": len(self._timeline.held)})
 
     def envelope(self, now: datetime | None = None) -> Envelope:
-        """Return what limits the site now; deadlines that have passed count, whether or not `tick` ran.
+        """Return what limits the import now; deadlines that have passed count, whether or not `tick` ran.
 
         Parameters
         ----------
@@ -156,6 +166,17 @@ class GridDesk:
             now=now or self._clock.now(),
             now_boot_s=boot_s,
             standing_limits_w=self._standing_w,
+        )
+
+    def exports(self) -> tuple[Limit, ...]:
+        """Return what operators say of the export now, the most restrictive first."""
+        boot_s = self._clock.boottime_s()
+        self._settle(boot_s)
+        return export_limits(
+            self._timeline,
+            [(self._machines[source], limit_w) for source, limit_w in self._failsafe_exports_w.items()],
+            now=self._clock.now(),
+            now_boot_s=boot_s,
         )
 
     async def limit(self, source: str, payload: bytes) -> None:
@@ -265,11 +286,12 @@ class GridDesk:
 
     async def _accept(self, verdict: Accepted) -> Accepted | Refusal:
         command = verdict.command
-        boot_s = self._clock.boottime_s()
-        held = hold(command, self._clock.now(), boot_s)
+        now, boot_s = self._clock.now(), self._clock.boottime_s()
+        held = hold(command, now, boot_s)
+        after = None if verdict.after is None else hold(verdict.after, now, boot_s)
         self._obey_at_once(held, boot_s)
         try:
-            await self._store.accept(held, verdict.digest, answers.accepted(held))
+            await self._store.accept(held, verdict.digest, answers.accepted(held), after)
         except TransientError as error:
             self._urgent = None
             log.error("a grid command could not be stored", extra={"command_id": command.command_id})
@@ -280,14 +302,16 @@ class GridDesk:
                 sequence=command.sequence,
             )
         except asyncio.CancelledError:
-            self._doubt = (held, verdict.digest)
+            self._doubt = (held, verdict.digest, after)
             raise
-        self._hold(held, verdict.digest)
+        self._hold(held, verdict.digest, after)
         return verdict
 
     def _obey_at_once(self, held: HeldCommand, boot_s: float) -> None:
         """Have a limit obeyed while the disk is still writing, where that can only take power away."""
         command, binding = held.command, self.envelope().binding
+        if command.kind is LimitKind.EXPORT_CAPACITY_LIMIT:
+            return  # a plant is slower than the disk
         stricter = binding is None or (command.value_w is not None and command.value_w < binding.limit_w)
         if stricter and not command.is_release and held.in_force(boot_s):
             self._urgent = held
@@ -300,14 +324,14 @@ class GridDesk:
         """
         if self._doubt is None:
             return
-        held, digest = self._doubt
+        held, digest, after = self._doubt
         memory = await self._store.recover(self._clock.now(), self._clock.boottime_s())
         self._doubt = self._urgent = None
         last = memory.last_seen.get(held.command.source)
         if last is not None and last.sequence == held.command.sequence:
-            self._hold(held, digest)
+            self._hold(held, digest, after)
 
-    def _hold(self, held: HeldCommand, digest: str) -> None:
+    def _hold(self, held: HeldCommand, digest: str, after: HeldCommand | None) -> None:
         """Let a command hold that is on the disk."""
         command = held.command
         self._last_seen[command.source] = LastSeen(
@@ -315,7 +339,10 @@ class GridDesk:
         )
         self._urgent = None
         self._breaches.bind(self.envelope().binding)  # what bound until now may have ended unseen
-        self._timeline = self._timeline.with_command(held)
+        timeline = self._timeline
+        self._timeline = (
+            timeline.with_command(held) if after is None else timeline.with_reversion(held, after)
+        )
         if command.source in self._machines:
             event = Event.RELEASE if command.is_release else Event.LIMIT
             self._step(command.source, event, self._clock.boottime_s())
@@ -323,7 +350,13 @@ class GridDesk:
         self.on_limit()
         log.info(
             "a grid command holds",
-            extra={"source": command.source, "command_id": command.command_id, "limit_w": command.value_w},
+            extra={
+                "source": command.source,
+                "kind": command.kind.value,
+                "command_id": command.command_id,
+                "limit_w": command.value_w,
+                "end_at": None if command.end_at is None else command.end_at.isoformat(),
+            },
         )
         self._answers.ring({command.source})
 

@@ -25,8 +25,10 @@ class GridStore(Protocol):
         """Read everything back."""
         ...
 
-    async def accept(self, held: HeldCommand, digest: str, ack: Ack) -> None:
-        """Store a command with its sequence and ack, durably."""
+    async def accept(
+        self, held: HeldCommand, digest: str, ack: Ack, after: HeldCommand | None = None
+    ) -> None:
+        """Store a command with its sequence, its ack and what follows it, durably."""
         ...
 
     async def advance(

@@ -3,15 +3,17 @@
 Knows no socket. Each connection brings its `Session`; a write is answered when what it says is stored.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from agent.core import loadlimit
+from agent.core import exportlimit, loadlimit
 from agent.core.loadlimit import COMMAND_POINTS, NO_SOURCE, OTHER_SOURCE, SETTING_POINTS, SOURCES, Judged
 from agent.core.mbap import Fault
 from agent.core.rtu_registers import BASE, COUNT, Nameplate, RegisterMap, SiteState
 from agent.grid.desk import GridDesk
+from agent.grid.rtu_export import ExportRegisters
 from agent.grid.wire import SiteSnapshot
 from agent.model.grid import Reason, Refusal
 from agent.model.readings import MeterReading
@@ -33,6 +35,7 @@ class Session:
 
     may_write: bool
     staged: dict[str, int] = field(default_factory=dict)
+    staged_export: dict[str, int] = field(default_factory=dict)
 
 
 class OperatorRegisters:
@@ -67,6 +70,11 @@ class OperatorRegisters:
         self._desk = desk
         self._source = source
         self._map = RegisterMap(nameplate)
+        self._export = (
+            None
+            if nameplate.limited_export_w is None
+            else ExportRegisters(desk=desk, source=source, rated_w=nameplate.limited_export_w, clock=clock)
+        )
         self._snapshot = snapshot
         self._readings = readings
         self._clock = clock
@@ -78,7 +86,9 @@ class OperatorRegisters:
         first = address - BASE
         if first < 0 or first + count > COUNT:
             return Fault.ILLEGAL_ADDRESS
-        return tuple(self._map.image(self._site(), self._limit() | session.staged, first, count))
+        export = None if self._export is None else self._export.read(session.staged_export)
+        limit = self._limit() | session.staged
+        return tuple(self._map.image(self._site(), limit, first, count, export=export))
 
     async def write(self, session: Session, address: int, values: tuple[int, ...]) -> Fault | None:
         """Take a write, all of it or nothing; None once what it says is stored."""
@@ -90,6 +100,8 @@ class OperatorRegisters:
                 self._hear(name, points[name])
         if any(name in points for name in SETTING_POINTS):
             return await self._configure(points)
+        if self._export is not None and not points.keys().isdisjoint(exportlimit.POINTS):
+            return await self._export.write(session.staged_export, points)
         session.staged |= {name: raw for name, raw in points.items() if name in COMMAND_POINTS}
         if "CmdSeq" not in points:
             return None
@@ -97,10 +109,16 @@ class OperatorRegisters:
 
     async def forget_acks(self) -> None:
         """Drop acks for ever: here they are read from the registers, nobody fetches them."""
+        others = () if self._export is None else self._export.sources
+        async with asyncio.TaskGroup() as group:
+            for source in (self._source, *others):
+                group.create_task(self._forget_acks(source), name=f"{source} acks")
+
+    async def _forget_acks(self, source: str) -> None:
         while True:
-            await self._desk.wait_for_acks(self._source)
+            await self._desk.wait_for_acks(source)
             try:
-                while acks := await self._desk.pending_acks(self._source, ACKS_AT_ONCE):
+                while acks := await self._desk.pending_acks(source, ACKS_AT_ONCE):
                     await self._desk.delivered(number for number, _ in acks if number is not None)
             except TransientError as error:  # a full disk stops neither metering nor obeying
                 log.error("acks could not be dropped", extra={"fault": str(error)})

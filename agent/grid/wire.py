@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from agent.core.offers import Prospectus, PublicOffer
 from agent.model.grid import Ack
-from agent.model.limits import Envelope
+from agent.model.limits import Envelope, Limit
 from agent.model.readings import SitePower
 
 ROOT = "dr/v1"
@@ -21,6 +21,8 @@ class SiteSnapshot:
     achievable_max_w: float | None = None
     unachievable: bool = False
     breach_episodes: int = 0
+    exports: tuple[Limit, ...] = ()
+    """Limits of the export, the most restrictive first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +72,7 @@ def encode_status(
 ) -> bytes:
     """Write the retained status: what holds, for how long, and what the site could do."""
     binding, power = envelope.binding, snapshot.power
-    ends = None if binding is None else binding.end_at
+    export = snapshot.exports[0] if snapshot.exports else None
     return _json(
         {
             "v": 1,
@@ -79,7 +81,10 @@ def encode_status(
             "state": envelope.state.value,
             "limitW": None if binding is None else binding.limit_w,
             "limitSource": None if binding is None else binding.source,
-            "remainingS": None if ends is None else round(max(0.0, (ends - now).total_seconds()), 1),
+            "remainingS": _remaining_s(binding, now),
+            "exportLimitW": None if export is None else export.limit_w,
+            "exportLimitSource": None if export is None else export.source,
+            "exportRemainingS": _remaining_s(export, now),
             "gridW": None if power is None else _w(power.grid_w),
             "achievableMinW": _w(snapshot.achievable_min_w),
             "achievableMaxW": _w(snapshot.achievable_max_w),
@@ -149,6 +154,11 @@ def encode_mirror(number: int, envelope: Envelope, now: datetime) -> bytes:
 def stamp(at: datetime) -> str:
     """Write an instant as RFC 3339, in UTC, with milliseconds."""
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _remaining_s(limit: Limit | None, now: datetime) -> float | None:
+    ends = None if limit is None else limit.end_at
+    return None if ends is None else round(max(0.0, (ends - now).total_seconds()), 1)
 
 
 def _w(power_w: float | None) -> float | None:

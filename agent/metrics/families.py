@@ -32,6 +32,12 @@ LIMIT_REMAINING = gauge(
     "sterna_limit_remaining_seconds", "For how long it still binds; absent: until replaced.", "source"
 )
 SOURCE_LIMIT = gauge("sterna_source_limit_watts", "Each source's lowest limit in force.", "source")
+EXPORT_LIMIT = gauge(
+    "sterna_export_limit_watts", "The export limit that binds, and whose it is; absent: none.", "source"
+)
+EXPORT_LIMIT_REMAINING = gauge(
+    "sterna_export_limit_remaining_seconds", "For how long it still binds; absent: until replaced.", "source"
+)
 GRID_STATE = gauge("sterna_grid_state", "1 for the state of the fail-safe, else 0.", "state")
 GRID_LINK_STATE = gauge(
     "sterna_grid_link_state", "1 for the state of an operator's link, else 0.", "source", "state"

@@ -19,13 +19,15 @@ class LimitKind(Enum):
     """OpenADR payload types that carry a limit we obey."""
 
     IMPORT_CAPACITY_LIMIT = "IMPORT_CAPACITY_LIMIT"
+    EXPORT_CAPACITY_LIMIT = "EXPORT_CAPACITY_LIMIT"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitCommand:
     """A limit or its release, as accepted from an operator.
 
-    `value_w` is grid import in watts, >= 0, and None for a release. `end_at` None: holds until replaced.
+    `value_w` is in watts, >= 0, of import or export as `kind` says, and None for a release. `end_at` None:
+    holds until replaced.
     """
 
     source: str
@@ -60,7 +62,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:
-    """What the merged timeline says now: the state, and every limit in force with the binding one first."""
+    """What the timeline says of the import: the state, and every limit in force, the binding one first."""
 
     state: GridState
     limits: tuple[Limit, ...]

@@ -76,8 +76,17 @@ class CommandStore:
         """Read everything back, commands placed on this boot's clock with their remaining time."""
         return await self._db.run(lambda connection: self._recover(connection, now, now_boot_s))
 
-    async def accept(self, held: HeldCommand, digest: str, ack: Ack) -> None:
+    async def accept(
+        self, held: HeldCommand, digest: str, ack: Ack, after: HeldCommand | None = None
+    ) -> None:
         """Store an accepted command with its sequence and its ack, durably, all or nothing.
+
+        Parameters
+        ----------
+        held, digest, ack
+            The command, what identifies its content, and the answer to it.
+        after : HeldCommand or None
+            What follows when its time is over: then the two replace all that their source has said.
 
         Raises
         ------
@@ -86,7 +95,7 @@ class CommandStore:
         TransientError
             The disk refused; nothing was changed.
         """
-        await self._db.run(lambda connection: self._accept(connection, held, digest, ack))
+        await self._db.run(lambda connection: self._accept(connection, held, digest, ack, after))
 
     async def advance(
         self, moved: Sequence[HeldCommand], gone: Sequence[HeldCommand], acks: Sequence[Ack]
@@ -151,7 +160,14 @@ class CommandStore:
             lambda connection: connection.executemany("DELETE FROM grid_ack WHERE number = ?", gone).rowcount
         )
 
-    def _accept(self, connection: sqlite3.Connection, held: HeldCommand, digest: str, ack: Ack) -> None:
+    def _accept(
+        self,
+        connection: sqlite3.Connection,
+        held: HeldCommand,
+        digest: str,
+        ack: Ack,
+        after: HeldCommand | None,
+    ) -> None:
         command = held.command
         key = (command.source, command.sequence, command.command_id, digest)
         taken = connection.execute(
@@ -162,6 +178,9 @@ class CommandStore:
         ).rowcount
         if taken != 1:
             raise PermanentError(f"grid command {command.command_id}: sequence {command.sequence} is stale")
+        if after is not None:
+            connection.execute("DELETE FROM grid_command WHERE source = ?", (command.source,))
+            self._put_command(connection, after)
         self._put_command(connection, held)
         _put_acks(connection, [ack])
 

@@ -9,6 +9,7 @@ from agent.devices.gpu_ports import GpuProvider
 from agent.grid.desk import GridDesk
 from agent.grid.wire import SiteSnapshot
 from agent.jobs.keeper import Keeper
+from agent.model.limits import Limit
 from agent.model.orders import JobReport, Order, OrderAck
 from agent.model.telemetry import DeclaredSurplus, FlexibilityOffers, GridStatus, SiteCapabilities
 from agent.tasks.control import Control
@@ -111,6 +112,8 @@ class News:
     clock: Clock
     declare: Callable[[datetime], tuple[DeclaredSurplus, ...]] = lambda _now: ()
     """What counts as surplus on somebody's word; nothing unless it is configured."""
+    exports: Callable[[], tuple[Limit, ...]] = tuple
+    """What operators say of the site's export, the most restrictive first."""
 
     def snapshot(self) -> SiteSnapshot:
         """Tell the grid operator's link what the site does and could do."""
@@ -121,6 +124,7 @@ class News:
             achievable_max_w=None if actions is None else actions.achievable_max_w,
             unachievable=actions is not None and actions.unachievable,
             breach_episodes=self.desk.tally.episodes,
+            exports=self.exports(),
         )
 
     def grid_status(self) -> GridStatus:

@@ -12,7 +12,7 @@ from agent.devices.meters_counted import CountedMeter
 from agent.jobs.transfer import Transfers
 from agent.metrics import families as names
 from agent.model.jobs import JobPhase
-from agent.model.limits import Envelope, GridState
+from agent.model.limits import Envelope, GridState, Limit
 from agent.model.readings import GpuReading, MeterReading, Quality, SitePower
 from agent.store.telemetry import TelemetryStore
 from agent.tasks.liaison import News
@@ -76,6 +76,7 @@ class Figures:
     def _grid(self, now: datetime) -> Iterator[Sample]:
         desk, actions = self.news.desk, self.news.control.actions
         yield from limit_samples(desk.envelope(now), now)
+        yield from export_samples(self.news.exports(), now)
         for source, machine in desk.machines.items():
             yield from _states(names.GRID_LINK_STATE, GridState, machine.state, source)
         yield from names.BREACHES.of(desk.tally.episodes)
@@ -142,18 +143,20 @@ def meter_samples(reading: MeterReading, now: datetime) -> Iterator[Sample]:
 
 def limit_samples(envelope: Envelope, now: datetime) -> Iterator[Sample]:
     """Tell what limits the site, and whose limits there are."""
-    binding = envelope.binding
-    if binding is not None:
-        yield from names.LIMIT.of(binding.limit_w, binding.source)
-        if binding.end_at is not None:
-            remaining_s = max(0.0, (binding.end_at - now).total_seconds())
-            yield from names.LIMIT_REMAINING.of(remaining_s, binding.source)
+    if envelope.binding is not None:
+        yield from _bound(names.LIMIT, names.LIMIT_REMAINING, envelope.binding, now)
     lowest_w: dict[str, float] = {}
     for limit in envelope.limits:
         lowest_w[limit.source] = min(limit.limit_w, lowest_w.get(limit.source, limit.limit_w))
     for source, limit_w in lowest_w.items():
         yield from names.SOURCE_LIMIT.of(limit_w, source)
     yield from _states(names.GRID_STATE, GridState, envelope.state)
+
+
+def export_samples(limits: Sequence[Limit], now: datetime) -> Iterator[Sample]:
+    """Tell what limits the site's export; `limits` has the most restrictive first."""
+    if limits:
+        yield from _bound(names.EXPORT_LIMIT, names.EXPORT_LIMIT_REMAINING, limits[0], now)
 
 
 def gpu_samples(reading: GpuReading) -> Iterator[Sample]:
@@ -165,6 +168,12 @@ def gpu_samples(reading: GpuReading) -> Iterator[Sample]:
     yield from names.GPU_TEMPERATURE.of(reading.temperature_degc, gpu)
     yield from names.GPU_CLOCK.of(reading.clock_hz, gpu)
     yield from names.GPU_CALIBRATION.of(reading.calibration_factor, gpu)
+
+
+def _bound(power: Family, remaining: Family, limit: Limit, now: datetime) -> Iterator[Sample]:
+    yield from power.of(limit.limit_w, limit.source)
+    if limit.end_at is not None:
+        yield from remaining.of(max(0.0, (limit.end_at - now).total_seconds()), limit.source)
 
 
 def _states(family: Family, kinds: type[Enum], current: Enum, *labels: str) -> Iterator[Sample]:

@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from agent.core.setpoints import Rule, SetState, decide, sight_of, wish_of, within_limits
 from agent.devices.bus_setpoints import SetPoint
+from agent.model.limits import Limit
 from agent.tasks.sense import Senses
 from sterna.clock import Clock
 from sterna.errors import PeerProtocolError, SternaError, TransientError
@@ -40,8 +41,8 @@ class Steward:
         For durations.
     lasting : bool
         The device does not return by itself: what an earlier run left behind is ended at the start.
-    export_limits : sequence of callable
-        What operators let the site export now, in watts; None: nothing is said.
+    exports : callable
+        What operators say now of the site's export.
     """
 
     name: str
@@ -51,7 +52,7 @@ class Steward:
     senses: Senses
     clock: Clock
     lasting: bool = False
-    export_limits: Sequence[Callable[[], float | None]] = ()
+    exports: Callable[[], tuple[Limit, ...]] = tuple
     _state: SetState = field(default_factory=SetState)
     _owed: bool = False
     """The device is still to be let go."""
@@ -67,7 +68,7 @@ class Steward:
         """Decide, and write where it differs from what is in force or is to be renewed."""
         now_s = self.clock.boottime_s()
         sight = sight_of(self.senses.readings, self.senses.meters, self.device)
-        rule = within_limits(self.rule, [limit_w() for limit_w in self.export_limits])
+        rule = within_limits(self.rule, [limit.limit_w for limit in self.exports()])
         self._state = decide(rule, self._state, sight, now_s=now_s)
         if now_s < self._retry_s:
             return

@@ -123,10 +123,15 @@ class ViaModbus:
 
 @asynccontextmanager
 async def operated(
-    folder: Path, link: str, clock_from: Site | None = None
+    folder: Path,
+    link: str,
+    clock_from: Site | None = None,
+    *,
+    failsafe_exports_w: dict[str, float] | None = None,
 ) -> AsyncIterator[tuple[Site, Operator]]:
     """Start a site with one operator; `clock_from`: the site that runs on from there after a restart."""
     site = Site(folder / "agent.db", operators=(link,))
+    site.failsafe_exports_w = failsafe_exports_w or {}
     if clock_from is not None:
         site.clock, site.boot = clock_from.clock, clock_from.boot
     async with site.running() as server:
@@ -270,7 +275,7 @@ async def test_08_relay_value_stale_forever_32132(tmp_path: Path) -> None:
 
 @BOTH
 async def test_09_failsafe_config_not_applied_to_all_limit_kinds_33301(tmp_path: Path, link: str) -> None:
-    assert list(LimitKind) == [LimitKind.IMPORT_CAPACITY_LIMIT], "a new kind needs its own fail-safe here"
+    assert len(LimitKind) == 2, "a new kind needs its own fail-safe here"
     async with operated(tmp_path, link) as (before, operator):
         await operator.beat()
         assert await operator.limit(None)
@@ -281,6 +286,20 @@ async def test_09_failsafe_config_not_applied_to_all_limit_kinds_33301(tmp_path:
         assert holds(site.desk) == (INIT, 2500.0), "in every state that holds it, and after a restart"
         await operator.set_failsafe_w(2600.0)
         assert holds(site.desk) == (INIT, 2600.0), "at once"
+
+
+@BOTH
+async def test_09_the_export_has_its_own_failsafe_33301(tmp_path: Path, link: str) -> None:
+    exports_w = {link: 1500.0}
+    async with operated(tmp_path, link, failsafe_exports_w=exports_w) as (before, operator):
+        assert [limit.limit_w for limit in before.desk.exports()] == [1500.0]
+        await operator.beat()
+        assert await operator.limit(None)
+        assert before.desk.exports() == ()
+        await pass_time(before, None, 120.0)
+        assert [limit.limit_w for limit in before.desk.exports()] == [1500.0]
+    async with operated(tmp_path, link, before, failsafe_exports_w=exports_w) as (site, _):
+        assert [limit.source for limit in site.desk.exports()] == ["failsafe"]
 
 
 @BOTH

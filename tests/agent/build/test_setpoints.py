@@ -5,6 +5,7 @@ import contextlib
 import tomllib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from agent.build.meters import Lines, make_lines, make_meters
 from agent.build.setpoints import open_setpoints
 from agent.config import AgentConfig
 from agent.devices.meters import run_meter
+from agent.model.limits import Limit
 from agent.tasks.sense import Senses
 from sterna.clock import SystemClock
 from sterna.config import parse
@@ -74,6 +76,15 @@ max_charge_w = 6000.0
 rise_w_per_s = 100000.0
 grace_s = 0.3
 """
+LIMIT = Limit(
+    source="openadr",
+    command_id="",
+    limit_w=2_000.0,
+    start_at=datetime(2026, 11, 22, tzinfo=UTC),
+    end_at=None,
+    ramp_s=0.0,
+    reason="",
+)
 WRITABLE = 'writable = ["generation-limit"]'
 
 
@@ -85,7 +96,7 @@ def config_text(
 
 @asynccontextmanager
 async def living(
-    site: ObedientSite, setpoints: str, export_limit_w: Callable[[], float | None] = lambda: None, **more: str
+    site: ObedientSite, setpoints: str, exports: Callable[[], tuple[Limit, ...]] = tuple, **more: str
 ) -> AsyncIterator[Lines]:
     """Run the meters and set-points of a configuration against a site; on leaving all is let go."""
     clock = SystemClock()
@@ -97,7 +108,7 @@ async def living(
         meters = make_meters(build, lines)
         senses = Senses(meters={meter.name: meter.role for meter in meters}, gpu=None, clock=clock)
         open_setpoints(build, lines, senses)
-        build.export_limits.append(export_limit_w)  # operators' links are made later
+        build.export_limits.append(exports)  # operators' links are made later
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(
@@ -114,8 +125,8 @@ async def living(
 async def test_an_operators_export_limit_lowers_the_configured_one_while_it_is_in_force(
     eventually: Eventually,
 ) -> None:
-    site, told = ObedientSite(), [2_000.0]
-    async with living(site, EXPORT_LIMIT, lambda: told[-1] if told else None, plant=WRITABLE):
+    site, told = ObedientSite(), [LIMIT]
+    async with living(site, EXPORT_LIMIT, lambda: tuple(told), plant=WRITABLE):
         await eventually(lambda: -2_000.0 <= site.grid_w <= -1_500.0, what="the operator's limit")
         told.clear()
         await eventually(lambda: -5_000.0 <= site.grid_w <= -4_500.0, what="the site's own limit")

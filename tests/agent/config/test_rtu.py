@@ -48,6 +48,15 @@ def test_where_it_listens(listen: str, address: tuple[str, int]) -> None:
         ({"idle_s": 5.0}, "grid.modbus.idle_s: heartbeats may be 60 s apart"),
         ({"rated_import_w": 0.0}, "grid.modbus.rated_import_w"),
         ({"phases": 2}, "grid.modbus.phases"),
+        (
+            {"failsafe_export_w": -1.0, "writers": ["127.0.0.1"]},
+            "grid.modbus.failsafe_export_w: expected zero or more, got -1",
+        ),
+        ({"failsafe_export_w": 1.0}, "grid.modbus.failsafe_export_w: nobody may write"),
+        (
+            {"failsafe_export_w": 1.0, "writers": ["127.0.0.1"]},
+            'grid.modbus.failsafe_export_w: nothing obeys it: it needs [[setpoints]] rule = "export-limit"',
+        ),
         ({"port": 502}, "grid.modbus.port: unknown key"),
     ],
 )

@@ -10,8 +10,8 @@ from agent.core.failsafe import (
     Event,
     ExitWithoutLimit,
     FailsafeSettings,
+    Machine,
     Trigger,
-    autonomous,
     cold_start,
     step,
 )
@@ -88,9 +88,8 @@ def test_a_lost_grace_then_lost_heartbeat_enters_failsafe_when_it_fell() -> None
 
 
 def test_a_missing_entry_raises_and_changes_nothing() -> None:
-    machine = autonomous(0.0)
-    assert step(machine, T, 5.0, STAY) == machine
-    for event in (H, L, R, Event.LIMIT_BEGAN):
+    machine = Machine(state=GridState.AUTONOMOUS, entered_s=0.0)
+    for event in (T, H, L, R, Event.LIMIT_BEGAN):
         with pytest.raises(IllegalTransitionError):
             step(machine, event, 5.0, STAY)
     released = step(step(cold_start(0.0, STAY), H, 1.0, STAY), R, 2.0, STAY)

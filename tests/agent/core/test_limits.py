@@ -172,14 +172,12 @@ def test_statuses_advance_once_and_the_retired_are_pruned() -> None:
 
     assert advance(0) == [(1, CommandStatus.STARTED), (2, CommandStatus.STARTED)]
     assert advance(1) == []
-    assert whole.next_change_boot_s(BOOT + 1) == BOOT + 60
     assert advance(60) == [(3, CommandStatus.STARTED)]
     assert advance(901) == [(2, CommandStatus.SUCCEEDED), (3, CommandStatus.SUCCEEDED)]
     assert [held.command.sequence for held in whole.held] == [1]
     whole = whole.with_command(hold(command(4, None), NOW, BOOT))
     assert advance(902) == [(1, CommandStatus.REVOKED), (4, CommandStatus.SUCCEEDED)]
     assert advance(903) == []
-    assert whole.next_change_boot_s(BOOT + 903) is None
 
 
 COMMANDS = st.builds(

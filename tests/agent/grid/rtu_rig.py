@@ -75,6 +75,7 @@ class Site:
         self.readings: list[MeterReading] = [meter()]
         self.synced = True
         self.nameplate = Nameplate(name="site-a", version="0.1.0", import_w=11_000.0, phases=3)
+        self.failsafe_exports_w: dict[str, float] = {}
 
     @contextlib.asynccontextmanager
     async def running(
@@ -89,6 +90,7 @@ class Site:
                 settings=FailsafeSettings(failsafe_import_w=4200.0),
                 rules=Rules(site="site-a", hard_minimum_w=100.0),
                 clock_synced=lambda: self.synced,
+                failsafe_exports_w=self.failsafe_exports_w,
             )
             await self.desk.recover()
             registers = OperatorRegisters(

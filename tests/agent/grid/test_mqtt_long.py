@@ -44,9 +44,11 @@ class CountingStore(CommandStore):
         super().__init__(db, boot_id="boot")
         self.applied: Counter[str] = Counter()
 
-    async def accept(self, held: HeldCommand, digest: str, ack: Ack) -> None:
+    async def accept(
+        self, held: HeldCommand, digest: str, ack: Ack, after: HeldCommand | None = None
+    ) -> None:
         """Store and count."""
-        await super().accept(held, digest, ack)
+        await super().accept(held, digest, ack, after)
         self.applied[held.command.command_id] += 1
 
 

@@ -9,7 +9,7 @@ import pytest
 from agent.devices.meters_counted import CountedMeter
 from agent.model.limits import Envelope, GridState, Limit
 from agent.model.readings import GpuReading, MeterReading, MeterRole, Quality, SitePower
-from agent.tasks.metrics import gpu_samples, limit_samples, meter_samples, site_samples
+from agent.tasks.metrics import export_samples, gpu_samples, limit_samples, meter_samples, site_samples
 from sterna.errors import PeerProtocolError, TransientError
 from sterna.exposition.families import Sample
 
@@ -92,6 +92,16 @@ def test_the_binding_limit_its_source_and_its_time() -> None:
     assert [name for name, value in figures.items() if "state" in name and value] == [
         "sterna_grid_state.LIMITED"
     ]
+
+
+def test_the_export_limit_its_source_and_its_time() -> None:
+    limits = (limit("modbus-wset", 0.0, NOW + timedelta(seconds=90)), limit("openadr", 5000.0))
+    assert told(export_samples(limits, NOW)) == {
+        "sterna_export_limit_watts.modbus-wset": 0.0,
+        "sterna_export_limit_remaining_seconds.modbus-wset": 90.0,
+    }
+    assert told(export_samples(limits[1:], NOW)) == {"sterna_export_limit_watts.openadr": 5000.0}
+    assert told(export_samples((), NOW)) == {}
 
 
 @pytest.mark.parametrize(
