@@ -8,6 +8,7 @@ from agent.config.grid import OpenAdrTable
 from agent.core.declaring import SurplusRules, declare
 from agent.core.openadr.plan import LimitSettings
 from agent.core.openadr.timeline import export_limit
+from agent.core.stored import together
 from agent.grid.desk import GridDesk
 from agent.grid.openadr import OpenAdrVen
 from agent.grid.openadr_feed import PlanFeed
@@ -26,7 +27,11 @@ OPENADR_DEADLINE_S = 90.0
 def open_openadr(build: Build, desk: GridDesk, news: News, table: OpenAdrTable) -> None:
     """Make the VEN and have it run."""
     config = build.config
-    measurements = SiteMeasurements(snapshot=news.snapshot, envelope=desk.envelope)
+    measurements = SiteMeasurements(
+        snapshot=news.snapshot,
+        envelope=desk.envelope,
+        stored=lambda: together(news.senses.readings.values()),
+    )
     secret_file = table.client_secret_file
     trust = None if table.ca is None else ssl.create_default_context(cafile=str(build.base_dir / table.ca))
     vtn = RestVtn(

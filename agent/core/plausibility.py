@@ -27,6 +27,8 @@ BOUNDS: Mapping[str, Bounds] = {
     "frequency_hz": Bounds(10.0, 1000.0),
     "power_factor": Bounds(-1.001, 1.001),
     "soc_frac": Bounds(0.0, 1.0),
+    "soh_frac": Bounds(0.0, 1.5),  # new ones may be above their rating
+    "capacity_wh": Bounds(0.0, 1e12),
     "energy_import_wh": Bounds(0.0, 1e15),
     "energy_export_wh": Bounds(0.0, 1e15),
     "energy_total_wh": Bounds(0.0, 1e15),

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from agent.core import exportlimit
 from agent.core.loadlimit import COMMAND_POINTS, QUALITIES, SETTING_POINTS
-from agent.model.readings import MeterReading, MeterRole, SitePower
+from agent.core.stored import together
+from agent.model.readings import MeterReading, MeterRole, SitePower, Storage, StorageStatus
 from agent.model.sunspec.codec import HEADER, Value, encode
 from agent.model.sunspec.common import COMMON
 from agent.model.sunspec.der_ac import DER_AC
@@ -31,7 +32,8 @@ WRITABLE: Mapping[int, frozenset[str]] = {
 }
 COUNT = len(SUNS) + sum(model.length + HEADER for model in MODELS) + len(END)
 INT16_MAX = 0x7FFF
-HZ_SCALE = -2
+HZ_SCALE = PCT_SCALE = -2
+UINT16_MOST = 0xFFFE
 LIMIT_AND_SET = 0b11
 """702's CtrlModes of a site whose export can be limited: MAX_W and FIXED_W."""
 DEFAULT_W_SCALE = 1
@@ -149,6 +151,7 @@ class RegisterMap:
                 "DERHb": state.beat,
                 "ControllerHb": state.controller_beat,
             },
+            DER_STORAGE.ids[0]: _stored(together(state.readings)),
             DER_CONTROLS.ids[0]: export or {},
             LOAD_LIMIT.ids[0]: {**limit, **_balance(state)},
         }
@@ -206,6 +209,36 @@ def _bases() -> list[tuple[int, Model]]:
 
 ADDRESSES: Mapping[int, int] = {model.ids[0]: place for place, model in _bases()}
 """Where each model begins."""
+
+
+_STATUSES: Mapping[StorageStatus, int] = {
+    StorageStatus.OK: 0,
+    StorageStatus.WARNING: 1,
+    StorageStatus.ERROR: 2,
+}
+
+
+def _stored(storage: Storage | None) -> Points:
+    if storage is None:
+        return {}
+    capacity_wh = storage.capacity_wh
+    # The rating alone sets the scale: a client reads it once.
+    scale = (
+        None
+        if capacity_wh is None
+        else next(scale for scale in range(11) if capacity_wh / 10**scale <= UINT16_MOST)
+    )
+    most_wh = 0 if scale is None else UINT16_MOST * 10**scale
+    charge, health = (None if part is None else 100.0 * part for part in (storage.soc_frac, storage.soh_frac))
+    return {
+        "WHRtg": capacity_wh,
+        "WHAvail": _fitting(storage.available_wh, most_wh),
+        "WH_SF": scale,
+        "SoC": charge,
+        "SoH": health,
+        "Pct_SF": PCT_SCALE if charge is not None or health is not None else None,
+        "Sta": None if storage.status is None else _STATUSES[storage.status],
+    }
 
 
 def _balance(state: SiteState) -> Points:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 from agent.core.blocks import Span, compile_sets, wanted, words
 from agent.core.plausibility import believable, plausible
+from agent.core.stored import storage
 from agent.devices.bus import Bus
-from agent.model.readings import MeterReading, MeterRole, Quality
+from agent.model.readings import MeterReading, MeterRole, Quality, Storage
 from agent.model.registers import Space, Table, decode
 from sterna.clock import Clock
 from sterna.errors import PeerProtocolError, TransientError
@@ -15,6 +16,7 @@ log = logging.getLogger(__name__)
 
 FAST = ("active_power_w", "available_power_w", "frequency_hz")
 SLOW = ("energy_import_wh", "energy_export_wh")
+STORED = ("soc_frac", "soh_frac", "capacity_wh")
 # A slow figure may miss two of its rounds before it is unknown.
 SLOW_ROUNDS = 3.0
 # A device that refuses its slow set is asked again: firmware is updated, plugs are changed.
@@ -68,7 +70,7 @@ class RegisterMeter:
         self._slow_period_s = slow_period_s
         self._fast, self._slow = compile_sets(
             wanted(table.needed(FAST), table.space),
-            wanted(table.needed(SLOW), table.space),
+            wanted(table.needed(SLOW + STORED if role is MeterRole.BATTERY else SLOW), table.space),
             max_read=table.max_read,
             max_gap=table.max_gap,
             holes=table.holes,
@@ -101,6 +103,7 @@ class RegisterMeter:
             measured_boottime_s=measured_s,
             quality=Quality.OK if good else Quality.BAD,
             active_power_w=self._power(power_w) if good else None,
+            storage=self._stored(figures) if good else None,
             fault=fault,
             **(self._side_figures(figures) if good else {}),
         )
@@ -125,6 +128,15 @@ class RegisterMeter:
             "energy_export_wh": exported_wh,
             "frequency_hz": sane.get("frequency_hz"),
         }
+
+    def _stored(self, figures: dict[str, float | None]) -> Storage | None:
+        if self.role is not MeterRole.BATTERY or self._table.figures.isdisjoint(STORED):
+            return None
+        return storage(
+            soc_frac=figures.get("soc_frac"),
+            soh_frac=figures.get("soh_frac"),
+            capacity_wh=figures.get("capacity_wh"),
+        )
 
     async def _refresh_slow(self) -> None:
         now_s = self._clock.boottime_s()

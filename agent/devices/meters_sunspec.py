@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from agent.core.plausibility import plausible
 from agent.devices.bus import Bus
 from agent.devices.bus_sunspec import FoundModel, find_models
-from agent.model.readings import MeterReading, MeterRole, Quality
+from agent.devices.meters_storage import StorageSide
+from agent.model.readings import MeterReading, MeterRole, Quality, Storage
 from agent.model.sunspec import (
     COMMON,
     DER_AC,
@@ -99,6 +100,7 @@ class SunSpecMeter:
         self._max_read = max_read
         self._found: FoundModel | None = None
         self._status: FoundModel | None = None
+        self._storage: StorageSide | None = None
 
     async def poll(self) -> MeterReading:
         """Read it once; see `agent.devices.meters.Meter`."""
@@ -109,7 +111,9 @@ class SunSpecMeter:
         except PeerProtocolError:
             self._found = None  # some inverters drop models at night: look again next time
             raise
-        return self._reading(self._found.model, values, await self._available_w())
+        available_w = await self._available_w()
+        stored = None if self._storage is None else await self._storage.poll()
+        return self._reading(self._found.model, values, available_w, stored)
 
     async def _values(self, found: FoundModel, names: tuple[str, ...]) -> dict[str, Value]:
         """Read these points; None for those that the device's model is too short for."""
@@ -156,6 +160,8 @@ class SunSpecMeter:
                     await self._introduce(chain, found)
                     statuses = [block for block in chain if block.model is STATUS]
                     plant = self.role is MeterRole.GENERATION
+                    if self.role is MeterRole.BATTERY:
+                        self._storage = StorageSide(self.name, chain, self._values, self._clock)
                     return found, statuses[0] if plant and statuses else None
         raise PeerProtocolError(f"{self._peer}: no SunSpec model for the role {self.role.value}")
 
@@ -178,7 +184,9 @@ class SunSpecMeter:
             },
         )
 
-    def _reading(self, model: Model, values: Mapping[str, Value], available_w: float | None) -> MeterReading:
+    def _reading(
+        self, model: Model, values: Mapping[str, Value], available_w: float | None, stored: Storage | None
+    ) -> MeterReading:
         power_w = _number(values["W"])
         fault = plausible(power_w, max_power_w=self._max_power_w)
         if fault is not None or power_w is None:
@@ -202,6 +210,7 @@ class SunSpecMeter:
             imported_wh=imported_wh,
             exported_wh=exported_wh,
             hz=hz,
+            stored=stored,
         )
 
     def _stamped(
@@ -213,6 +222,7 @@ class SunSpecMeter:
         imported_wh: float | None = None,
         exported_wh: float | None = None,
         hz: float | None = None,
+        stored: Storage | None = None,
         fault: str | None = None,
     ) -> MeterReading:
         return MeterReading(
@@ -226,6 +236,7 @@ class SunSpecMeter:
             energy_import_wh=imported_wh,
             energy_export_wh=exported_wh,
             frequency_hz=hz,
+            storage=stored,
             fault=fault,
         )
 

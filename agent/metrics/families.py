@@ -27,6 +27,8 @@ METER_ERRORS = counter("sterna_meter_errors", "Polls that were not answered or n
 METER_IMPORT = counter("sterna_meter_import_joules", "The meter's own count of energy taken in.", "meter")
 METER_EXPORT = counter("sterna_meter_export_joules", "The meter's own count of energy given out.", "meter")
 
+METER_CHARGE = gauge("sterna_meter_charge_ratio", "A battery's state of charge, 0 to 1.", "meter")
+
 LIMIT = gauge("sterna_limit_watts", "The import limit that binds, and whose it is; absent: none.", "source")
 LIMIT_REMAINING = gauge(
     "sterna_limit_remaining_seconds", "For how long it still binds; absent: until replaced.", "source"

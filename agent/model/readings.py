@@ -24,6 +24,29 @@ class MeterRole(Enum):
     COMPUTE = "compute"
 
 
+class StorageStatus(Enum):
+    """What a battery says of its health (SunSpec 713)."""
+
+    OK = "OK"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Storage:
+    """A battery's charge; None is what it does not say.
+
+    `capacity_wh` is its rating, `available_wh` what could be drawn now, `soc_frac` and `soh_frac` charge and
+    health as parts of 1.
+    """
+
+    capacity_wh: float | None = None
+    available_wh: float | None = None
+    soc_frac: float | None = None
+    soh_frac: float | None = None
+    status: StorageStatus | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeterReading:
     """One poll of one meter, converted to the house's sign: power into the site or device is positive.
@@ -41,6 +64,8 @@ class MeterReading:
     energy_import_wh: float | None = None
     energy_export_wh: float | None = None
     frequency_hz: float | None = None
+    storage: Storage | None = None
+    """Of a battery that tells its charge."""
     fault: str | None = None
     """Why quality is BAD, or why the last poll failed when STALE."""
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 from agent.grid.wire import SiteSnapshot
 from agent.model.figures import Figure, Quantity
 from agent.model.limits import Envelope
-from agent.model.readings import Quality, SitePower
+from agent.model.readings import Quality, SitePower, Storage
 from sterna.units import joules_to_wh
 
 SAMPLES = 1800
@@ -29,10 +29,13 @@ class SiteMeasurements:
         What the site does and could do now.
     envelope : callable
         What limits it now.
+    stored : callable
+        What its batteries say of their charge now; None: it has none, or they cannot be believed.
     """
 
     snapshot: Callable[[], SiteSnapshot]
     envelope: Callable[[], Envelope]
+    stored: Callable[[], Storage | None] = lambda: None
     _samples: deque[SitePower] = field(default_factory=lambda: deque(maxlen=SAMPLES))
 
     def take(self, power: SitePower) -> None:
@@ -49,12 +52,15 @@ class SiteMeasurements:
             return self._mean(start_at, end_at)
         if quantity is Quantity.IMPORT_WH:
             return self._energy(start_at, end_at)
+        stored = self.stored() or Storage()
         snapshot = self.snapshot()
         grid_w = None if snapshot.power is None else snapshot.power.grid_w
         binding = self.envelope().binding
         return {
             Quantity.SHED_AVAILABLE_W: _difference(grid_w, snapshot.achievable_min_w),
             Quantity.RISE_AVAILABLE_W: _difference(snapshot.achievable_max_w, grid_w),
+            Quantity.BATTERY_SOC_FRAC: _figure(stored.soc_frac),
+            Quantity.BATTERY_CAPACITY_WH: _usable(stored),
             Quantity.LIMIT_W: None if binding is None else Figure(value=binding.limit_w, quality=Quality.OK),
         }.get(quantity)
 
@@ -89,6 +95,19 @@ class SiteMeasurements:
         if covered_s < COVERED_FRAC * (end_at - start_at).total_seconds():
             quality = Quality.ESTIMATED
         return energy_j, covered_s, quality
+
+
+def _figure(value: float | None) -> Figure | None:
+    return None if value is None else Figure(value=value, quality=Quality.OK)
+
+
+def _usable(stored: Storage) -> Figure | None:
+    """Return what a battery holds when full; of one that does not state its health, its rating."""
+    if stored.capacity_wh is None:
+        return None
+    if stored.soh_frac is not None:
+        return _figure(stored.capacity_wh * stored.soh_frac)
+    return Figure(value=stored.capacity_wh, quality=Quality.ESTIMATED)
 
 
 def _difference(more_w: float | None, less_w: float | None) -> Figure | None:

@@ -137,6 +137,8 @@ def meter_samples(reading: MeterReading, now: datetime) -> Iterator[Sample]:
     yield from names.METER_POWER.of(reading.active_power_w, meter, reading.role.value)
     yield from names.METER_AGE.of(_age_s(reading.measured_at, now), meter)
     yield from _states(names.METER_QUALITY, Quality, reading.quality, meter)
+    if reading.storage is not None:
+        yield from names.METER_CHARGE.of(reading.storage.soc_frac, meter)
     yield from names.METER_IMPORT.of(_joules(reading.energy_import_wh), meter)
     yield from names.METER_EXPORT.of(_joules(reading.energy_export_wh), meter)
 

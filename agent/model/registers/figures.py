@@ -15,6 +15,8 @@ FIGURES: Mapping[str, str] = {
     "energy_export_wh": "Wh",
     "energy_total_wh": "Wh",
     "soc_frac": "",
+    "soh_frac": "",
+    "capacity_wh": "Wh",
     **{f"phase{n}_{name}": unit for n in (1, 2, 3) for name, unit in _PER_PHASE.items()},
     **{f"pv{n}_power_w": "W" for n in range(1, 8)},
     "battery_power_w": "W",

@@ -1,6 +1,7 @@
 """The register map, read back with the official definitions and with our own."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import sunspec2.device as oracle
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.core.exportlimit import W_MAX, Standing, registers
+from agent.core.exportlimit import values as values_704
 from agent.core.rtu_registers import ADDRESSES, BASE, COUNT, MODELS, Nameplate, RegisterMap, SiteState
-from agent.model.readings import MeterReading, MeterRole, Quality, SitePower
+from agent.model.readings import MeterReading, MeterRole, Quality, SitePower, Storage, StorageStatus
 from agent.model.sunspec.codec import Value, decode
 from agent.model.sunspec.load_limit import LOAD_LIMIT
 
@@ -33,7 +36,7 @@ def balance(grid_w: float | None, quality: Quality = Quality.OK) -> SitePower:
     )
 
 
-def reading(role: MeterRole = MeterRole.GRID, **more: float | None) -> MeterReading:
+def reading(role: MeterRole = MeterRole.GRID, **more: object) -> MeterReading:
     return MeterReading(
         meter="m",
         role=role,
@@ -110,6 +113,42 @@ def test_the_scale_factor_is_constant_and_fits_twice_the_rating(
     import_w: float | None, export_w: float | None, scale: int
 ) -> None:
     assert Nameplate(name="s", version="1", import_w=import_w, export_w=export_w).w_scale == scale
+
+
+@pytest.mark.parametrize(
+    ("stored", "quality", "told"),
+    [
+        (
+            Storage(
+                capacity_wh=13_500.0,
+                available_wh=6000.0,
+                soc_frac=0.456,
+                soh_frac=1.02,
+                status=StorageStatus.OK,
+            ),
+            Quality.OK,
+            (13_500, 6000, 45.6, 102.0, 0),
+        ),
+        (
+            Storage(capacity_wh=1.2e6, available_wh=0.0, soc_frac=0.0, status=StorageStatus.ERROR),
+            Quality.OK,
+            (1_200_000.0, 0, 0.0, None, 2),
+        ),
+        (Storage(soc_frac=1.0), Quality.OK, (None, None, 100.0, None, None)),
+        (Storage(available_wh=5.0), Quality.OK, (None,) * 5),
+        (Storage(capacity_wh=13_500.0, soc_frac=0.5), Quality.STALE, (None,) * 5),
+        (Storage(capacity_wh=13_500.0, soc_frac=0.5), Quality.BAD, (None,) * 5),
+        (None, Quality.OK, (None,) * 5),
+    ],
+)
+def test_a_battery_tells_its_charge_while_it_can_be_believed(
+    stored: Storage | None, quality: Quality, told: tuple[Value, ...]
+) -> None:
+    battery = replace(reading(MeterRole.BATTERY, storage=stored), quality=quality)
+    values = models(SiteState(power=None, readings=(reading(), battery)))[713]
+    assert tuple(values[name] for name in ("WHRtg", "WHAvail", "SoC", "SoH", "Sta")) == told
+    assert (values["WH_SF"] is None) == (told[0] is None)
+    assert (values["Pct_SF"] is None) == (told[2] is None)
 
 
 def test_what_does_not_fit_is_unknown_not_clipped() -> None:
@@ -190,10 +229,11 @@ def test_the_published_definition_is_the_table() -> None:
 
 
 def test_the_official_definitions_read_the_same() -> None:
-    state = SiteState(
-        power=balance(4321.0), readings=(reading(frequency_hz=50.02, energy_import_wh=5.0),), beat=9
-    )
-    image = RegisterMap(PLATE).image(state, {})
+    battery = reading(MeterRole.BATTERY, storage=Storage(capacity_wh=99_990.0, soc_frac=0.5))
+    grid = reading(frequency_hz=50.02, energy_import_wh=5.0)
+    state = SiteState(power=balance(4321.0), readings=(grid, battery), beat=9)
+    off = {**registers(W_MAX, Standing(limit=None), now_boot_s=0.0, rated_w=30_000.0)}
+    image = RegisterMap(PLATE).image(state, {}, export=values_704(off))
     data = b"".join(word.to_bytes(2, "big") for word in image)
     for model in MODELS[:-1]:
         number = model.ids[0]

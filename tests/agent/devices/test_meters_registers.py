@@ -11,7 +11,7 @@ from agent.devices.meters_registers import RegisterMeter
 from agent.devices.meters_tables import shipped_names, shipped_table
 from agent.modbus import ModbusBus
 from agent.modbus_server import RegisterDevice, RegisterRefusedError, RegisterServer
-from agent.model.readings import MeterRole, Quality
+from agent.model.readings import MeterRole, Quality, Storage
 from agent.model.registers import Table, encode_value
 from sterna.clock import FakeClock, SystemClock
 
@@ -164,3 +164,14 @@ async def test_unconfirmed_addresses_are_told(caplog: pytest.LogCaptureFixture) 
         "m", MeterRole.GRID, ModbusBus(HOST, 1, clock=SystemClock()), clock=SystemClock(), table=table
     )
     assert "unconfirmed" in caplog.records[0].message
+
+
+@pytest.mark.parametrize(("role", "known"), [(MeterRole.BATTERY, True), (MeterRole.LOAD, False)])
+async def test_a_battery_tells_the_charge_that_its_table_has(role: MeterRole, known: bool) -> None:
+    clock = FakeClock(START)
+    table = shipped_table("victron-gx-battery")
+    device = Device(table, {"active_power_w": 1500.0, "soc_frac": 0.62})
+    async with serving(device) as bus:
+        reading = await RegisterMeter("m", role, bus, clock=clock, table=table).poll()
+    assert reading.storage == (Storage(soc_frac=0.62) if known else None)
+    assert any(address <= 843 < address + count for address, count in device.asked) == known

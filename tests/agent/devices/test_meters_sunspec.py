@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
 import pytest
 import sunspec2.modbus.client as oracle
@@ -9,10 +10,12 @@ import sunspec2.modbus.client as oracle
 from agent.devices.meters_sunspec import SunSpecMeter
 from agent.modbus import ModbusBus
 from agent.modbus_server import RegisterDevice, RegisterRefusedError, RegisterServer
-from agent.model.readings import MeterReading, MeterRole, Quality
+from agent.model.readings import MeterReading, MeterRole, Quality, Storage, StorageStatus
 from agent.model.sunspec import (
+    BATTERY,
     COMMON,
     DER_AC,
+    DER_STORAGE,
     END_OF_MAP,
     INVERTER,
     INVERTER_FLOAT,
@@ -23,7 +26,7 @@ from agent.model.sunspec import (
     Value,
     encode,
 )
-from sterna.clock import SystemClock
+from sterna.clock import FakeClock, SystemClock
 from sterna.errors import PeerProtocolError
 
 HOST = "127.0.0.1"
@@ -283,3 +286,74 @@ async def test_models_that_vanish_at_night_are_found_in_the_morning() -> None:
                 await one.poll()
         registers[:] = day
         assert (await one.poll()).active_power_w == 900.0
+
+
+CAPACITY = encode(DER_STORAGE, {"WHRtg": 13_500.0, "WHAvail": 6000.0, "WH_SF": 0, "SoC": 50.0, "SoH": 99.0})
+BANK: Mapping[str, Value] = {
+    "WHRtg": 20_000.0,
+    "WHRtg_SF": 1,
+    "SoC": 25.5,
+    "SoC_SF": -1,
+    "State": 3,
+    "Evt1": 0,
+}
+POWER = encode(DER_AC, {"W": 700.0})
+
+
+@pytest.mark.parametrize(
+    ("blocks", "stored"),
+    [
+        ((POWER, CAPACITY), Storage(capacity_wh=13_500.0, available_wh=6000.0, soc_frac=0.5, soh_frac=0.99)),
+        (
+            (meter_block(FIGURES), encode(BATTERY, BANK)),
+            Storage(capacity_wh=20_000.0, soc_frac=0.255, status=StorageStatus.OK),
+        ),
+        (
+            (encode(BATTERY, BANK), POWER, CAPACITY),
+            Storage(capacity_wh=13_500.0, available_wh=6000.0, soc_frac=0.5, soh_frac=0.99),
+        ),
+        ((POWER,), None),
+    ],
+)
+async def test_a_battery_tells_its_charge(blocks: tuple[Sequence[int], ...], stored: Storage | None) -> None:
+    reading = await once(sunspec_map(COMMON_BLOCK, *blocks), MeterRole.BATTERY)
+    assert (reading.quality, reading.storage) == (Quality.OK, stored)
+
+
+async def test_only_a_battery_is_asked_for_its_charge() -> None:
+    reading = await once(sunspec_map(COMMON_BLOCK, meter_block(FIGURES), CAPACITY))
+    assert reading.storage is None
+
+
+async def test_a_charge_is_read_every_half_minute_and_unknown_when_it_is_old() -> None:
+    clock, asked, busy = FakeClock(datetime(2026, 3, 30, tzinfo=UTC)), [0], [6]
+    registers = sunspec_map(COMMON_BLOCK, POWER, CAPACITY)
+    place = 40000 + len(registers) - 2 - len(CAPACITY)
+
+    async def read(address: int, count: int) -> Sequence[int]:
+        if address == place and clock.boottime_s() > begun_s:
+            asked[0] += 1
+            raise RegisterRefusedError(busy[0])
+        return registers[address - 40000 : address - 40000 + count]
+
+    begun_s = clock.boottime_s()
+    device = RegisterDevice(unit=1, spans={40000: len(registers)}, read=read)
+    async with (
+        RegisterServer(HOST, 0, [device]) as server,
+        ModbusBus(HOST, server.port, clock=SystemClock(), timeout_s=0.5, retries=0) as bus,
+    ):
+        one = SunSpecMeter("m", MeterRole.BATTERY, bus, clock=clock)
+        known = []
+        for _ in range(13):
+            reading = await one.poll()
+            assert reading.active_power_w == -700.0, "the power is read all the same"
+            known.append(reading.storage is not None)
+            clock.advance(10)
+        assert known == [True] * 12 + [False], "two reads may fail, not three"
+        assert asked == [4]
+        busy[0] = 2
+        clock.advance(30)
+        assert (await one.poll()).storage is None
+        clock.advance(500)
+        await one.poll()
+        assert asked == [5], "a device that refuses is left alone for a while"

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from agent.devices.meters_counted import CountedMeter
 from agent.model.limits import Envelope, GridState, Limit
-from agent.model.readings import GpuReading, MeterReading, MeterRole, Quality, SitePower
+from agent.model.readings import GpuReading, MeterReading, MeterRole, Quality, SitePower, Storage
 from agent.tasks.metrics import export_samples, gpu_samples, limit_samples, meter_samples, site_samples
 from sterna.errors import PeerProtocolError, TransientError
 from sterna.exposition.families import Sample
@@ -74,6 +75,13 @@ def test_energy_is_told_in_joules() -> None:
     figures = told(meter_samples(reading(Quality.OK, 1.0, energy_import_wh=2.5), NOW))
     assert figures["sterna_meter_import_joules_total.m"] == 9000.0
     assert "sterna_meter_export_joules_total.m" not in figures
+
+
+def test_a_battery_tells_its_charge() -> None:
+    full = replace(reading(Quality.OK, 1.0), storage=Storage(soc_frac=1.0))
+    assert told(meter_samples(full, NOW))["sterna_meter_charge_ratio.m"] == 1.0
+    unsure = replace(full, storage=Storage())
+    assert not {name for name in told(meter_samples(unsure, NOW)) if "charge" in name}
 
 
 def test_the_binding_limit_its_source_and_its_time() -> None:

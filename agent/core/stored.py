@@ -1,0 +1,116 @@
+"""What batteries say of their charge: read from SunSpec's models, and of several banks made one. Pure."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from agent.core.plausibility import believable
+from agent.model.readings import MeterReading, MeterRole, Quality, Storage, StorageStatus
+from agent.model.sunspec.codec import Value
+
+CAPACITY_POINTS = ("WHRtg", "WHAvail", "SoC", "SoH", "Sta")
+"""Of model 713."""
+BANK_POINTS = ("WHRtg", "SoC", "SoH", "State", "Evt1")
+"""Of model 802."""
+_FAULT = 99
+_STATUSES = (StorageStatus.OK, StorageStatus.WARNING, StorageStatus.ERROR)
+
+
+def from_capacity(values: Mapping[str, Value]) -> Storage:
+    """Read model 713."""
+    status = values["Sta"]
+    return storage(
+        capacity_wh=_number(values["WHRtg"]),
+        available_wh=_number(values["WHAvail"]),
+        soc_frac=_part(values["SoC"]),
+        soh_frac=_part(values["SoH"]),
+        status=_STATUSES[status] if isinstance(status, int) and status < len(_STATUSES) else None,
+    )
+
+
+def from_bank(values: Mapping[str, Value]) -> Storage:
+    """Read model 802: a fault is an error, an event that is pending a warning."""
+    state, events = values["State"], values["Evt1"]
+    if state == _FAULT:
+        status: StorageStatus | None = StorageStatus.ERROR
+    elif events:
+        status = StorageStatus.WARNING
+    else:
+        status = None if state is None or events is None else StorageStatus.OK
+    return storage(
+        capacity_wh=_number(values["WHRtg"]),
+        soc_frac=_part(values["SoC"]),
+        soh_frac=_part(values["SoH"]),
+        status=status,
+    )
+
+
+def storage(
+    *,
+    capacity_wh: float | None = None,
+    available_wh: float | None = None,
+    soc_frac: float | None = None,
+    soh_frac: float | None = None,
+    status: StorageStatus | None = None,
+) -> Storage:
+    """Make a battery's figures: what cannot be real is unknown.
+
+    Where the device does not state what is available, that is ``capacity * charge * health`` (SunSpec 713);
+    of a health that is not stated nothing is assumed.
+    """
+    capacity_wh = believable("capacity_wh", capacity_wh)
+    soc_frac, soh_frac = believable("soc_frac", soc_frac), believable("soh_frac", soh_frac)
+    if available_wh is None and capacity_wh is not None and soc_frac is not None and soh_frac is not None:
+        available_wh = capacity_wh * soc_frac * soh_frac
+    return Storage(
+        capacity_wh=capacity_wh,
+        available_wh=believable("capacity_wh", available_wh),
+        soc_frac=soc_frac,
+        soh_frac=soh_frac,
+        status=status,
+    )
+
+
+def together(readings: Iterable[MeterReading]) -> Storage | None:
+    """Take a site's batteries as one; None: it has none, or one of them cannot be believed now.
+
+    A figure that one of them does not state is unknown for all; charge and health are weighted by capacity.
+    The status is the worst that is stated.
+    """
+    batteries = [reading for reading in readings if reading.role is MeterRole.BATTERY]
+    known = [one.storage for one in batteries if one.storage is not None and one.quality is Quality.OK]
+    if not known or len(known) < len(batteries):
+        return None
+    if len(known) == 1:
+        return known[0]
+    stated = [one.status for one in known if one.status is not None]
+    return Storage(
+        capacity_wh=_sum(one.capacity_wh for one in known),
+        available_wh=_sum(one.available_wh for one in known),
+        soc_frac=_weighted(known, lambda one: one.soc_frac),
+        soh_frac=_weighted(known, lambda one: one.soh_frac),
+        status=max(stated, key=_STATUSES.index, default=None),
+    )
+
+
+def _sum(terms: Iterable[float | None]) -> float | None:
+    listed = list(terms)
+    known = [term for term in listed if term is not None]
+    return sum(known) if len(known) == len(listed) else None
+
+
+def _weighted(batteries: Iterable[Storage], part: Callable[[Storage], float | None]) -> float | None:
+    listed = list(batteries)
+    whole_wh = _sum(one.capacity_wh for one in listed)
+    if not whole_wh:
+        return None
+    stored = ((part(one), one.capacity_wh) for one in listed)
+    held_wh = _sum(None if frac is None or wh is None else frac * wh for frac, wh in stored)
+    return None if held_wh is None else held_wh / whole_wh
+
+
+def _number(value: Value) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _part(per_cent: Value) -> float | None:
+    number = _number(per_cent)
+    return None if number is None else number / 100.0
