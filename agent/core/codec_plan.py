@@ -209,12 +209,3 @@ def coding_pace_bytes_s(
     """
     carried_s = bytes_to_bits(received_bytes) / link_bps
     return size_bytes / seconds if seconds > 1.5 * carried_s + WORKER_START_S else None
-
-
-def pays_below_bps(
-    size_bytes: int, sent_bytes: int, *, encode_bytes_s: float, decode_bytes_s: float
-) -> float:
-    """Goodput in bits per second below which coding, one part after the other, is sooner; 0 where never."""
-    coding_s = size_bytes / encode_bytes_s + size_bytes / decode_bytes_s
-    saved_bits = bytes_to_bits(size_bytes - sent_bytes)
-    return max(0.0, saved_bits) / coding_s if coding_s > 0.0 else 0.0

@@ -12,7 +12,6 @@ from agent.core.codec_plan import (
     as_it_is,
     choose,
     coded,
-    pays_below_bps,
     ways,
     width_of,
 )
@@ -75,35 +74,8 @@ def test_a_choice_never_costs_more_than_any_trial_nor_than_raw(fracs):
         assert choice.expected_frac <= cost + 1e-12 or (choice == RAW and cost >= 1 - GAIN_FRAC)
 
 
-@given(
-    size_bytes=st.integers(1, 10**12),
-    frac=st.floats(0, 1),
-    encode_bytes_s=st.floats(1e6, 1e10),
-    decode_bytes_s=st.floats(1e6, 1e10),
-    factor=st.floats(0.01, 0.99) | st.floats(1.01, 100),
-)
-def test_coding_is_sooner_just_below_the_bound(size_bytes, frac, encode_bytes_s, decode_bytes_s, factor):
-    sent_bytes = int(size_bytes * frac)
-    bound_bps = pays_below_bps(
-        size_bytes, sent_bytes, encode_bytes_s=encode_bytes_s, decode_bytes_s=decode_bytes_s
-    )
-    if bound_bps == 0.0:
-        assert sent_bytes == size_bytes
-        return
-    goodput_bps = bound_bps * factor
-    thin = coded(
-        size_bytes, sent_bytes, goodput_bps, encode_bytes_s=encode_bytes_s, decode_bytes_s=decode_bytes_s
-    )
-    assert (thin.total_s < as_it_is(size_bytes, goodput_bps).total_s) == (factor < 1)
-
-
 def test_the_parts_of_a_stop_add_up():
     stop = coded(10**9, 5 * 10**8, 1e9, encode_bytes_s=5e8, decode_bytes_s=1e9)
     assert (stop.encode_s, stop.transfer_s, stop.decode_s, stop.total_s) == (2.0, 4.0, 1.0, 7.0)
     assert stop.streamed_s == 4.0
     assert as_it_is(10**9, 1e9).total_s == as_it_is(10**9, 1e9).streamed_s == 8.0
-
-
-def test_what_is_not_smaller_never_pays():
-    assert pays_below_bps(100, 120, encode_bytes_s=1e9, decode_bytes_s=1e9) == 0.0
-    assert pays_below_bps(0, 0, encode_bytes_s=1e9, decode_bytes_s=1e9) == 0.0

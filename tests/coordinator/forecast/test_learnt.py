@@ -112,6 +112,15 @@ def test_observing_moves_the_memory_one_slot_on_and_leaves_the_old_one_alone() -
     assert np.array_equal(blind.calibration.factors, after.calibration.factors)
 
 
+def test_a_price_is_learnt_with_its_sign() -> None:
+    course = np.tile(np.r_[np.full(12, 60.0), np.full(12, -20.0)], 40)
+    past = series(Kind.OTHER, course)
+    paths = Learner(leads=24).begin([Part(series=past)]).paths
+    assert paths is not None
+    below = (paths < 0.0).mean(axis=0) >= 0.9
+    assert below.tolist() == [False] * 12 + [True] * 12
+
+
 def test_learning_is_deterministic() -> None:
     part = Part(series=series(Kind.SUN, sunny()))
     first, second = Learner().begin([part]), Learner().begin([part])
