@@ -60,6 +60,7 @@ RISE_WITHIN_S = 60.0
 """A meter that a busy machine keeps from answering rests for a while, and nothing rises without it."""
 LONGEST_REST_S = 0.4
 SEED = 20261123
+MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: PTH112
 
 WATCHER = r"""
 import ctypes, os, struct, sys, time
@@ -131,17 +132,17 @@ def process(*argv: str, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
         child.wait()
 
 
-def lay_out(folder: Path, broker: Broker, meter_port: int) -> Path:
+def lay_out(folder: Path, memory: Path, broker: Broker, meter_port: int) -> Path:
     """The tree, and the agent's configuration for it; returns the clock file."""
-    orin_nano(folder / "machine")
-    devfreq = folder / "machine/sys/class/devfreq" / GPU
+    orin_nano(memory / "machine")
+    devfreq = memory / "machine/sys/class/devfreq" / GPU
     (devfreq / "available_frequencies").write_text(" ".join(map(str, STEPS_HZ)) + "\n")
     site = metered(folder, SITE, meter_port, broker, heartbeat_timeout_s=120.0)
     site["gpu"] = {
         "kind": "jetson",
         "idle_w": IDLE_W,
         "max_w": MAX_W,
-        "root": str(folder / "machine"),
+        "root": str(memory / "machine"),
         "power_socket": str(folder / "power.sock"),
     }
     site["power"] = {"ramp_up_w_per_s": 1e6, "resume_hold_s": 0.0}
@@ -267,7 +268,9 @@ async def site(folder: Path, stack: ExitStack, *, broker_waits: bool) -> AsyncIt
     if not broker_waits:
         stack.enter_context(instrument(broker.pid))
     meter_port = free_port()
-    clock_file = lay_out(folder, broker, meter_port)
+    # /sys, and /run with what the helper notes, are no files on a disk.
+    memory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sterna-dr-", dir=MEMORY)))
+    clock_file = lay_out(folder, memory, broker, meter_port)
     command = [
         *ahead("sterna-power"),
         str(Path(sys.executable).parent / "sterna-power"),
@@ -275,7 +278,7 @@ async def site(folder: Path, stack: ExitStack, *, broker_waits: bool) -> AsyncIt
         "--socket",
         str(folder / "power.sock"),
     ]
-    command += ["--sys", str(folder / "machine/sys"), "--state", str(folder / "held.json"), "--idle-s", "0"]
+    command += ["--sys", str(memory / "machine/sys"), "--state", str(memory / "held.json"), "--idle-s", "0"]
     noted = stack.enter_context((folder / "power.log").open("wb"))
     weigh(stack.enter_context(process(*command, stderr=noted)).pid, niceness("sterna-power"))
     await until((folder / "power.sock").exists, within_s=WITHIN_S, what="the helper's socket")

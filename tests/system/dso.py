@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,11 @@ class Dso:
 async def dso(broker: Broker, site: str) -> AsyncIterator[Dso]:
     """Be the operator of a site."""
     async with aiomqtt.Client(
-        broker.host, broker.port, identifier=f"dso-{site}", protocol=aiomqtt.ProtocolVersion.V5
+        broker.host,
+        broker.port,
+        identifier=f"dso-{site}",
+        protocol=aiomqtt.ProtocolVersion.V5,
+        socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
     ) as mqtt:
         for leaf in ("ack", "status", "telemetry"):
             await mqtt.subscribe(f"dr/v1/{OPERATOR}/{site}/{leaf}", qos=1)

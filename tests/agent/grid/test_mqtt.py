@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import json
+import os
 import random
+import socket
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -282,6 +284,50 @@ async def test_a_restarted_agent_resumes_the_limit_and_reacknowledges_the_retain
             await dso.beat()
             await dso.limit(2, 3000.0)
             await until(lambda: desk.envelope().state is GridState.LIMITED)
+
+
+def lines_to(port: int, stack: contextlib.ExitStack) -> dict[int, socket.socket]:
+    """Return a copy of each connection of this process to a port, by its own; the stack closes them."""
+    found = {}
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # a listener, or what read the folder
+            if not entry.readlink().name.startswith("socket:"):
+                continue
+            line = stack.enter_context(socket.socket(fileno=os.dup(int(entry.name))))
+            if line.family == socket.AF_INET and line.getpeername()[1] == port:
+                found[line.getsockname()[1]] = line
+    return found
+
+
+class Noted(list[bytes]):
+    """Forecasts, and for each whether the kernel confirms at once what has come by then."""
+
+    line: socket.socket
+    prompt: list[int]
+
+    def append(self, payload: bytes) -> None:
+        super().append(payload)
+        self.prompt.append(self.line.getsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK))
+
+
+async def test_nothing_that_came_waits_for_its_confirmation(broker: Broker, tmp_path: Path) -> None:
+    noted = Noted()
+    noted.prompt = []
+    async with operator(broker) as dso:
+        stack = contextlib.ExitStack()
+        others = lines_to(broker.port, stack)
+        async with site(broker, tmp_path, noted):
+            lines = lines_to(broker.port, stack)
+            (noted.line,) = (line for port, line in lines.items() if port not in others)
+            await dso.beat()
+            for sequence in range(1, 21):
+                # The answer makes the kernel put off the next confirmation, in the hope of one more.
+                await dso.limit(sequence, 3000.0)
+                await until(lambda: len(dso.of("ack")) >= sequence)  # noqa: B023
+                await dso.client.publish("plant/v1/site-a/forecast", b"{}", qos=0)
+                await until(lambda: len(noted) >= sequence)  # noqa: B023
+            stack.close()
+    assert noted.prompt == [1] * 20
 
 
 async def test_operator_settings_and_forecasts_arrive(broker: Broker, tmp_path: Path) -> None:
