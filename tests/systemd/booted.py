@@ -183,6 +183,7 @@ class Walk:
         pid = self._pid()
         cgroup = self.tree.run("grep", "^0::", f"/proc/{pid}/cgroup")
         assert cgroup == f"0::/sterna.slice/sterna-jobs.slice/{unit}/job", cgroup
+        assert self.tree.show(AGENT, "ControlGroup") == f"/sterna.slice/{AGENT}"
         status = self.tree.show(unit, "StatusText")
         assert submitted["data"]["job_id"] in status, (submitted, status)
         return f"{unit}, PID {pid}, {status}"

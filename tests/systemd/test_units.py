@@ -78,3 +78,12 @@ def test_a_job_is_a_unit_of_its_own() -> None:
     door = (ROOT / "systemd" / "sterna-job.socket").read_text().splitlines()
     listen = f"ListenSequentialPacket={JobsTable().runner_socket}"
     assert {"Accept=yes", "SocketUser=sterna", "SocketMode=0600", listen} <= set(door)
+
+
+@pytest.mark.parametrize("name", ["sterna-agent", "sterna-power"])
+def test_who_obeys_goes_before_the_jobs(name: str) -> None:
+    lines = (ROOT / "systemd" / f"{name}.service").read_text().splitlines()
+    # A weight counts among neighbours in the tree of slices: sterna-jobs.slice is in sterna.slice.
+    assert {"Nice=-10", "CPUWeight=1000", "Slice=sterna.slice"} <= set(lines)
+    job = (ROOT / "systemd" / "sterna-job@.service").read_text()
+    assert "Slice=sterna-jobs.slice" in job.splitlines() and "Weight=" not in job
