@@ -1,5 +1,6 @@
 """`sterna-agent`: run the daemon, check its configuration, simulate a site. Imports little before it must."""
 
+import os
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     import argparse
 
 DEFAULT_CONFIG = Path("/etc/sterna/agent.toml")
-EXIT_USAGE = 2
+EXIT_UNREAD, EXIT_USAGE = 1, 2
 
 COMMANDS = {
     "check-config": ("agent.cli.check_config", "check a configuration and end"),
@@ -41,6 +42,9 @@ def main(argv: list[str] | None = None) -> int:
         for line in str(error).splitlines():
             sys.stderr.write(f"sterna-agent: {line}\n")
         return EXIT_USAGE
+    except BrokenPipeError:  # whoever read our output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_UNREAD
 
 
 def _parse(arguments: list[str]) -> tuple[Any, "argparse.Namespace"]:

@@ -1,8 +1,15 @@
 """TCP ports for servers that accept by themselves: how an interface is named, and bound."""
 
+import errno
 import socket
 
 from sterna.errors import ConfigError
+
+WHY = {
+    errno.EADDRINUSE: "something listens there already",
+    errno.EADDRNOTAVAIL: "no interface of this machine has that address",
+    errno.EACCES: "ports below 1024 need the capability CAP_NET_BIND_SERVICE",
+}
 
 
 def listen(host: str, port: int, *, backlog: int) -> socket.socket:
@@ -28,7 +35,8 @@ def listen(host: str, port: int, *, backlog: int) -> socket.socket:
         listener.listen(backlog)
     except OSError as error:
         listener.close()
-        raise ConfigError(f"{host}:{port}: cannot bind: {error}") from error
+        why = WHY.get(error.errno or 0) or error.strerror or str(error)
+        raise ConfigError(f"{host}:{port}: cannot bind: {why}") from error
     listener.setblocking(False)
     return listener
 

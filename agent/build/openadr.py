@@ -1,6 +1,7 @@
 """The site as a VEN of an OpenADR 3.1 VTN."""
 
 import ssl
+from pathlib import Path
 
 from agent.build.base import Build
 from agent.build.sources import OPENADR
@@ -19,9 +20,34 @@ from agent.grid.openadr_rest import RestVtn
 from agent.model.limits import Limit
 from agent.tasks.liaison import News
 from agent.tasks.measurements import SiteMeasurements
+from sterna.clock import Clock
 from sterna.config import read_secret
+from sterna.errors import ConfigError
 
 OPENADR_DEADLINE_S = 90.0
+
+
+def make_vtn(table: OpenAdrTable, base_dir: Path, clock: Clock) -> RestVtn:
+    """Make the client of the VTN.
+
+    Raises
+    ------
+    ConfigError
+        The secret or the CA cannot be read, or the URL is none.
+    """
+    secret_file, trust = table.client_secret_file, None
+    if table.ca is not None:
+        try:
+            trust = ssl.create_default_context(cafile=str(base_dir / table.ca))
+        except OSError as error:
+            raise ConfigError(f"agent.toml: grid.openadr.ca: {base_dir / table.ca}: {error}") from error
+    return RestVtn(
+        url=table.url,
+        client_id=table.client_id or None,
+        client_secret=None if secret_file is None else read_secret(base_dir / secret_file),
+        http=HttpClient(tls_context=trust),
+        clock=clock,
+    )
 
 
 def open_openadr(build: Build, desk: GridDesk, news: News, table: OpenAdrTable) -> None:
@@ -32,15 +58,7 @@ def open_openadr(build: Build, desk: GridDesk, news: News, table: OpenAdrTable) 
         envelope=desk.envelope,
         stored=lambda: together(news.senses.readings.values()),
     )
-    secret_file = table.client_secret_file
-    trust = None if table.ca is None else ssl.create_default_context(cafile=str(build.base_dir / table.ca))
-    vtn = RestVtn(
-        url=table.url,
-        client_id=table.client_id or None,
-        client_secret=None if secret_file is None else read_secret(build.base_dir / secret_file),
-        http=HttpClient(tls_context=trust),
-        clock=build.clock,
-    )
+    vtn = make_vtn(table, build.base_dir, build.clock)
     ven_name, resource_name = (
         table.ven_name or f"sterna-{config.site}",
         table.resource_name or config.site,

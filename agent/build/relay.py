@@ -28,16 +28,24 @@ def open_relay(build: Build, desk: GridDesk, table: RelayTable) -> None:
 def _wired(build: Build, table: ContactTable) -> WiredContact:
     return WiredContact(
         contact=Contact(name=table.name, limit_w=table.limit_w, limits_when_closed=table.normally == "open"),
-        input=_input(build, table, table.line, table.path),
+        input=_opened(build, table, table.line, table.path),
         complement=None
         if table.complement_line is None and table.complement_path is None
-        else _input(build, table, table.complement_line, table.complement_path),
+        else _opened(build, table, table.complement_line, table.complement_path),
     )
 
 
-def _input(build: Build, table: ContactTable, line: int | None, path: Path | None) -> ContactInput:
+def _opened(build: Build, table: ContactTable, line: int | None, path: Path | None) -> ContactInput:
+    half = contact_input(build.base_dir, table, line, path)
+    if isinstance(half, GpioContact):
+        build.stack.callback(half.close)
+    return half
+
+
+def contact_input(
+    base_dir: Path, table: ContactTable, line: int | None, path: Path | None
+) -> FileContact | GpioContact:
+    """Make one half of a contact; a line is to be closed at the end."""
     if path is not None:
-        return FileContact(build.base_dir / path, table.closed_level)
-    gpio = GpioContact(build.base_dir / table.chip, line or 0, table.closed_level, table.bias)
-    build.stack.callback(gpio.close)
-    return gpio
+        return FileContact(base_dir / path, table.closed_level)
+    return GpioContact(base_dir / table.chip, line or 0, table.closed_level, table.bias)

@@ -1,12 +1,12 @@
 """The doctor's looks at others: meters, the operator's broker, the coordinator, the VTN."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from agent.build.meters import Lines, make_fake, make_meter
+from agent.cli.dial import trouble_at
 from agent.cli.findings import Finding, fail, good, skipped, warn
 from agent.cli.mqtt_knock import Door, KnockError, knock
 from agent.config import AgentConfig
@@ -15,10 +15,13 @@ from agent.devices.meters import Meter
 from agent.model.readings import Quality
 from sterna.clock import Clock
 from sterna.config import read_secret
-from sterna.errors import ConfigError, SternaError
+from sterna.errors import ConfigError, PeerProtocolError, SternaError
 from sterna.identity import Identity, Role, load_credentials
 
 TRIES = 3
+MEND_ADDRESS = (
+    "is it powered, is the network up, are host and port right, is Modbus TCP enabled in the device?"
+)
 
 
 async def check_meters(
@@ -48,6 +51,8 @@ async def check_meters(
 
 async def _meter(part: str, table: MeterTable, meter: Meter, clock: Clock, timeout_s: float) -> Finding:
     fault = ""
+    place = "" if table.bus else f"tcp://{table.host}:{table.port}"
+    probe = f"sterna-agent probe {place or 'URL'}"
     for _ in range(TRIES):
         try:
             async with asyncio.timeout(timeout_s):
@@ -55,6 +60,8 @@ async def _meter(part: str, table: MeterTable, meter: Meter, clock: Clock, timeo
         except TimeoutError:
             fault = f"no answer within {timeout_s:g} s"
             continue
+        except PeerProtocolError as error:
+            return fail(part, str(error), f"do role, table and unit_id fit what `{probe}` prints?")
         except SternaError as error:
             fault = str(error)
             continue
@@ -68,8 +75,9 @@ async def _meter(part: str, table: MeterTable, meter: Meter, clock: Clock, timeo
         return good(
             part, f"{table.role}, {reading.active_power_w:.0f} W, {reading.quality.value}, {age_s:.1f} s old"
         )
-    place = f"bus {table.bus}" if table.bus else f"tcp://{table.host}:{table.port}?unit={table.unit_id}"
-    return fail(part, fault, f"is it powered, wired and enabled? try `sterna-agent probe` on {place}")
+    if place and (trouble := await trouble_at(table.host, table.port, timeout_s)):
+        return fail(part, f"{table.host}:{table.port}: {trouble}", MEND_ADDRESS)
+    return fail(part, fault, f"is it powered, wired and enabled? see what `{probe}` finds")
 
 
 async def check_broker(config: AgentConfig, base_dir: Path, *, timeout_s: float) -> Finding:
@@ -138,23 +146,24 @@ async def check_coordinator(
     return good(part, f"{table.address}: serves")
 
 
-async def check_vtn(config: AgentConfig, *, timeout_s: float) -> Finding:
-    """Dial the VTN's port; what it says is the agent's business."""
+async def check_vtn(config: AgentConfig, base_dir: Path, clock: Clock, *, timeout_s: float) -> Finding:
+    """Ask the VTN for its programs, as the client that the site is."""
     part, table = "vtn", config.grid.openadr
     if table is None:
         return skipped(part, "no [grid.openadr]")
+    from agent.build.openadr import make_vtn
+
     target = urlsplit(table.url)
     host, port = target.hostname or "", target.port or (443 if target.scheme == "https" else 80)
+    if trouble := await trouble_at(host, port, timeout_s):
+        return fail(part, f"{host}:{port}: {trouble}", "is the network up, and the URL right?")
     try:
         async with asyncio.timeout(timeout_s):
-            _, writer = await asyncio.open_connection(host, port)
-            writer.close()
+            programs = await make_vtn(table, base_dir, clock).programs()
+    except ConfigError as error:
+        return fail(part, str(error), "see `sterna-agent check-config`")
     except TimeoutError:
-        return fail(part, f"{host}:{port}: no answer", "is the network up, and the URL right?")
-    except OSError as error:
-        return fail(
-            part,
-            f"{host}:{port}: {os.strerror(error.errno) if error.errno else error}",
-            "is the network up, and the URL right?",
-        )
-    return good(part, f"{host}:{port}: can be reached")
+        return fail(part, f"{table.url}: no answer within {timeout_s:g} s", "is the URL that of a VTN?")
+    except SternaError as error:
+        return fail(part, str(error), "check url, client_id, client_secret_file and ca with the operator")
+    return good(part, f"{table.url}: shows {len(programs)} programs")

@@ -9,7 +9,7 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from agent.cli import checks_node, checks_peers
+from agent.cli import checks_node, checks_peers, checks_site
 from agent.cli.check_config import DEFAULT_CONFIG, checked
 from agent.cli.findings import Finding, Health, as_json, as_text, fail, good
 from agent.config import AgentConfig
@@ -64,8 +64,12 @@ async def _looks(config: AgentConfig, base_dir: Path, timeout_s: float) -> Async
         yield finding
     async for finding in checks_peers.check_meters(config, base_dir, clock, timeout_s=timeout_s):
         yield finding
+    async for finding in checks_site.check_setpoints(config, base_dir, clock, timeout_s=timeout_s):
+        yield finding
+    for finding in (*checks_site.check_contacts(config, base_dir), *checks_site.check_ports(config)):
+        yield finding
     yield await checks_peers.check_broker(config, base_dir, timeout_s=timeout_s)
-    yield await checks_peers.check_vtn(config, timeout_s=timeout_s)
+    yield await checks_peers.check_vtn(config, base_dir, clock, timeout_s=timeout_s)
     yield await checks_peers.check_coordinator(config, base_dir, clock, timeout_s=timeout_s)
     for finding in await asyncio.to_thread(lambda: list(checks_node.check_gpu(config, base_dir, clock))):
         yield finding

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from agent.build.meters import make_meter, open_line
 from agent.cli.address import Address, parse_address, parse_units
+from agent.cli.dial import trouble_at, trouble_with
 from agent.cli.probe_words import bus_lines, comment, meter_lines, table_of
 from agent.config.buses import BusTable
 from agent.config.meters import MeterTable
@@ -82,11 +83,17 @@ async def _probe(bus: BusTable, units: Sequence[int]) -> int:
                 found = True
                 _say(text)
         except NotConnectedError as error:
-            _say(comment(str(error)))
+            why = await _trouble(bus)
+            _say(comment(f"{error}: {why}" if why else str(error)))
             return EXIT_NOTHING
     if not found:
         _say(comment(f"{line.peer}: nothing answers; unit ids tried: {', '.join(map(str, units))}"))
     return EXIT_OK if found else EXIT_NOTHING
+
+
+async def _trouble(bus: BusTable) -> str:
+    host, port = bus.place
+    return trouble_with(host) if bus.kind == "serial" else await trouble_at(host, port, bus.timeout_s)
 
 
 async def _reports(bus: BusTable, line: Bus, units: Sequence[int]) -> AsyncIterator[str]:

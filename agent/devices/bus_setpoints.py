@@ -92,6 +92,12 @@ class SetPoint:
         async with self._lock:
             await self._apply(wish)
 
+    async def look(self) -> int:
+        """Find the control without writing it, and return its model's number; raises as `apply`."""
+        async with self._lock:
+            _, found, _ = await self._ready()
+        return found.model_id
+
     async def release(self) -> None:
         """End it; raises as `apply`."""
         async with self._lock:

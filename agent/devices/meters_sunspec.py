@@ -163,7 +163,10 @@ class SunSpecMeter:
                     if self.role is MeterRole.BATTERY:
                         self._storage = StorageSide(self.name, chain, self._values, self._clock)
                     return found, statuses[0] if plant and statuses else None
-        raise PeerProtocolError(f"{self._peer}: no SunSpec model for the role {self.role.value}")
+        told = ", ".join(str(found.model_id) for found in chain) or "none that we read"
+        raise PeerProtocolError(
+            f"{self._peer}: no SunSpec model for the role {self.role.value}; it has {told}"
+        )
 
     async def _introduce(self, chain: list[FoundModel], found: FoundModel) -> None:
         common: dict[str, Value] = {}

@@ -37,7 +37,9 @@ ConfigOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="A JSON document on standard output.")]
-JobArgument = Annotated[str, typer.Argument(help="Job id or an unambiguous beginning of it.")]
+JobArgument = Annotated[
+    str, typer.Argument(help="Job id, a beginning of it that fits one job, or the job's name.")
+]
 SiteArgument = Annotated[str, typer.Argument(help="Site id.")]
 
 

@@ -5,7 +5,7 @@ It decides nothing about the fleet; the desk does.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import grpc
@@ -237,16 +237,23 @@ class OperatorServicer(OperatorServiceServicer):
         return site_id
 
 
-def matching(job_ids: Collection[str], given: str) -> list[str]:
-    """Return the job ids that `given` may mean, in order: the very id alone, else all that begin so."""
-    return [given] if given in job_ids else sorted(one for one in job_ids if one.startswith(given))
+def matching(jobs: Mapping[str, Job], given: str) -> list[str]:
+    """Return the job ids that `given` may mean, in order.
+
+    The very id alone; else all that begin so, and the jobs of that name: those that have not ended, if any.
+    """
+    if given in jobs:
+        return [given]
+    named = [job for job in jobs.values() if job.spec.name == given]
+    live = [job for job in named if not job.ended]
+    return sorted({one for one in jobs if one.startswith(given)} | {job.job_id for job in live or named})
 
 
 async def _job(context: Context, picture: FleetPicture, given: str) -> Job:
-    """Return the job with this id or unambiguous prefix, or end the call."""
+    """Return the job with this id, unambiguous prefix or name, or end the call."""
     if not given:
         await _require(context, (FieldFault(field="job_id", text="expected the id of a job, got none"),))
-    found = matching(picture.state.jobs.keys(), given)
+    found = matching(picture.state.jobs, given)
     if not found:
         rich = errors.status(
             grpc.StatusCode.NOT_FOUND, f"no job {given!r}", reason="JOB_NOT_FOUND", metadata={"job_id": given}

@@ -52,7 +52,7 @@ class LedgerDesk:
         if site_id and site_id not in self._sites:
             text = f"no site {site_id!r}; known sites: {', '.join(sorted(self._sites))}"
             return Refusal(kind=RefusalKind.NOT_FOUND, message=text, subject=f"site/{site_id}")
-        found = matching(self._fleet.state.jobs.keys(), job) if job else [""]
+        found = matching(self._fleet.state.jobs, job) if job else [""]
         if len(found) != 1:
             named = ", ".join(found[:CANDIDATES_NAMED])
             text = f"{job!r} may mean {named}; write more of the id" if found else f"no job {job!r}"

@@ -31,7 +31,7 @@ class GetAccountRequest(_message.Message):
     site_id: _builtins.str
     """Empty: every site."""
     job_id: _builtins.str
-    """The id or an unambiguous prefix; empty: every job, and what was drawn while no job was there."""
+    """The id, an unambiguous prefix, or the name; empty: every job, and what was drawn while no job was there."""
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
         """Slots that reach into the interval count whole. Absent: no bound."""

@@ -114,7 +114,7 @@ class GetJobRequest(_message.Message):
 
     JOB_ID_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
-    """The id or an unambiguous prefix."""
+    """The id, an unambiguous prefix, or the name."""
     def __init__(
         self,
         *,

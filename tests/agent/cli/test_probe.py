@@ -1,6 +1,7 @@
 """`sterna-agent probe` at real sockets: what it finds, and that its output is a configuration."""
 
 import asyncio
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -130,7 +131,9 @@ async def test_nobody_there(capsys: pytest.CaptureFixture[str]) -> None:
         code, printed = await probed(capsys, f"tcp://{HOST}:{port}?unit=9", "--timeout-s", "0.1")
         assert code == 1 and printed.startswith(f"# modbus {HOST}:{port}: nothing answers; unit ids tried: 9")
     code, printed = await probed(capsys, f"tcp://{HOST}:{port}?unit=1", "--timeout-s", "0.1")
-    assert code == 1 and "cannot connect" in printed
+    assert code == 1 and "cannot connect: connection refused" in printed
+    code, printed = await probed(capsys, "tcp://nobody.invalid", "--timeout-s", "5")
+    assert code == 1 and re.search("cannot connect: .*(name|resol)", printed)
 
 
 @pytest.mark.parametrize(

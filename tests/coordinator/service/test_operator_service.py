@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import grpc
 import grpc.aio
@@ -11,7 +12,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from coordinator.model import events as ev
-from coordinator.model.fleet import JobState
+from coordinator.model.fleet import Job, JobState
 from coordinator.service.operator_fake import FakeDesk
 from coordinator.service.operator_service import matching
 from sterna.errors import TransientError
@@ -150,10 +151,28 @@ async def test_other_beginnings_are_refused(
         assert words in message
 
 
+def jobs(*ids: str) -> dict[str, Job]:
+    return {
+        one: Job(job_id=one, spec=world.spec(f"job {one}"), state=JobState.RUNNING, submitted_at=NOW)
+        for one in ids
+    }
+
+
 def test_a_whole_id_is_itself_though_another_begins_with_it() -> None:
-    assert matching({"ab", "abc"}, "ab") == ["ab"]
-    assert matching({"abd", "abc"}, "ab") == ["abc", "abd"]
-    assert matching({"abd"}, "x") == []
+    assert matching(jobs("ab", "abc"), "ab") == ["ab"]
+    assert matching(jobs("abd", "abc"), "ab") == ["abc", "abd"]
+    assert matching(jobs("abd"), "x") == []
+
+
+def test_a_name_is_that_of_the_job_that_has_not_ended() -> None:
+    ended, live, other = "e5", "a1", "b7"
+    known = jobs(ended, live, other)
+    known[ended] = replace(known[ended], spec=replace(known[ended].spec, name="count"), state=JobState.FAILED)
+    assert matching(known, "count") == [ended]
+    known[live] = replace(known[live], spec=replace(known[live].spec, name="count"))
+    assert matching(known, "count") == [live]
+    known["counted"] = replace(known[other], job_id="counted")
+    assert matching(known, "count") == [live, "counted"], "both may be meant"
 
 
 async def test_explain_has_the_stored_decision_and_every_site_judged_now(stub: Stub) -> None:
