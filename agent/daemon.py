@@ -97,6 +97,8 @@ async def _assemble(build: Build) -> None:
         checkpoint_address=address,
         idle_power_w=config.gpu.idle_w,
         free_bytes=checkpoints.free_bytes,
+        container_engines=tuple(config.containers.engines()),
+        container_mounts=tuple(config.containers.mounts),
     )
     link = open_uplink(build, peers, liaison, telemetry, boot_id)
     if link is not None:

@@ -1,11 +1,15 @@
 """Jobs, their checkpoints, and the port where other sites fetch them."""
 
 import logging
+import os
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from agent.build.base import Build
+from agent.core.containers import ContainerRules, Folder
 from agent.jobs.book import ReportSink
 from agent.jobs.checkpoints import CheckpointStore
 from agent.jobs.codec_worker import CodecWorker
@@ -17,7 +21,11 @@ from agent.store.jobs import JobRecords
 from agent.tasks.liaison import TicketKey
 from agent.uplink.peers import Peers
 from sterna import rpc
+from sterna.errors import ConfigError
 from sterna.identity import Role
+
+if TYPE_CHECKING:
+    from agent.jobs.containers import ContainerRuns
 
 log = logging.getLogger(__name__)
 
@@ -63,12 +71,38 @@ def make_keeper(
         carrier=carriage[1],
         clock=build.clock,
         boot_id=boot_id,
-        launcher=Launcher(site_id=build.config.site, shims=_make_shims(build)),
+        launcher=Launcher(
+            site_id=build.config.site, shims=_make_shims(build), containers=_make_containers(build)
+        ),
         on_report=on_report,
         slots=table.slots,
         checkpoint_interval_s=table.checkpoint_interval_s,
         keep_checkpoints=table.keep_checkpoints,
     )
+
+
+def _make_containers(build: Build) -> "ContainerRuns | None":
+    """Make what runs jobs in containers; None where no engine is configured."""
+    table = build.config.containers
+    if not table.engines():
+        return None
+    from agent.jobs.containers import ContainerRuns, rules_here  # most sites run processes
+
+    for name, words in table.engines().items():
+        if shutil.which(words[0]) is None:
+            raise ConfigError(f"agent.toml: containers.{name}: no program {words[0]}")
+    rules = ContainerRules(
+        engines=table.engines(),
+        arguments=table.arguments,
+        folders={
+            name: Folder(path=str(one.path), read_only=one.read_only) for name, one in table.mounts.items()
+        },
+        devices=table.devices,
+        any_arguments=table.any_arguments,
+        with_init=table.init,
+    )
+    log.info("jobs may run in containers", extra={"engines": list(table.engines())})
+    return ContainerRuns(site_id=build.config.site, rules=rules_here(rules), environ=os.environ)
 
 
 def _make_shims(build: Build) -> ShimStarter:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from agent.cli import checks_node, checks_peers, checks_site
 from agent.cli.check_config import DEFAULT_CONFIG, checked
+from agent.cli.checks_containers import check_containers
 from agent.cli.findings import Finding, Health, as_json, as_text, fail, good
 from agent.config import AgentConfig
 from sterna.clock import SystemClock
@@ -74,6 +75,8 @@ async def _looks(config: AgentConfig, base_dir: Path, timeout_s: float) -> Async
     for finding in await asyncio.to_thread(lambda: list(checks_node.check_gpu(config, base_dir, clock))):
         yield finding
     yield await asyncio.to_thread(checks_node.check_power_helper, config, base_dir)
+    for finding in await asyncio.to_thread(lambda: list(check_containers(config.containers))):
+        yield finding
     yield await asyncio.to_thread(checks_node.check_service)
 
 

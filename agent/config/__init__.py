@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from agent.config.buses import BusTable, line_faults
+from agent.config.containers import ContainersTable
 from agent.config.coordinator import CoordinatorTable, TransferTable
 from agent.config.grid import GridTable
 from agent.config.home_assistant import HomeAssistantTable
@@ -43,6 +44,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     setpoints: tuple[SetpointTable, ...] = ()
     gpu: GpuTable = GpuTable()
     jobs: JobsTable = JobsTable()
+    containers: ContainersTable = ContainersTable()
     transfer: TransferTable | None = None
     power: PowerTable = PowerTable()
     surplus: SurplusTable | None = None

@@ -2,6 +2,7 @@
 
 import re
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 from agent.model.jobs import JobSpec
@@ -10,8 +11,16 @@ from agent.model.orders import Order, OrderAck, OrderResult, Prepare, Start
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
-def fault_of(order: Order) -> str:
-    """Say what makes an order unusable, whatever the job's state; empty when nothing does."""
+def fault_of(order: Order, obstacle: Callable[[JobSpec], str] = lambda _spec: "") -> str:
+    """Say what makes an order unusable, whatever the job's state; empty when nothing does.
+
+    Parameters
+    ----------
+    order : Order
+        As received.
+    obstacle : callable
+        Says why a job cannot run at this site.
+    """
     if not _NAME.fullmatch(order.job_id):
         return f"job id {order.job_id!r} is not a plain name"
     spec: JobSpec | None = order.action.spec if isinstance(order.action, (Prepare, Start)) else None
@@ -23,7 +32,8 @@ def fault_of(order: Order) -> str:
         return f"spec: no signal is named {spec.stop_signal!r}"
     if spec.working_dir and not Path(spec.working_dir).is_absolute():
         return "spec: working_dir is not absolute"
-    return ""
+    found = obstacle(spec)
+    return f"spec: {found}" if found else ""
 
 
 def answer(order: Order, result: OrderResult, reason: str = "") -> OrderAck:

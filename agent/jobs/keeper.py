@@ -34,6 +34,7 @@ from agent.model.orders import (
     OrderAck,
     OrderResult,
     Pause,
+    Prepare,
     Release,
     Start,
     Stop,
@@ -177,7 +178,9 @@ class Keeper:
         OrderAck
             Durable: what it promises survives a power cut. Refused when the store does not take it now.
         """
-        fault = fault_of(order)
+        fault = fault_of(order, self._tools.launcher.obstacle)
+        if not fault and isinstance(order.action, Prepare):  # nothing has stopped for it yet
+            fault = await self._tools.launcher.image_obstacle(order.action.spec, self._spawn)
         if fault:
             return answer(order, OrderResult.REFUSED, fault)
         try:

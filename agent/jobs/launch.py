@@ -8,7 +8,10 @@ import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from agent.core.containers import HOOKS as CONTAINER_HOOKS
+from agent.core.containers import RUN as CONTAINER_RUN
 from agent.jobs.runner import Run
 from agent.jobs.shims import ForkedShims, ShimStarter
 from agent.model.jobs import JobSpec
@@ -16,6 +19,10 @@ from agent.model.records import JobRecord
 from agent.shim import files
 from sterna import trainers
 from sterna.errors import PermanentError, TransientError
+
+if TYPE_CHECKING:
+    from agent.jobs.containers import ContainerRuns
+    from agent.jobs.images import Spawn
 
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_HOME", "VIRTUAL_ENV")
 """What a job gets of the agent's own environment; secrets and systemd's sockets stay out."""
@@ -36,12 +43,20 @@ class Launcher:
         Where inherited variables are looked up.
     shims : ShimStarter or None
         How the shim comes to run; by default as a process of ours.
+    containers : ContainerRuns or None
+        Runs in containers; None: this site has none.
     """
 
     def __init__(
-        self, *, site_id: str, environ: Mapping[str, str] = os.environ, shims: ShimStarter | None = None
+        self,
+        *,
+        site_id: str,
+        environ: Mapping[str, str] = os.environ,
+        shims: ShimStarter | None = None,
+        containers: "ContainerRuns | None" = None,
     ) -> None:
         self._site_id = site_id
+        self._containers = containers
         self._environ = environ
         self._shims = shims or ForkedShims()
 
@@ -100,49 +115,76 @@ class Launcher:
             raise
         return fd
 
+    def obstacle(self, spec: JobSpec) -> str:
+        """Say why a job cannot run at this site, naming the field; empty when it can."""
+        if spec.container is None:
+            return ""
+        return (
+            "no containers run here"
+            if self._containers is None
+            else self._containers.obstacle(spec.container)
+        )
+
+    async def image_obstacle(self, spec: JobSpec, spawn: "Spawn") -> str:
+        """Say that what a job without an `obstacle` runs in is not here yet, and have it fetched."""
+        if spec.container is None or self._containers is None:
+            return ""
+        return await self._containers.image_obstacle(spec.container, spawn)
+
     def _run_record(
         self, run: Run, record: JobRecord, spec: JobSpec, resume_from: Path | None
     ) -> files.Record:
         """Return what the shim is to run."""
-        template = spec.resume_argv if resume_from is not None and spec.resume_argv else spec.argv
-        leased = record.lease is not None and record.lease.ttl_s is not None
-        return {
+        folder = str(run.directory) if spec.container is None else CONTAINER_RUN
+        resume = str(resume_from or "")
+        if spec.container is not None and resume_from is not None:
+            resume = f"{folder}/{resume_from.relative_to(run.shared)}"
+        checkpoints = f"{folder}/{run.checkpoint_dir.name}"
+        template = spec.resume_argv if resume and spec.resume_argv else spec.argv
+        argv = fill(template, job_id=record.job_id, checkpoint_dir=checkpoints, resume_from=resume)
+        contract = {
+            "STERNA_JOB_ID": record.job_id,
+            "STERNA_SITE": self._site_id,
+            "STERNA_EPOCH": str(record.epoch),
+            "STERNA_CHECKPOINT_DIR": checkpoints,
+            "STERNA_RESUME_FROM": resume,
+            "STERNA_STOP_FILE": f"{folder}/{files.STOP}",
+            "STERNA_STOP_SIGNAL": spec.stop_signal or "TERM",
+            "STERNA_RESULT_FILE": f"{folder}/{files.RESULT}",
+            "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(int(spec.stop_grace_s)),
+            files.RUN_ID_VARIABLE: run.run_id,
+        }
+        known: files.Record = {
             "run_id": run.run_id,
             "job_id": record.job_id,
-            "argv": fill(
-                template,
-                job_id=record.job_id,
-                checkpoint_dir=str(run.checkpoint_dir),
-                resume_from=str(resume_from or ""),
-            ),
-            "env": self._environment(run, record, spec, resume_from),
-            "working_dir": spec.working_dir or str(run.directory),
             "stop_signal": spec.stop_signal or "TERM",
             "stop_grace_s": spec.stop_grace_s,
+        }
+        if spec.container is not None:
+            return known | self._in_container(run, record, spec, argv, contract)
+        leased = record.lease is not None and record.lease.ttl_s is not None
+        inherited = {name: self._environ[name] for name in INHERITED if name in self._environ}
+        return known | {
+            "argv": argv,
+            "env": inherited | _environment(spec, str(HOOKS), contract),
+            "working_dir": spec.working_dir or str(run.directory),
             # Another site may start a leased job once its lease is over, so its child must not outlive the
             # shim that enforces the lease, whatever it traps. Without a lease a chance to save is worth more.
             "parent_death_signal": "KILL" if leased else "TERM",
         }
 
-    def _environment(
-        self, run: Run, record: JobRecord, spec: JobSpec, resume_from: Path | None
-    ) -> dict[str, str]:
-        inherited = {name: self._environ[name] for name in INHERITED if name in self._environ}
-        return {
-            **inherited,
-            **spec.env,
-            "PYTHONPATH": os.pathsep.join(filter(None, (str(HOOKS), spec.env.get("PYTHONPATH")))),
-            "STERNA_JOB_ID": record.job_id,
-            "STERNA_SITE": self._site_id,
-            "STERNA_EPOCH": str(record.epoch),
-            "STERNA_CHECKPOINT_DIR": str(run.checkpoint_dir),
-            "STERNA_RESUME_FROM": str(resume_from or ""),
-            "STERNA_STOP_FILE": str(run.directory / files.STOP),
-            "STERNA_STOP_SIGNAL": spec.stop_signal or "TERM",
-            "STERNA_RESULT_FILE": str(run.directory / files.RESULT),
-            "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(int(spec.stop_grace_s)),
-            files.RUN_ID_VARIABLE: run.run_id,
-        }
+    def _in_container(
+        self, run: Run, record: JobRecord, spec: JobSpec, argv: list[str], contract: Mapping[str, str]
+    ) -> files.Record:
+        if self._containers is None:
+            raise PermanentError(f"job {record.job_id}: {self.obstacle(spec)}")
+        env = _environment(spec, CONTAINER_HOOKS, contract)
+        return self._containers.lay_out(run, record, spec, argv, env)
+
+
+def _environment(spec: JobSpec, hooks: str, contract: Mapping[str, str]) -> dict[str, str]:
+    path = os.pathsep.join(filter(None, (hooks, spec.env.get("PYTHONPATH"))))
+    return {**spec.env, "PYTHONPATH": path, **contract}
 
 
 async def _to_its_end(prepare: Callable[..., int | None], *arguments: object) -> int | None:

@@ -21,7 +21,7 @@ from agent.jobs.launch import Launcher
 from agent.jobs.leases import is_held
 from agent.jobs.outcome import distrusted, judge_run, resume_instead
 from agent.jobs.ports import Carrier, Checkpoints
-from agent.jobs.runner import Run, Snapshot
+from agent.jobs.runner import Run, Snapshot, run_of
 from agent.jobs.sealing import Sealer
 from agent.model.jobs import JobPhase
 from agent.model.records import JobRecord
@@ -55,7 +55,7 @@ class Tools:
 
     def run(self, record: JobRecord) -> Run:
         """Return the handle on a record's run."""
-        return Run(self.root / record.job_id / "runs" / record.run_id)
+        return run_of(self.root, record)
 
 
 class Minder:

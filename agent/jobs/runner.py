@@ -13,12 +13,19 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from agent.core.containers import within_run
 from agent.core.outcome import EndCause, Exit, Result
-from agent.model.records import Lease
+from agent.model.records import JobRecord, Lease
 from agent.shim import files
 from sterna.errors import TransientError
 
+if TYPE_CHECKING:
+    from agent.shim.engine import Engine
+
+SHARED = "shared"
+"""Folder of the run directory that a container sees."""
 SETTLE_S = 0.02
 """Pause between two looks at something that takes milliseconds."""
 
@@ -75,13 +82,19 @@ class Run:
     ----------
     directory : Path
         ``…/JOB/runs/RUN_ID``.
+    contained : bool
+        Whether its program runs in a container, which sees a folder of it alone: what the shim is told, and
+        what the agent reads again to act on, is out of its reach.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, contained: bool = False) -> None:
         self.directory = directory
         self.run_id = directory.name
-        self.checkpoint_dir = directory / "checkpoints"
-        self.resume_dir = directory / "resume"
+        self.contained = contained
+        self.shared = directory / SHARED if contained else directory
+        """What the program and we write to each other."""
+        self.checkpoint_dir = self.shared / "checkpoints"
+        self.resume_dir = self.shared / "resume"
 
     def look(self) -> Snapshot:
         """Read everything at once. `alive` is read first: a dead shim's records are then complete."""
@@ -154,10 +167,10 @@ class Run:
 
     def request_stop(self, reason: str, grace_s: float) -> None:
         """Ask for the end, by stop file; the shim adds the signal and, after the grace, SIGKILL."""
-        if (self.directory / files.STOP).exists():
+        if (self.shared / files.STOP).exists():
             return
         try:
-            files.write_record(str(self.directory), files.STOP, files.stop_request(reason, grace_s))
+            files.write_record(str(self.shared), files.STOP, files.stop_request(reason, grace_s))
         except OSError:  # a full disk must not keep a job running: the shim's own signal says "stop" too
             self.nudge(signal.SIGTERM)
         else:
@@ -166,7 +179,7 @@ class Run:
     def stop_requested_s(self) -> float | None:
         """Return the calendar seconds of the request to stop, whoever made it; None when there is none."""
         try:
-            return (self.directory / files.STOP).stat().st_mtime
+            return (self.shared / files.STOP).stat().st_mtime
         except FileNotFoundError:
             return None
 
@@ -186,7 +199,16 @@ class Run:
         -------
         int
             Processes that had to be killed.
+
+        Raises
+        ------
+        TransientError
+            Its container may still be there.
         """
+        engine = self._engine()
+        if engine is not None:
+            engine.wait_gone(grace_s)
+            grace_s = 0.0
         deadline_s = files.boottime_s() + grace_s
         while (left := files.processes_of_run(self.run_id)) and files.boottime_s() < deadline_s:
             time.sleep(SETTLE_S)
@@ -196,7 +218,18 @@ class Run:
                 files.signal_process(pid, start_ticks, signal.SIGKILL)
             time.sleep(SETTLE_S)
             left = files.processes_of_run(self.run_id)
+        if engine is not None and not engine.remove(self.run_id):
+            raise TransientError(f"run {self.run_id}: its engine does not say that its container is gone")
         return killed
+
+    def _engine(self) -> "Engine | None":
+        """Return the engine of its container; None where it is a process."""
+        record = files.read_record(str(self.directory), files.RUN)
+        if record is None or "engine" not in record:
+            return None
+        from agent.shim.engine import engine_of  # a site without containers does not pay for it
+
+        return engine_of(record)
 
     def has_processes(self) -> bool:
         """Tell whether a process of the run is left, however it got away from the shim."""
@@ -212,16 +245,33 @@ class Run:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def _progress(self) -> Progress:
-        record = files.read_record(str(self.directory), files.PROGRESS) or {}
+        record = files.read_record(str(self.shared), files.PROGRESS) or {}
         return Progress(
             step=_opt_int(record, "step"),
             start_step=_opt_int(record, "start_step"),
             first_step_s=_float(record, "first_step_s"),
-            saved=_saved(record.get("checkpoint")),
+            saved=self._saved(record.get("checkpoint")),
         )
 
+    def _saved(self, value: object) -> Saved | None:
+        if not isinstance(value, Mapping):
+            return None
+        step, path = value.get("step"), value.get("path")
+        if not isinstance(step, int) or not isinstance(path, str):
+            return None
+        here = self._on_host(path)
+        return Saved(path=here, step=step) if here is not None else None
+
+    def _on_host(self, path: str) -> Path | None:
+        """Return what a path means that the trainer named; None: one that its container does not share."""
+        if not self.contained:
+            return Path(path)
+        within = within_run(path)
+        here = (self.shared / within).resolve() if within is not None else None
+        return here if here is not None and here.is_relative_to(self.shared.resolve()) else None
+
     def _result(self) -> Result | None:
-        record = files.read_record(str(self.directory), files.RESULT)
+        record = files.read_record(str(self.shared), files.RESULT)
         step = _opt_int(record or {}, "step")
         if record is None or step is None or record.get("outcome") not in ("completed", "stopped"):
             return None
@@ -238,6 +288,20 @@ class Run:
             killed=bool(record.get("killed")),
             error=str(record.get("error", "")),
         )
+
+
+def run_of(root: Path, record: JobRecord) -> Run:
+    """Return the handle on a record's run.
+
+    Parameters
+    ----------
+    root : Path
+        The keeper's root.
+    record : JobRecord
+        Whose.
+    """
+    contained = record.spec is not None and record.spec.container is not None
+    return Run(root / record.job_id / "runs" / record.run_id, contained=contained)
 
 
 def end_runs(jobs_root: Path, timeout_s: float) -> int:
@@ -266,13 +330,6 @@ def end_runs(jobs_root: Path, timeout_s: float) -> int:
             run.nudge(signal.SIGKILL)
         run.kill_leftovers(0.0)
     return len(runs)
-
-
-def _saved(value: object) -> Saved | None:
-    if not isinstance(value, Mapping):
-        return None
-    step, path = value.get("step"), value.get("path")
-    return Saved(path=Path(path), step=step) if isinstance(step, int) and isinstance(path, str) else None
 
 
 def _opt_int(record: Mapping[str, object], key: str) -> int | None:

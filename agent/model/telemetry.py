@@ -53,6 +53,8 @@ class SiteCapabilities:
     gpus: tuple[str, ...] = ()
     can_cap: bool = False
     checkpoint_address: str | None = None
+    container_engines: tuple[str, ...] = ()
+    container_mounts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

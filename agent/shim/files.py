@@ -16,6 +16,9 @@ file             writer   content
 ``result.json``  trainer  STERNA_RESULT_FILE: how it says that it ended
 ``log``          trainer  its stdout and stderr
 ================ ======== =====================================================================
+
+Where the trainer runs in a container, what it reads and writes lies in the folder ``shared``, which is all
+that it sees: the rest is not its to change.
 """
 
 import json
@@ -59,7 +62,9 @@ def write_record(directory: str, name: str, record: Record, *, durable: bool = T
     """
     path = os.path.join(directory, name)  # noqa: PTH118 - pathlib costs the shim's start
     temporary = f"{path}.{os.getpid()}.tmp"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    # A link that somebody laid in its way would lead elsewhere.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+    fd = os.open(temporary, flags, 0o600)
     try:
         data = json.dumps(record).encode()
         while data:  # a disk that fills up takes a part first, and refuses the next

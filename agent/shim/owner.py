@@ -11,6 +11,10 @@ from agent.shim import child, files
 from agent.shim.cgroup import Group
 from agent.shim.files import Record
 
+TYPE_CHECKING = False  # typing takes its time to import; checkers know the name
+if TYPE_CHECKING:
+    from agent.shim.engine import Engine
+
 LOOK_PERIOD_S = 0.5
 """How often the control file is looked at when nobody nudges."""
 
@@ -75,8 +79,14 @@ class Owner:
             raise SystemExit("run.json is missing or broken")
         self._run = run
         self._run_id = str(run["run_id"])
+        self._shared = str(run.get("shared", directory))
         self._stop_signal = signal.Signals[f"SIG{run['stop_signal']}"]
         self._grace_s = float(str(run["stop_grace_s"]))
+        self._engine: Engine | None = None
+        if "engine" in run:
+            from agent.shim.engine import engine_of  # other runs do not pay for it
+
+            self._engine = engine_of(run)
         self._control: Record = {}
         self._stamp: tuple[int, int] | None = None
         self._paused = False
@@ -115,14 +125,27 @@ class Owner:
         try:
             self._record_identity()
         except OSError as error:  # a full disk: nobody could adopt this run, so there must be none
-            child.end_all(self._pid, self._group)
+            self._end_all()
             self._record_end(cause="not_started", error=str(error))
             return 1
         status = self._watch()
-        child.end_all(self._pid, self._group)
+        self._end_all()
         code = os.waitstatus_to_exitcode(status)
+        if self._engine is not None and self._cause == "exited":
+            from agent.shim.engine import NOT_RUN_CODES, last_words
+
+            if code in NOT_RUN_CODES:
+                said = last_words(f"{self._directory}/{files.LOG}")
+                self._record_end(cause="not_started", error=f"{said} (exit code {code})")
+                return 1
         self._record_end(cause=self._cause, code=code)
         return 0
+
+    def _end_all(self) -> None:
+        """See that nothing of the run is left; a container may outlive the command that ran it."""
+        while self._engine is not None and not self._engine.remove(self._run_id):
+            time.sleep(1.0)  # the lock says "alive" for as long as it may be there
+        child.end_all(self._pid, self._group)
 
     def _refusal(self) -> tuple[str, str]:
         """Say why nothing may be started, as cause and sentence; the latter empty when it may."""
@@ -163,7 +186,7 @@ class Owner:
             return
         if self._told_to_stop:
             self._begin_stop("shutdown", "the shim was told to stop")
-        elif os.path.exists(f"{self._directory}/{files.STOP}"):  # noqa: PTH110
+        elif os.path.exists(f"{self._shared}/{files.STOP}"):  # noqa: PTH110
             self._begin_stop("stopped", "")
         elif self._lease_left_s() <= 0:
             self._begin_stop("lease", "the lease expired")
@@ -176,9 +199,15 @@ class Owner:
         self._kill_at_s = files.boottime_s() + self._grace_s
         if reason:
             with suppress(OSError):  # the signal is enough for a trainer that hears it
-                files.write_record(self._directory, files.STOP, files.stop_request(reason, self._grace_s))
+                files.write_record(self._shared, files.STOP, files.stop_request(reason, self._grace_s))
         if self._stopping is not None:
             self._stopping(self._grace_s)
+        if self._engine is not None:
+            if self._paused:  # an engine refuses to signal what it has paused
+                self._suspend(False)
+            with suppress(ProcessLookupError):  # the command passes it on, once
+                os.kill(self._pid, self._stop_signal)
+            return
         child.signal_group(self._pid, self._stop_signal)
         self._suspend(False)  # a suspended child could not act on it
 
@@ -189,7 +218,12 @@ class Owner:
             self._identity_is_stale = True
 
     def _suspend(self, paused: bool) -> bool:
-        """Freeze or thaw the child's cgroup, else stop or continue its process group; False: none is left."""
+        """Freeze or thaw the child's cgroup, else stop or continue its process group; False: none is left.
+
+        A container is its engine's to pause.
+        """
+        if self._engine is not None:
+            return self._engine.set_paused(paused, self._run_id)
         if self._group is not None and self._group.set_frozen(paused):
             return True
         return child.signal_group(self._pid, signal.SIGSTOP if paused else signal.SIGCONT)
@@ -198,7 +232,7 @@ class Owner:
         self._cause = cause
         self._killed = True
         child.signal_group(self._pid, signal.SIGKILL)
-        if self._group is not None:
+        if self._group is not None and self._engine is None:  # else what tidies up after a container too
             self._group.kill()
 
     def _lease_left_s(self) -> float:

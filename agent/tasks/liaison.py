@@ -56,6 +56,8 @@ class Liaison:
         Bytes free in the checkpoint store.
     take_offers : callable
         Takes what may be offered to the grid operator.
+    container_engines, container_mounts : tuple of str
+        Engines that jobs may name here, and the folders that they may mount.
     """
 
     keeper: Keeper
@@ -65,6 +67,8 @@ class Liaison:
     idle_power_w: float
     free_bytes: Callable[[], int]
     take_offers: Callable[[FlexibilityOffers], None] = lambda _offers: None
+    container_engines: tuple[str, ...] = ()
+    container_mounts: tuple[str, ...] = ()
 
     def capabilities(self) -> SiteCapabilities:
         """Tell what the site is and can do now."""
@@ -76,6 +80,8 @@ class Liaison:
             gpus=() if gpu is None else gpu.names,
             can_cap=gpu is not None and gpu.can_cap,
             checkpoint_address=self.checkpoint_address,
+            container_engines=self.container_engines,
+            container_mounts=self.container_mounts,
         )
 
     def job_reports(self) -> Iterable[JobReport]:

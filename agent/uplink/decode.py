@@ -13,7 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from agent.model.jobs import Flexibility, JobSpec, OnPartition
+from agent.model.jobs import ContainerSpec, Flexibility, JobSpec, OnPartition
 from agent.model.orders import Action, Fetch, Offer, Order, Pause, Prepare, Release, Resume, Start, Stop
 from agent.model.telemetry import FlexibilityOffer, FlexibilityOffers
 from sterna.errors import PeerProtocolError
@@ -178,6 +178,18 @@ def _spec(path: str, parent: site_service_pb2.PrepareJob | site_service_pb2.Star
         load_s=_optional_s(path, spec, "load_time"),
         declared_work_s=_optional_s(path, spec, "declared_work"),
         flexibility=flexibility,
+        container=_container(f"{path}.container", spec.container) if spec.HasField("container") else None,
+    )
+
+
+def _container(path: str, message: job_pb2.ContainerSpec) -> ContainerSpec:
+    return ContainerSpec(
+        image=_text(f"{path}.image", message.image),
+        engine=message.engine,
+        mounts=dict(message.mounts),
+        devices=tuple(message.devices),
+        network=message.network,
+        arguments=tuple(message.arguments),
     )
 
 

@@ -41,6 +41,8 @@ def hello(
                 gpus=capabilities.gpus,
                 can_cap=capabilities.can_cap,
                 checkpoint_address=capabilities.checkpoint_address or "",
+                container_engines=capabilities.container_engines,
+                container_mounts=capabilities.container_mounts,
             ),
             jobs=[_job(report) for report in jobs],
         )

@@ -26,6 +26,28 @@ DURATION_S_MAX = 315_576_000_000
 """The range that google.protobuf.Duration states: 10,000 years."""
 
 
+class ContainerTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[container]``: what the program runs in; absent, it is a process of the site."""
+
+    image: str
+    engine: Literal["", "podman", "docker", "nerdctl"] = ""
+    mounts: dict[str, str] = {}
+    devices: tuple[str, ...] = ()
+    network: str = ""
+    arguments: tuple[str, ...] = ()
+
+    def to_proto(self) -> job_pb2.ContainerSpec:
+        """Return the message to submit."""
+        return job_pb2.ContainerSpec(
+            image=self.image,
+            engine=self.engine,
+            mounts=self.mounts,
+            devices=self.devices,
+            network=self.network,
+            arguments=self.arguments,
+        )
+
+
 class JobFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What ``sterna job submit`` reads; see proto/sterna/v1/job.proto for the meaning of each key."""
 
@@ -46,6 +68,7 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     load_s: float | None = None
     declared_work_s: float | None = None
     flexibility: Literal["flex_0", "flex_1", "flex_2", "flex_3"] = "flex_3"
+    container: ContainerTable | None = None
 
     def faults(self) -> list[tuple[str, str]]:
         """Return (key, message) of what is wrong beyond types; the coordinator checks the rest."""
@@ -82,6 +105,7 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             may_migrate=self.may_migrate,
             home_site=self.home_site,
             flexibility=_FLEXIBILITY[self.flexibility],
+            container=self.container.to_proto() if self.container is not None else None,
         )
         spec.stop_grace.FromTimedelta(timedelta(seconds=self.stop_grace_s))
         for field, value in (

@@ -7,14 +7,18 @@ holds under every policy, and for an operator's moves too.
 from datetime import datetime
 
 from coordinator.core.coming import slots_promised
+from coordinator.core.containers import lack_at
 from coordinator.core.view import slots_held
 from coordinator.model.events import Event, MigrationPlanned
 from coordinator.model.fleet import FleetState, JobState
+from coordinator.model.job import ContainerSpec
 from coordinator.model.live import Live, is_connected
 
 
-def obstacle_to_arrival(state: FleetState, live: Live, site_id: str) -> str:
-    """Return why no job may arrive at a site as things stand; empty when one may."""
+def obstacle_to_arrival(
+    state: FleetState, live: Live, site_id: str, container: ContainerSpec | None = None
+) -> str:
+    """Return why no job that runs in `container` may arrive at a site as things stand; empty when one may."""
     site = state.sites.get(site_id)
     if site is None or site.capabilities is None or not is_connected(live, site_id):
         return f"site {site_id} is not connected"
@@ -22,7 +26,8 @@ def obstacle_to_arrival(state: FleetState, live: Live, site_id: str) -> str:
         return f"site {site_id} is {'fenced' if site.fenced else 'draining'}"
     if slots_held(state, site_id) + slots_promised(state, live, site_id) >= site.capabilities.slots:
         return f"site {site_id} has no free slot"
-    return ""
+    lacking = lack_at(container, site.capabilities)
+    return f"site {site_id}: {lacking}" if lacking else ""
 
 
 def plan_migration(
@@ -65,4 +70,4 @@ def obstacle_to_move(state: FleetState, live: Live, job_id: str, site_id: str) -
         return f"the job is at {site_id} already"
     if not is_connected(live, job.owner_site):
         return f"site {job.owner_site}, where the job is, is not connected"
-    return obstacle_to_arrival(state, live, site_id)
+    return obstacle_to_arrival(state, live, site_id, job.spec.container)

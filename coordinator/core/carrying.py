@@ -8,6 +8,7 @@ it holds it, the planner may start the job there. Nothing is stored: the sites' 
 from collections.abc import Iterator
 
 from coordinator.core.coming import carried_to, is_coming, slots_promised
+from coordinator.core.containers import lack_at
 from coordinator.core.endings import holders_of
 from coordinator.core.migration import BEFORE_COMMIT
 from coordinator.core.view import ViewSettings, can_meet, link_rate_bps, slots_held
@@ -26,7 +27,7 @@ def is_stuck(state: FleetState, job: Job, live: Live) -> bool:
         return False
     holders = holders_of(state, job)
     return any(is_connected(live, site_id) for site_id in holders) and not any(
-        _has_room(state, live, site_id) for site_id in holders
+        _has_room(state, job, live, site_id) for site_id in holders
     )
 
 
@@ -50,7 +51,7 @@ def carry_orders(
         for holder in sorted(holders_of(state, job))
         if is_connected(live, holder) and (held := newest(job.copies.get(holder, ()))) is not None
         for site_id in sorted(state.sites)
-        if site_id == under_way or (under_way is None and _has_room(state, live, site_id))
+        if site_id == under_way or (under_way is None and _has_room(state, job, live, site_id))
         if (rate_bps := _rate_bps(state, holder, site_id, settings)) is not None
     ]
     if not found:
@@ -92,9 +93,11 @@ def _transfer(
         )
 
 
-def _has_room(state: FleetState, live: Live, site_id: str) -> bool:
+def _has_room(state: FleetState, job: Job, live: Live, site_id: str) -> bool:
     site = state.sites.get(site_id)
     if site is None or site.capabilities is None or not is_connected(live, site_id):
+        return False
+    if lack_at(job.spec.container, site.capabilities):
         return False
     taken = slots_held(state, site_id) + slots_promised(state, live, site_id)
     return not site.draining and not site.fenced and taken < site.capabilities.slots

@@ -8,9 +8,9 @@ from coordinator.core.bookings import Bookings
 from coordinator.core.policy import PlannerSettings
 from coordinator.core.starting import (
     HELD_REASONS,
+    arrival_rejections,
     jobs_in_start_order,
     leave_alone,
-    site_rejections,
     sites_in_order,
     slots_term,
     start_rejections,
@@ -108,7 +108,7 @@ class _Tick:
     def _move_rejections(self, job: JobView, site: SiteView) -> tuple[str, ...]:
         if site.site_id == job.site_id:
             return ("the surplus here does not cover it",)
-        reasons = list(site_rejections(site, self.bookings.free_slots(site.site_id)))
+        reasons = list(arrival_rejections(job, site, self.bookings.free_slots(site.site_id)))
         if not job.may_migrate:
             reasons.append("the job may not migrate")
         if not job.checkpoint_bytes:

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from coordinator.core import confidence, feasibility, windows
 from coordinator.core.bookings import Bookings
+from coordinator.core.containers import lack
 from coordinator.core.domain import Figure
 from coordinator.core.feasibility import Feasible, Move, MoveArrays, TermArrays, Tolerance
 from coordinator.core.policy import PlannerSettings
-from coordinator.core.starting import site_rejections, sites_in_order, slots_term, start_rejections
+from coordinator.core.starting import arrival_rejections, sites_in_order, slots_term, start_rejections
 from coordinator.model.decision import Alternative, Term
 from coordinator.model.view import FleetView, JobView, Phase, SiteView
 from sterna.errors import PermanentError
@@ -79,6 +80,7 @@ class Judge:
             avoided_nonrenewable_frac=1.0 - settings.grid_renewable_frac,
         )
         self._curves = {site.site_id: windows.site_curve(view.now, site) for site in self.sites}
+        self._everywhere = np.ones(len(self.sites), dtype=np.bool_)
         self._columns = {site.site_id: column for column, site in enumerate(self.sites)}
         self.stacked = windows.stack(list(self._curves.values()))
 
@@ -158,7 +160,7 @@ class Judge:
         """
         move = self._move(job, ratings, index)
         answer = feasibility.explain(move, feasibility.row(ratings.terms, index), self.tolerance)
-        rejections = site_rejections(site, self.bookings.free_slots(site.site_id))
+        rejections = arrival_rejections(job, site, self.bookings.free_slots(site.site_id))
         if not job.may_migrate:
             rejections += ("the job may not migrate",)
         if not isinstance(answer, Feasible):
@@ -175,6 +177,13 @@ class Judge:
             ),
             rejections=rejections,
         )
+
+    def fits(self, job: JobView) -> NDArray[np.bool_]:
+        """Tell for every site whether it has what the job runs in."""
+        if job.container is None:
+            return self._everywhere
+        lacking = (lack(job.container, site.container_engines, site.container_mounts) for site in self.sites)
+        return np.array([not one for one in lacking], dtype=np.bool_)
 
     def renewable_s(self, job: JobView) -> Array:
         """Return for every site for how long its surplus would cover a job that starts there now."""

@@ -105,7 +105,7 @@ class _Planning:
         return self._decision(job, DecisionKind.START, target, reason, told)
 
     def _start_target(self, job: JobView) -> str | None:
-        allowed = self._accepts & (self.judge.bookings.slots >= 1)
+        allowed = self._accepts & (self.judge.bookings.slots >= 1) & self.judge.fits(job)
         if job.must_start_at_holder:
             allowed &= [site.site_id in job.held_at for site in self.judge.sites]
         home = job.home_site
@@ -214,6 +214,7 @@ class _Planning:
         bookings, terms, settings = self.judge.bookings, ratings.terms, self.judge.settings
         # Where it is, there is no link to.
         usable: NDArray[np.bool_] = self._accepts & (bookings.slots >= 1) & (ratings.link_bps[index] > 0.0)
+        usable &= self.judge.fits(job)
         if not job.may_migrate:
             usable = np.zeros_like(usable)
         if urgency == _DRAIN:

@@ -1,6 +1,7 @@
 """Where a job that runs nowhere may start: the rules that hold under every policy."""
 
 from coordinator.core.bookings import Bookings
+from coordinator.core.containers import lack
 from coordinator.model.decision import Alternative, Decision, DecisionKind, Term
 from coordinator.model.view import FleetView, JobView, Phase, SiteView
 
@@ -31,9 +32,15 @@ def site_rejections(site: SiteView, free_slots: int) -> tuple[str, ...]:
     return tuple(reasons)
 
 
+def arrival_rejections(job: JobView, site: SiteView, free_slots: int) -> tuple[str, ...]:
+    """Return why this job may not arrive at a site now, every reason; empty when it may."""
+    lacking = lack(job.container, site.container_engines, site.container_mounts)
+    return site_rejections(site, free_slots) + ((lacking,) if lacking else ())
+
+
 def start_rejections(job: JobView, site: SiteView, bookings: Bookings) -> tuple[str, ...]:
     """Return why a job may not start at a site now, every reason; empty when it may."""
-    reasons = list(site_rejections(site, bookings.free_slots(site.site_id)))
+    reasons = list(arrival_rejections(job, site, bookings.free_slots(site.site_id)))
     if job.must_start_at_holder and site.site_id not in job.held_at:
         coming = job.coming_to == site.site_id
         reasons.append(

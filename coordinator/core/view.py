@@ -164,6 +164,8 @@ def _site(
         site_load_w=sample.site_load_w if sample is not None else None,
         generation_w=sample.generation_w if sample is not None else None,
         wants_to_shed=shedding,
+        container_engines=site.capabilities.container_engines if site.capabilities is not None else (),
+        container_mounts=site.capabilities.container_mounts if site.capabilities is not None else (),
     )
 
 
@@ -226,6 +228,7 @@ def job_view(state: FleetState, job: Job, settings: ViewSettings, phase: Phase =
         declared_work_s=spec.declared_work_s,
         progressed_s=job.run_s,
         bound_for=migration.destination_site if migration is not None else None,
+        container=spec.container,
     )
 
 

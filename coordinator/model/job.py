@@ -43,10 +43,22 @@ ALIVE_PHASES = frozenset({JobPhase.STARTING, JobPhase.RUNNING, JobPhase.PAUSED, 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerSpec:
+    """What a job runs in; the fields of sterna.v1.ContainerSpec. `engine` "": any that the site has."""
+
+    image: str
+    engine: str = ""
+    mounts: Mapping[str, str] = field(default_factory=dict)
+    devices: tuple[str, ...] = ()
+    network: str = ""
+    arguments: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
     """What to run; the fields of sterna.v1.JobSpec, durations in seconds.
 
-    ``""`` and None stand for the defaults that the proto states.
+    ``""`` and None stand for the defaults that the proto states. `container` None: a process of the site.
     """
 
     name: str
@@ -66,6 +78,7 @@ class JobSpec:
     load_s: float | None = None
     declared_work_s: float | None = None
     flexibility: Flexibility = Flexibility.FLEX_3
+    container: ContainerSpec | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,6 +34,8 @@ class Capabilities:
     gpus: tuple[str, ...] = ()
     can_cap: bool = False
     checkpoint_address: str = ""
+    container_engines: tuple[str, ...] = ()
+    container_mounts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

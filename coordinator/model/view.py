@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import Enum
 
 from coordinator.model.forecast import SurplusForecast
+from coordinator.model.job import ContainerSpec
 from coordinator.model.replication import Replication
 
 
@@ -49,6 +50,8 @@ class SiteView:
     """What the site's access still carries out of it, whatever the link. None: only links are limited."""
     downlink_free_bps: float | None = None
     """What it still carries into it."""
+    container_engines: tuple[str, ...] = ()
+    container_mounts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +93,8 @@ class JobView:
     """The distributed job that this is one replica of; None: a job of its own."""
     replication: Replication | None = None
     """How that job trains; None for a job of its own."""
+    container: ContainerSpec | None = None
+    """What it runs in; None: a process, which every site runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from coordinator.model.fleet import Job, JobState, Migration, Site
 from coordinator.model.job import Checkpoint, Flexibility, JobReport, JobSpec, OnPartition
 from coordinator.model.live import LiveSite, is_connected, report_of
 from coordinator.model.site import ActiveLimit, Capabilities, DeclaredSurplus, GridStatus, SiteSample
+from coordinator.service import container_codec
 from coordinator.service.operator_ports import FleetPicture, StoredDecision
 from sterna.v1 import fleet_pb2, job_pb2, site_pb2
 from sterna.v1 import operator_service_pb2 as api
@@ -118,6 +119,7 @@ def spec(spec: JobSpec) -> job_pb2.JobSpec:
         load_time=duration(spec.load_s),
         declared_work=duration(spec.declared_work_s),
         flexibility=_FLEXIBILITY[spec.flexibility],
+        container=container_codec.write(spec.container),
     )
 
 
@@ -200,6 +202,8 @@ def _capabilities(capabilities: Capabilities) -> site_pb2.SiteCapabilities:
         gpus=capabilities.gpus,
         can_cap=capabilities.can_cap,
         checkpoint_address=capabilities.checkpoint_address,
+        container_engines=capabilities.container_engines,
+        container_mounts=capabilities.container_mounts,
     )
 
 

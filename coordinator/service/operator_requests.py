@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from google.protobuf.duration_pb2 import Duration
 
 from coordinator.model.job import Flexibility, JobSpec, OnPartition
+from coordinator.service import container_codec
 from sterna.v1 import job_pb2
 
 REQUEST_ID_CHARS_MAX = 64
@@ -74,6 +75,7 @@ def job_spec(
         *_stop_faults(spec),
         *_figure_faults(spec),
         *_home_faults(spec, known_sites),
+        *_container_faults(spec),
     )
     if found:
         return tuple(FieldFault(field=f"{path}.{fault.field}", text=fault.text) for fault in found)
@@ -96,6 +98,7 @@ def job_spec(
         load_s=_optional_s(spec, "load_time"),
         declared_work_s=_optional_s(spec, "declared_work"),
         flexibility=_FLEXIBILITY[spec.flexibility],
+        container=container_codec.read(spec),
     )
 
 
@@ -130,7 +133,7 @@ def _environment_faults(spec: job_pb2.JobSpec) -> Iterator[FieldFault]:
             yield FieldFault(field=field, text="names beginning with STERNA_ are the agent's")
         if "\0" in value:
             yield FieldFault(field=field, text="its value holds a NUL character")
-    words = (*spec.argv, *spec.resume_argv, *spec.env.keys(), *spec.env.values())
+    words = (*spec.argv, *spec.resume_argv, *spec.env.keys(), *spec.env.values(), *spec.container.arguments)
     total_bytes = sum(len(word.encode()) for word in words)
     if total_bytes > ARGUMENT_BYTES_MAX:
         text = f"arguments and environment have {total_bytes} bytes, at most {ARGUMENT_BYTES_MAX} are passed"
@@ -172,6 +175,11 @@ def _figure_faults(spec: job_pb2.JobSpec) -> Iterator[FieldFault]:
         if length.seconds < 0 or length.nanos < 0 or length.seconds > DURATION_S_MAX:
             text = f"expected a duration, zero to {DURATION_S_MAX} s, got {length.seconds} s"
             yield FieldFault(field=field, text=text)
+
+
+def _container_faults(spec: job_pb2.JobSpec) -> Iterator[FieldFault]:
+    for field, text in container_codec.faults(spec):
+        yield FieldFault(field=field, text=text)
 
 
 def _home_faults(spec: job_pb2.JobSpec, known_sites: Collection[str]) -> Iterator[FieldFault]:

@@ -41,6 +41,8 @@ def capabilities(message: site_pb2.SiteCapabilities) -> Capabilities:
         gpus=tuple(message.gpus),
         can_cap=message.can_cap,
         checkpoint_address=message.checkpoint_address,
+        container_engines=tuple(message.container_engines),
+        container_mounts=tuple(message.container_mounts),
     )
 
 

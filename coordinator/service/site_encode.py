@@ -10,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from coordinator.model.job import Flexibility, JobSpec, OnPartition
 from coordinator.model.offers import OfferSet
 from coordinator.model.orders import Fetch, Offer, Order, Pause, Prepare, Release, Resume, Start, Stop
-from coordinator.service import offer_codec
+from coordinator.service import container_codec, offer_codec
 from sterna.v1 import job_pb2
 from sterna.v1.site_service_pb2 import ConnectResponse, LeaseGrant, TelemetryAck, Welcome
 from sterna.v1.site_service_pb2 import FetchCheckpoint as FetchMessage
@@ -141,6 +141,7 @@ def _spec(spec: JobSpec) -> job_pb2.JobSpec:
         load_time=_optional(spec.load_s),
         declared_work=_optional(spec.declared_work_s),
         flexibility=_FLEXIBILITY[spec.flexibility],
+        container=container_codec.write(spec.container),
     )
 
 

@@ -219,6 +219,7 @@ class Planner:
             )  # fmt: skip
 
     def _start(self, state: FleetState, job_id: str, site_id: str) -> tuple[Event, ...]:
-        if obstacle_to_arrival(state, self._live.sites, site_id):
+        container = state.jobs[job_id].spec.container
+        if obstacle_to_arrival(state, self._live.sites, site_id, container):
             return ()
         return grant(state, job_id, site_id, self._clock.now(), self._grants)

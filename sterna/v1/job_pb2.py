@@ -26,33 +26,39 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13sterna/v1/job.proto\x12\tsterna.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc2\x04\n\x07JobSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x61rgv\x18\x02 \x03(\t\x12\x13\n\x0bresume_argv\x18\x03 \x03(\t\x12(\n\x03\x65nv\x18\x04 \x03(\x0b\x32\x1b.sterna.v1.JobSpec.EnvEntry\x12\x13\n\x0bworking_dir\x18\x05 \x01(\t\x12\x17\n\x0f\x63heckpoint_glob\x18\x06 \x01(\t\x12\x13\n\x0bstop_signal\x18\x07 \x01(\t\x12-\n\nstop_grace\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07power_w\x18\t \x01(\x01\x12\x18\n\x10\x63heckpoint_bytes\x18\n \x01(\x04\x12,\n\x0con_partition\x18\x0b \x01(\x0e\x32\x16.sterna.v1.OnPartition\x12\x13\n\x0bmay_migrate\x18\x0c \x01(\x08\x12\x30\n\rmin_residence\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\thome_site\x18\x0e \x01(\t\x12,\n\tload_time\x18\x0f \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\rdeclared_work\x18\x10 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x0b\x66lexibility\x18\x11 \x01(\x0e\x32\x16.sterna.v1.Flexibility\x1a*\n\x08\x45nvEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"2\n\x0e\x43heckpointFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\"\xc5\x01\n\x12\x43heckpointManifest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0c\n\x04step\x18\x03 \x01(\x04\x12(\n\x05\x66iles\x18\x04 \x03(\x0b\x32\x19.sterna.v1.CheckpointFile\x12\x13\n\x0b\x63hunk_bytes\x18\x05 \x01(\r\x12\x14\n\x0c\x63hunk_hashes\x18\x06 \x03(\x0c\x12-\n\tsealed_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8a\x01\n\x11\x43heckpointSummary\x12\x15\n\rcheckpoint_id\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\x04\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12\x12\n\nsize_bytes\x18\x04 \x01(\x04\x12-\n\tsealed_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x81\x05\n\tJobReport\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\"\n\x05phase\x18\x03 \x01(\x0e\x32\x13.sterna.v1.JobPhase\x12\x14\n\x0cmigration_id\x18\x04 \x01(\t\x12\x11\n\x04step\x18\x05 \x01(\x04H\x00\x88\x01\x01\x12\x17\n\nstart_step\x18\x06 \x01(\x04H\x01\x88\x01\x01\x12\x31\n\x0b\x63heckpoints\x18\x07 \x03(\x0b\x32\x1c.sterna.v1.CheckpointSummary\x12\x0f\n\x07message\x18\x08 \x01(\t\x12\x15\n\rfetched_bytes\x18\t \x01(\x04\x12\x31\n\tseal_time\x18\n \x01(\x0b\x32\x19.google.protobuf.DurationH\x02\x88\x01\x01\x12\x18\n\x0bgoodput_bps\x18\x0b \x01(\x01H\x03\x88\x01\x01\x12\x31\n\tload_time\x18\x0c \x01(\x0b\x32\x19.google.protobuf.DurationH\x04\x88\x01\x01\x12/\n\x0breported_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0b\n\x03pid\x18\x0e \x01(\r\x12\x1e\n\x11transferred_bytes\x18\x0f \x01(\x04H\x05\x88\x01\x01\x12\x15\n\rhighest_epoch\x18\x10 \x01(\x04\x12.\n\nheld_until\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rhold_sequence\x18\x12 \x01(\x04\x42\x07\n\x05_stepB\r\n\x0b_start_stepB\x0c\n\n_seal_timeB\x0e\n\x0c_goodput_bpsB\x0c\n\n_load_timeB\x14\n\x12_transferred_bytes\"<\n\x0bMoveRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0e\n\x06reason\x18\x03 \x01(\t*a\n\x0bOnPartition\x12\x1c\n\x18ON_PARTITION_UNSPECIFIED\x10\x00\x12\x1d\n\x19ON_PARTITION_KEEP_RUNNING\x10\x01\x12\x15\n\x11ON_PARTITION_STOP\x10\x02*\x8a\x01\n\x0b\x46lexibility\x12\x1b\n\x17\x46LEXIBILITY_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46LEXIBILITY_FLEX_0\x10\x01\x12\x16\n\x12\x46LEXIBILITY_FLEX_1\x10\x02\x12\x16\n\x12\x46LEXIBILITY_FLEX_2\x10\x03\x12\x16\n\x12\x46LEXIBILITY_FLEX_3\x10\x04*\xa3\x02\n\x08JobPhase\x12\x19\n\x15JOB_PHASE_UNSPECIFIED\x10\x00\x12\x16\n\x12JOB_PHASE_RESERVED\x10\x01\x12\x16\n\x12JOB_PHASE_FETCHING\x10\x02\x12\x12\n\x0eJOB_PHASE_HELD\x10\x03\x12\x16\n\x12JOB_PHASE_STARTING\x10\x04\x12\x15\n\x11JOB_PHASE_RUNNING\x10\x05\x12\x14\n\x10JOB_PHASE_PAUSED\x10\x06\x12\x16\n\x12JOB_PHASE_STOPPING\x10\x07\x12\x14\n\x10JOB_PHASE_SEALED\x10\x08\x12\x17\n\x13JOB_PHASE_COMPLETED\x10\t\x12\x14\n\x10JOB_PHASE_FAILED\x10\n\x12\x16\n\x12JOB_PHASE_RELEASED\x10\x0b\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13sterna/v1/job.proto\x12\tsterna.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc8\x01\n\rContainerSpec\x12\r\n\x05image\x18\x01 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x02 \x01(\t\x12\x34\n\x06mounts\x18\x03 \x03(\x0b\x32$.sterna.v1.ContainerSpec.MountsEntry\x12\x0f\n\x07\x64\x65vices\x18\x04 \x03(\t\x12\x0f\n\x07network\x18\x05 \x01(\t\x12\x11\n\targuments\x18\x06 \x03(\t\x1a-\n\x0bMountsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xef\x04\n\x07JobSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x61rgv\x18\x02 \x03(\t\x12\x13\n\x0bresume_argv\x18\x03 \x03(\t\x12(\n\x03\x65nv\x18\x04 \x03(\x0b\x32\x1b.sterna.v1.JobSpec.EnvEntry\x12\x13\n\x0bworking_dir\x18\x05 \x01(\t\x12\x17\n\x0f\x63heckpoint_glob\x18\x06 \x01(\t\x12\x13\n\x0bstop_signal\x18\x07 \x01(\t\x12-\n\nstop_grace\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07power_w\x18\t \x01(\x01\x12\x18\n\x10\x63heckpoint_bytes\x18\n \x01(\x04\x12,\n\x0con_partition\x18\x0b \x01(\x0e\x32\x16.sterna.v1.OnPartition\x12\x13\n\x0bmay_migrate\x18\x0c \x01(\x08\x12\x30\n\rmin_residence\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\thome_site\x18\x0e \x01(\t\x12,\n\tload_time\x18\x0f \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\rdeclared_work\x18\x10 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x0b\x66lexibility\x18\x11 \x01(\x0e\x32\x16.sterna.v1.Flexibility\x12+\n\tcontainer\x18\x12 \x01(\x0b\x32\x18.sterna.v1.ContainerSpec\x1a*\n\x08\x45nvEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"2\n\x0e\x43heckpointFile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\"\xc5\x01\n\x12\x43heckpointManifest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0c\n\x04step\x18\x03 \x01(\x04\x12(\n\x05\x66iles\x18\x04 \x03(\x0b\x32\x19.sterna.v1.CheckpointFile\x12\x13\n\x0b\x63hunk_bytes\x18\x05 \x01(\r\x12\x14\n\x0c\x63hunk_hashes\x18\x06 \x03(\x0c\x12-\n\tsealed_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8a\x01\n\x11\x43heckpointSummary\x12\x15\n\rcheckpoint_id\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\x04\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12\x12\n\nsize_bytes\x18\x04 \x01(\x04\x12-\n\tsealed_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x81\x05\n\tJobReport\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\"\n\x05phase\x18\x03 \x01(\x0e\x32\x13.sterna.v1.JobPhase\x12\x14\n\x0cmigration_id\x18\x04 \x01(\t\x12\x11\n\x04step\x18\x05 \x01(\x04H\x00\x88\x01\x01\x12\x17\n\nstart_step\x18\x06 \x01(\x04H\x01\x88\x01\x01\x12\x31\n\x0b\x63heckpoints\x18\x07 \x03(\x0b\x32\x1c.sterna.v1.CheckpointSummary\x12\x0f\n\x07message\x18\x08 \x01(\t\x12\x15\n\rfetched_bytes\x18\t \x01(\x04\x12\x31\n\tseal_time\x18\n \x01(\x0b\x32\x19.google.protobuf.DurationH\x02\x88\x01\x01\x12\x18\n\x0bgoodput_bps\x18\x0b \x01(\x01H\x03\x88\x01\x01\x12\x31\n\tload_time\x18\x0c \x01(\x0b\x32\x19.google.protobuf.DurationH\x04\x88\x01\x01\x12/\n\x0breported_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0b\n\x03pid\x18\x0e \x01(\r\x12\x1e\n\x11transferred_bytes\x18\x0f \x01(\x04H\x05\x88\x01\x01\x12\x15\n\rhighest_epoch\x18\x10 \x01(\x04\x12.\n\nheld_until\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rhold_sequence\x18\x12 \x01(\x04\x42\x07\n\x05_stepB\r\n\x0b_start_stepB\x0c\n\n_seal_timeB\x0e\n\x0c_goodput_bpsB\x0c\n\n_load_timeB\x14\n\x12_transferred_bytes\"<\n\x0bMoveRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0e\n\x06reason\x18\x03 \x01(\t*a\n\x0bOnPartition\x12\x1c\n\x18ON_PARTITION_UNSPECIFIED\x10\x00\x12\x1d\n\x19ON_PARTITION_KEEP_RUNNING\x10\x01\x12\x15\n\x11ON_PARTITION_STOP\x10\x02*\x8a\x01\n\x0b\x46lexibility\x12\x1b\n\x17\x46LEXIBILITY_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46LEXIBILITY_FLEX_0\x10\x01\x12\x16\n\x12\x46LEXIBILITY_FLEX_1\x10\x02\x12\x16\n\x12\x46LEXIBILITY_FLEX_2\x10\x03\x12\x16\n\x12\x46LEXIBILITY_FLEX_3\x10\x04*\xa3\x02\n\x08JobPhase\x12\x19\n\x15JOB_PHASE_UNSPECIFIED\x10\x00\x12\x16\n\x12JOB_PHASE_RESERVED\x10\x01\x12\x16\n\x12JOB_PHASE_FETCHING\x10\x02\x12\x12\n\x0eJOB_PHASE_HELD\x10\x03\x12\x16\n\x12JOB_PHASE_STARTING\x10\x04\x12\x15\n\x11JOB_PHASE_RUNNING\x10\x05\x12\x14\n\x10JOB_PHASE_PAUSED\x10\x06\x12\x16\n\x12JOB_PHASE_STOPPING\x10\x07\x12\x14\n\x10JOB_PHASE_SEALED\x10\x08\x12\x17\n\x13JOB_PHASE_COMPLETED\x10\t\x12\x14\n\x10JOB_PHASE_FAILED\x10\n\x12\x16\n\x12JOB_PHASE_RELEASED\x10\x0b\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sterna.v1.job_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_CONTAINERSPEC_MOUNTSENTRY']._loaded_options = None
+  _globals['_CONTAINERSPEC_MOUNTSENTRY']._serialized_options = b'8\001'
   _globals['_JOBSPEC_ENVENTRY']._loaded_options = None
   _globals['_JOBSPEC_ENVENTRY']._serialized_options = b'8\001'
-  _globals['_ONPARTITION']._serialized_start=1779
-  _globals['_ONPARTITION']._serialized_end=1876
-  _globals['_FLEXIBILITY']._serialized_start=1879
-  _globals['_FLEXIBILITY']._serialized_end=2017
-  _globals['_JOBPHASE']._serialized_start=2020
-  _globals['_JOBPHASE']._serialized_end=2311
-  _globals['_JOBSPEC']._serialized_start=100
-  _globals['_JOBSPEC']._serialized_end=678
-  _globals['_JOBSPEC_ENVENTRY']._serialized_start=636
-  _globals['_JOBSPEC_ENVENTRY']._serialized_end=678
-  _globals['_CHECKPOINTFILE']._serialized_start=680
-  _globals['_CHECKPOINTFILE']._serialized_end=730
-  _globals['_CHECKPOINTMANIFEST']._serialized_start=733
-  _globals['_CHECKPOINTMANIFEST']._serialized_end=930
-  _globals['_CHECKPOINTSUMMARY']._serialized_start=933
-  _globals['_CHECKPOINTSUMMARY']._serialized_end=1071
-  _globals['_JOBREPORT']._serialized_start=1074
-  _globals['_JOBREPORT']._serialized_end=1715
-  _globals['_MOVEREQUEST']._serialized_start=1717
-  _globals['_MOVEREQUEST']._serialized_end=1777
+  _globals['_ONPARTITION']._serialized_start=2027
+  _globals['_ONPARTITION']._serialized_end=2124
+  _globals['_FLEXIBILITY']._serialized_start=2127
+  _globals['_FLEXIBILITY']._serialized_end=2265
+  _globals['_JOBPHASE']._serialized_start=2268
+  _globals['_JOBPHASE']._serialized_end=2559
+  _globals['_CONTAINERSPEC']._serialized_start=100
+  _globals['_CONTAINERSPEC']._serialized_end=300
+  _globals['_CONTAINERSPEC_MOUNTSENTRY']._serialized_start=255
+  _globals['_CONTAINERSPEC_MOUNTSENTRY']._serialized_end=300
+  _globals['_JOBSPEC']._serialized_start=303
+  _globals['_JOBSPEC']._serialized_end=926
+  _globals['_JOBSPEC_ENVENTRY']._serialized_start=884
+  _globals['_JOBSPEC_ENVENTRY']._serialized_end=926
+  _globals['_CHECKPOINTFILE']._serialized_start=928
+  _globals['_CHECKPOINTFILE']._serialized_end=978
+  _globals['_CHECKPOINTMANIFEST']._serialized_start=981
+  _globals['_CHECKPOINTMANIFEST']._serialized_end=1178
+  _globals['_CHECKPOINTSUMMARY']._serialized_start=1181
+  _globals['_CHECKPOINTSUMMARY']._serialized_end=1319
+  _globals['_JOBREPORT']._serialized_start=1322
+  _globals['_JOBREPORT']._serialized_end=1963
+  _globals['_MOVEREQUEST']._serialized_start=1965
+  _globals['_MOVEREQUEST']._serialized_end=2025
 # @@protoc_insertion_point(module_scope)

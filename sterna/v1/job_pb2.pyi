@@ -136,6 +136,76 @@ JOB_PHASE_RELEASED: JobPhase.ValueType  # 11
 Global___JobPhase: _TypeAlias = JobPhase  # noqa: Y015
 
 @_typing.final
+class ContainerSpec(_message.Message):
+    """A container that a job runs in. What of it depends on the site (how its GPUs reach containers, where its
+    folders lie, which user namespace) is the site's configuration.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class MountsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    IMAGE_FIELD_NUMBER: _builtins.int
+    ENGINE_FIELD_NUMBER: _builtins.int
+    MOUNTS_FIELD_NUMBER: _builtins.int
+    DEVICES_FIELD_NUMBER: _builtins.int
+    NETWORK_FIELD_NUMBER: _builtins.int
+    ARGUMENTS_FIELD_NUMBER: _builtins.int
+    image: _builtins.str
+    """What to run, as its engine names it, by digest or tag; each site gets it by its own means."""
+    engine: _builtins.str
+    """"podman", "docker" or "nerdctl"; empty: whichever the site has."""
+    network: _builtins.str
+    """What --network takes; empty: the engine's default."""
+    @_builtins.property
+    def mounts(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Where in the container each named folder of the site is seen, absolute, by the folder's name."""
+
+    @_builtins.property
+    def devices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Devices by the names that --device takes, e.g. "nvidia.com/gpu=0"; the site says which it gives."""
+
+    @_builtins.property
+    def arguments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """More words for the engine's run; only sites that take any have the job."""
+
+    def __init__(
+        self,
+        *,
+        image: _builtins.str = ...,
+        engine: _builtins.str = ...,
+        mounts: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        devices: _abc.Iterable[_builtins.str] | None = ...,
+        network: _builtins.str = ...,
+        arguments: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "devices", b"devices", "engine", b"engine", "image", b"image", "mounts", b"mounts", "network", b"network"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ContainerSpec: _TypeAlias = ContainerSpec  # noqa: Y015
+
+@_typing.final
 class JobSpec(_message.Message):
     """What to run and what may be done with it. Immutable once submitted."""
 
@@ -178,6 +248,7 @@ class JobSpec(_message.Message):
     LOAD_TIME_FIELD_NUMBER: _builtins.int
     DECLARED_WORK_FIELD_NUMBER: _builtins.int
     FLEXIBILITY_FIELD_NUMBER: _builtins.int
+    CONTAINER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """For people; need not be unique."""
     working_dir: _builtins.str
@@ -224,6 +295,12 @@ class JobSpec(_message.Message):
     def declared_work(self) -> _duration_pb2.Duration:
         """Running time that the job needs in all, where its owner declares it."""
 
+    @_builtins.property
+    def container(self) -> Global___ContainerSpec:
+        """Absent: the program runs as a process of the site. Else argv follows the image (where
+        that has an entry point, as its arguments), its paths are the container's, and env is its environment.
+        """
+
     def __init__(
         self,
         *,
@@ -244,10 +321,11 @@ class JobSpec(_message.Message):
         load_time: _duration_pb2.Duration | None = ...,
         declared_work: _duration_pb2.Duration | None = ...,
         flexibility: Global___Flexibility.ValueType = ...,
+        container: Global___ContainerSpec | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["declared_work", b"declared_work", "load_time", b"load_time", "min_residence", b"min_residence", "stop_grace", b"stop_grace"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "declared_work", b"declared_work", "load_time", b"load_time", "min_residence", b"min_residence", "stop_grace", b"stop_grace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["argv", b"argv", "checkpoint_bytes", b"checkpoint_bytes", "checkpoint_glob", b"checkpoint_glob", "declared_work", b"declared_work", "env", b"env", "flexibility", b"flexibility", "home_site", b"home_site", "load_time", b"load_time", "may_migrate", b"may_migrate", "min_residence", b"min_residence", "name", b"name", "on_partition", b"on_partition", "power_w", b"power_w", "resume_argv", b"resume_argv", "stop_grace", b"stop_grace", "stop_signal", b"stop_signal", "working_dir", b"working_dir"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["argv", b"argv", "checkpoint_bytes", b"checkpoint_bytes", "checkpoint_glob", b"checkpoint_glob", "container", b"container", "declared_work", b"declared_work", "env", b"env", "flexibility", b"flexibility", "home_site", b"home_site", "load_time", b"load_time", "may_migrate", b"may_migrate", "min_residence", b"min_residence", "name", b"name", "on_partition", b"on_partition", "power_w", b"power_w", "resume_argv", b"resume_argv", "stop_grace", b"stop_grace", "stop_signal", b"stop_signal", "working_dir", b"working_dir"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -485,6 +485,8 @@ class SiteCapabilities(_message.Message):
     GPUS_FIELD_NUMBER: _builtins.int
     CAN_CAP_FIELD_NUMBER: _builtins.int
     CHECKPOINT_ADDRESS_FIELD_NUMBER: _builtins.int
+    CONTAINER_ENGINES_FIELD_NUMBER: _builtins.int
+    CONTAINER_MOUNTS_FIELD_NUMBER: _builtins.int
     slots: _builtins.int
     """Jobs that may run at once."""
     storage_free_bytes: _builtins.int
@@ -499,6 +501,14 @@ class SiteCapabilities(_message.Message):
     def gpus(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """GPU names in order."""
 
+    @_builtins.property
+    def container_engines(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Container engines that jobs may name, of "podman", "docker" and "nerdctl"; empty: no job runs in a container."""
+
+    @_builtins.property
+    def container_mounts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the folders that containers may see."""
+
     def __init__(
         self,
         *,
@@ -508,10 +518,12 @@ class SiteCapabilities(_message.Message):
         gpus: _abc.Iterable[_builtins.str] | None = ...,
         can_cap: _builtins.bool = ...,
         checkpoint_address: _builtins.str = ...,
+        container_engines: _abc.Iterable[_builtins.str] | None = ...,
+        container_mounts: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["can_cap", b"can_cap", "checkpoint_address", b"checkpoint_address", "gpus", b"gpus", "idle_power_w", b"idle_power_w", "slots", b"slots", "storage_free_bytes", b"storage_free_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["can_cap", b"can_cap", "checkpoint_address", b"checkpoint_address", "container_engines", b"container_engines", "container_mounts", b"container_mounts", "gpus", b"gpus", "idle_power_w", b"idle_power_w", "slots", b"slots", "storage_free_bytes", b"storage_free_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

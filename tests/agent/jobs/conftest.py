@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from agent.core.containers import ContainerRules
 from agent.jobs.checkpoints import CheckpointStore
+from agent.jobs.containers import ContainerRuns
 from agent.jobs.fakes import CopyCarrier
 from agent.jobs.keeper import Keeper
 from agent.jobs.launch import Launcher
@@ -35,10 +37,19 @@ async def until(condition: Callable[[], object], what: str = "condition") -> Non
 class Site:
     """One site on disk, and at most one keeper on it."""
 
-    def __init__(self, root: Path, name: str = "a", slots: int = 2) -> None:
+    def __init__(
+        self, root: Path, name: str = "a", slots: int = 2, containers: ContainerRules | None = None
+    ) -> None:
         self.root = root
         self.name = name
         self.slots = slots
+        self.launcher = Launcher(
+            site_id=name,
+            environ=os.environ,
+            containers=None
+            if containers is None
+            else ContainerRuns(site_id=name, rules=containers, environ=os.environ),
+        )
         self.boot_id = files.boot_id()
         self.reports: list[JobReport] = []
         self.checkpoints = CheckpointStore(root / "checkpoints", SystemClock())
@@ -66,7 +77,7 @@ class Site:
             carrier=self.carrier,
             clock=SystemClock(),
             boot_id=self.boot_id,
-            launcher=Launcher(site_id=self.name, environ=os.environ),
+            launcher=self.launcher,
             on_report=self.reports.append,
             slots=self.slots,
             checkpoint_interval_s=0.1,

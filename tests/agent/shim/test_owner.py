@@ -42,7 +42,13 @@ class Shim:
         files.write_record(str(self.directory), files.CONTROL, record | fields)
 
     def start(
-        self, script: str, *, grace_s: float = 5.0, death: str = "TERM", argv: list[str] | None = None
+        self,
+        script: str,
+        *,
+        grace_s: float = 5.0,
+        death: str = "TERM",
+        argv: list[str] | None = None,
+        **more: object,
     ) -> None:
         run = {
             "run_id": RUN_ID,
@@ -52,6 +58,7 @@ class Shim:
             "stop_signal": "TERM",
             "stop_grace_s": grace_s,
             "parent_death_signal": death,
+            **more,
         }
         files.write_record(str(self.directory), files.RUN, run)
         fd = os.open(self.directory / files.LOCK, os.O_RDWR | os.O_CREAT)

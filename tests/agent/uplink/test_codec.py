@@ -10,6 +10,7 @@ from agent.model.forecast import ForecastSlot, PlantForecast
 from agent.model.jobs import (
     Checkpoint,
     CheckpointFile,
+    ContainerSpec,
     Flexibility,
     JobPhase,
     JobSpec,
@@ -186,7 +187,14 @@ def test_forecast_hello_and_small_messages() -> None:
     forecast = encode.forecast(PlantForecast(source="plant", issued_at=NOW, slots=(slot,))).forecast
     assert (forecast.source, forecast.slots[0].duration.ToTimedelta()) == ("plant", timedelta(seconds=900.5))
     assert [forecast.slots[0].surplus_p10_w, forecast.slots[0].surplus_p90_w] == [1, 3]
-    capabilities = SiteCapabilities(slots=2, storage_free_bytes=9, idle_power_w=5, can_cap=True)
+    capabilities = SiteCapabilities(
+        slots=2,
+        storage_free_bytes=9,
+        idle_power_w=5,
+        can_cap=True,
+        container_engines=("podman",),
+        container_mounts=("data",),
+    )
     hello = encode.hello(
         site_id="north", agent_version="1", boot_id="b", capabilities=capabilities, jobs=()
     ).hello
@@ -283,6 +291,14 @@ def test_a_full_spec() -> None:
         flexibility=job_pb2.FLEXIBILITY_FLEX_1,
         may_migrate=True,
         home_site="south",
+        container=job_pb2.ContainerSpec(
+            image="i",
+            engine="podman",
+            mounts={"data": "/data"},
+            devices=["nvidia.com/gpu=0"],
+            network="none",
+            arguments=["--shm-size=1g"],
+        ),
     )
     message.stop_grace.FromMilliseconds(1500)
     message.min_residence.FromSeconds(60)
@@ -308,6 +324,14 @@ def test_a_full_spec() -> None:
         load_s=2.0,
         declared_work_s=0.0,
         flexibility=Flexibility.FLEX_1,
+        container=ContainerSpec(
+            image="i",
+            engine="podman",
+            mounts={"data": "/data"},
+            devices=("nvidia.com/gpu=0",),
+            network="none",
+            arguments=("--shm-size=1g",),
+        ),
     )
 
 

@@ -110,6 +110,8 @@ def test_a_job_file_with_everything(tmp_path: Path) -> None:
         'on_partition = "stop"\nflexibility = "flex_2"\n'
         'may_migrate = false\nmin_residence_s = 4.0\nhome_site = "h"\nload_s = 5.0\ndeclared_work_s = 6.0\n'
         '[env]\nA = "1"\n'
+        '[container]\nimage = "i"\nengine = "podman"\nmounts = {d = "/d"}\ndevices = ["e"]\n'
+        'network = "none"\narguments = ["-x"]\n'
     )
     wanted = job_pb2.JobSpec(
         name="n",
@@ -125,6 +127,9 @@ def test_a_job_file_with_everything(tmp_path: Path) -> None:
         flexibility=job_pb2.FLEXIBILITY_FLEX_2,
         may_migrate=False,
         home_site="h",
+        container=job_pb2.ContainerSpec(
+            image="i", engine="podman", mounts={"d": "/d"}, devices=["e"], network="none", arguments=["-x"]
+        ),
     )
     wanted.stop_grace.FromMilliseconds(1500)
     wanted.min_residence.FromSeconds(4)

@@ -1,10 +1,12 @@
 """Specs as operators send them: each fault by its field, and nothing lost on the way."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.model.job import Flexibility, JobSpec, OnPartition
+from coordinator.model.job import ContainerSpec, Flexibility, JobSpec, OnPartition
 from coordinator.service import operator_codec as codec
 from coordinator.service.operator_requests import (
     ARGUMENT_BYTES_MAX,
@@ -19,6 +21,10 @@ SITES = frozenset({"kiel", "malaga"})
 
 def good(**changes) -> job_pb2.JobSpec:
     return job_pb2.JobSpec(**{"name": "bert", "argv": ["python3", "train.py"], "power_w": 100.0, **changes})
+
+
+def in_container(**changes) -> job_pb2.JobSpec:
+    return good(container=job_pb2.ContainerSpec(**{"image": "i", **changes}))
 
 
 def with_duration(field: str, seconds: int) -> job_pb2.JobSpec:
@@ -59,6 +65,22 @@ def with_duration(field: str, seconds: int) -> job_pb2.JobSpec:
         (good(on_partition=17), ["spec.on_partition"]),
         (good(flexibility=17), ["spec.flexibility"]),
         (good(home_site="atlantis"), ["spec.home_site"]),
+        (in_container(image=""), ["spec.container.image"]),
+        (in_container(image="--privileged"), ["spec.container.image"]),
+        (in_container(image="a b"), ["spec.container.image"]),
+        (in_container(engine="lxc"), ["spec.container.engine"]),
+        (in_container(mounts={"../etc": "/x"}), ["spec.container.mounts['../etc']"]),
+        (in_container(mounts={"data": "x"}), ["spec.container.mounts['data']"]),
+        (in_container(mounts={"data": "/a/../.."}), ["spec.container.mounts['data']"]),
+        (in_container(mounts={"data": "/a,b"}), ["spec.container.mounts['data']"]),
+        (in_container(mounts={"data": "/"}), ["spec.container.mounts['data']"]),
+        (in_container(mounts={"data": "/sterna/run"}), ["spec.container.mounts['data']"]),
+        (in_container(devices=["a", "-b"]), ["spec.container.devices[1]"]),
+        (in_container(network="-n"), ["spec.container.network"]),
+        (in_container(arguments=["x", "a\0"]), ["spec.container.arguments[1]"]),
+        (in_container(arguments=["x"] * 257), ["spec.container.arguments"]),
+        (in_container(arguments=["x" * ARGUMENT_BYTES_MAX]), ["spec.argv"]),
+        (good(env={"A": "b\nc"}, container=job_pb2.ContainerSpec(image="i")), ["spec.env['A']"]),
         (with_duration("stop_grace", -1), ["spec.stop_grace"]),
         (with_duration("min_residence", -1), ["spec.min_residence"]),
         (with_duration("load_time", DURATION_S_MAX + 1), ["spec.load_time"]),
@@ -91,6 +113,25 @@ def test_an_unknown_home_names_the_sites_there_are() -> None:
 
 
 words = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
+names = st.from_regex(r"[A-Za-z0-9]{1,8}", fullmatch=True)
+containers = st.builds(
+    ContainerSpec,
+    image=names,
+    engine=st.sampled_from(["", "podman", "docker", "nerdctl"]),
+    mounts=st.dictionaries(names, names.map("/".__add__), max_size=3),
+    devices=st.lists(names, max_size=3).map(tuple),
+    network=st.sampled_from(["", "none"]),
+    arguments=st.lists(words, max_size=3).map(tuple),
+)
+
+
+def on_one_line(spec: JobSpec) -> JobSpec:
+    """No container engine takes a variable of two lines."""
+    if spec.container is None:
+        return spec
+    return replace(spec, env={name: value.replace("\n", " ") for name, value in spec.env.items()})
+
+
 seconds = st.none() | st.integers(0, 10**9).map(lambda micros: micros / 1e6)
 
 
@@ -114,7 +155,8 @@ seconds = st.none() | st.integers(0, 10**9).map(lambda micros: micros / 1e6)
         load_s=seconds,
         declared_work_s=seconds,
         flexibility=st.sampled_from(Flexibility),
-    )
+        container=st.none() | containers,
+    ).map(on_one_line)
 )
 def test_a_spec_survives_the_wire(spec: JobSpec) -> None:
     wire = job_pb2.JobSpec.FromString(codec.spec(spec).SerializeToString())
