@@ -6,7 +6,6 @@ arrays of jobs × sites. Then one pass: the job that would gain most energy at f
 best for it by then, by one look at its row; the pair is valued exactly before it is booked.
 """
 
-import heapq
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +18,6 @@ from coordinator.core import confidence, domain
 from coordinator.core.absorption import Absorption
 from coordinator.core.horizon import LEAST_W, HorizonJudge
 from coordinator.core.manner import Made
-from coordinator.core.trading import Pairs, Trading
 from coordinator.model.view import JobView
 from sterna.units import SECONDS_PER_HOUR
 
@@ -30,10 +28,6 @@ _PAIRS = 500_000  # figures held in memory at once, beside the arrays that stay
 _HAIR_J = 1e-3  # what rounding may make of equal energies
 _DOUBT_FRAC = 0.01  # by which a value may be off where jobs of like power share a row
 _LOOKS = 4  # at a row, before its job is left where it is
-
-
-_Turn = tuple[float, str, int, int]
-"""When a job chooses (its gain below 0), its id, its row and the place that seemed best."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +51,6 @@ class _Offer:
     value_j: float
     rate_bps: float
     total_s: float
-    cost_j: float
 
 
 class BulkMoves:
@@ -84,9 +77,6 @@ class BulkMoves:
         self._links: dict[int, Array] = {}
         self._slowest_bps: dict[int, float] = {}
         self._movers: list[_Mover] = []
-        self._made: dict[int, Made] = {}
-        self._offers: dict[int, _Offer] = {}
-        self._shut: dict[tuple[int, int], Array] = {}
 
     def run(self, jobs: Sequence[JobView]) -> list[Made]:
         """Choose and book moves; return them in the order in which they were booked.
@@ -104,80 +94,18 @@ class BulkMoves:
         if not self._movers:
             return []
         self._prepare()
-        looked = self._one_by_one()
-        self._trade(self._settings.effort_pairs - looked)
-        return list(self._made.values())
-
-    def _one_by_one(self) -> int:
-        """Make for each job the move that is best for it by then; return the pairs looked at again.
-
-        The job that gains most goes first. One that would gain less by now than the next waits for its
-        turn, as long as the effort lasts.
-        """
-        heap = self._order()
-        heapq.heapify(heap)
+        made: list[Made] = []
         touched: set[int] = set()
-        looked = 0
-        while heap:
-            turn, job_id, row, place = heapq.heappop(heap)
+        for row, place in self._order():
             mover = self._movers[row]
             offer = None
             if self._places[place] not in touched and mover.source not in touched:
                 offer = self._value(row, place)
             offer = offer or self._look(row)
-            gain_j = None if offer is None else self._gain_j(mover, offer.value_j)
-            if offer is None or gain_j is None:
-                continue
-            late = bool(heap) and -gain_j - _HAIR_J > max(turn, heap[0][0])
-            if late and looked < self._settings.effort_pairs:
-                looked += len(self._places)
-                heapq.heappush(heap, (-gain_j, job_id, row, offer.place))
-                continue
-            self._make(row, offer)
-            touched |= {mover.source, self._places[offer.place]}
-        return looked
-
-    def _trade(self, effort_pairs: int) -> None:
-        """Let jobs trade places where that gains, and every gate is still passed; else change nothing."""
-        if effort_pairs <= 0 or not self._made:
-            return
-        costs_j = self._cost_j.copy()
-        for (source, place), known in self._shut.items():
-            costs_j[self._rows_at[source], place] = known
-        pairs = Pairs(
-            powers_w=np.array([mover.power_w for mover in self._movers]),
-            sources=np.array([mover.source for mover in self._movers], dtype=np.intp),
-            columns=self._columns,
-            costs_j=costs_j,
-            most_w=self._most_w,
-        )
-        taken = {row: offer.place for row, offer in self._offers.items()}
-        trading = Trading(self._absorbs, pairs, taken, self._bookings.draws_w, self._bookings.slots)
-        wanted = trading.improve(effort_pairs)
-        gone = [(row, self._offers[row]) for row, place in taken.items() if wanted.get(row) != place]
-        come = [(row, place) for row, place in wanted.items() if taken.get(row) != place]
-        before_j = self._total_j()
-        for row, _ in gone:
-            self._take_back(row)
-        added = [row for row, place in come if self._make_if_it_gains(row, place)]
-        if self._total_j() > before_j:
-            return
-        for row in added:
-            self._take_back(row)
-        for row, offer in gone:
-            self._make(row, offer)
-
-    def _make_if_it_gains(self, row: int, place: int) -> bool:
-        offer = self._value(row, place)
-        gains = offer is not None and self._gain_j(self._movers[row], offer.value_j) is not None
-        if offer is not None and gains:
-            self._make(row, offer)
-        return gains
-
-    def _total_j(self) -> float:
-        """Return what all sites carry, less what the moves cost."""
-        carried_j = sum(self._absorbs.carried_one(c, draw_w) for c, draw_w in enumerate(self._draws_w))
-        return carried_j - sum(offer.cost_j for offer in self._offers.values())
+            if offer is not None and self._gain_j(mover, offer.value_j) is not None:
+                made.append(self._make(row, offer))
+                touched |= {mover.source, self._places[offer.place]}
+        return made
 
     def _who_may_leave(self, jobs: Sequence[JobView]) -> list[JobView]:
         """Return the jobs that neither a rule nor the time that they have been there keeps, by power."""
@@ -320,9 +248,9 @@ class BulkMoves:
 
     # Choosing
 
-    def _order(self) -> list[_Turn]:
-        """Return the rows that would gain by a move now, and their best places."""
-        order: list[_Turn] = []
+    def _order(self) -> list[tuple[int, int]]:
+        """Return the rows that would gain by a move now, and their best places, the best row first."""
+        order: list[tuple[float, str, int, int]] = []
         block = max(1, _PAIRS // len(self._places))
         for start in range(0, len(self._movers), block):
             rows = slice(start, start + block)
@@ -338,7 +266,7 @@ class BulkMoves:
                 gain_j = self._gain_j(mover, value_j)
                 if gain_j is not None:
                     order.append((-gain_j, mover.job.job_id, row, place))
-        return order
+        return [(row, place) for _, _, row, place in sorted(order)]
 
     def _look(self, row: int) -> _Offer | None:
         """Return the best that a job can do now; None: nothing."""
@@ -393,10 +321,10 @@ class BulkMoves:
             return None
         absorbs, away_s = self._absorbs, min(total_s, self._judge.reach_s)
         value_j = absorbs.carried_one(column, need_w) - absorbs.carried_one(column, draw_w)
-        cost_j = mover.power_w * away_s + mover.energy_j
+        value_j -= mover.power_w * away_s + mover.energy_j
         if away_s > self._edges_s[column, 1]:
-            cost_j -= absorbs.spared_one(column, draw_w, mover.power_w, away_s)
-        return _Offer(place, value_j - cost_j, rate_bps, total_s, cost_j)
+            value_j += absorbs.spared_one(column, draw_w, mover.power_w, away_s)
+        return _Offer(place, value_j, rate_bps, total_s)
 
     def _lasts_s(self, column: int) -> float:
         """Return how long the median surplus of a site goes on covering every job there."""
@@ -414,30 +342,19 @@ class BulkMoves:
 
     # Committing
 
-    def _make(self, row: int, offer: _Offer) -> None:
+    def _make(self, row: int, offer: _Offer) -> Made:
         """Book a move, and note what it changes."""
         mover, column = self._movers[row], self._places[offer.place]
         ends_s = self._ends_s(confidence.MEDIAN, column, self._draws_w[column] + mover.power_w)
         source, destination = mover.job.site_id or "", self._judge.sites[column].site_id
         self._bookings.move(mover.job, destination, offer.rate_bps)
-        self._look_again_at(column, mover.source)
+        for touched in (column, mover.source):
+            self._draws_w[touched] = float(self._bookings.draws_w[touched])
+            if touched in self._place_of:
+                self._renew(self._place_of[touched])
         if not (self._bookings.free_bps(source, destination) or 0.0) > 0.0:
-            rows = self._rows_at[mover.source]
-            self._shut.setdefault((mover.source, offer.place), self._cost_j[rows, offer.place])
-            self._cost_j[rows, offer.place] = inf
-        self._offers[row] = offer
-        self._made[row] = Made(
+            for other in self._rows_at[mover.source]:
+                self._cost_j[other, offer.place] = inf
+        return Made(
             job=mover.job, column=column, rate_bps=offer.rate_bps, total_s=offer.total_s, ends_s=ends_s
         )
-
-    def _take_back(self, row: int) -> None:
-        mover, made = self._movers[row], self._made.pop(row)
-        del self._offers[row]
-        self._bookings.take_back(mover.job, self._judge.sites[made.column].site_id, made.rate_bps)
-        self._look_again_at(made.column, mover.source)
-
-    def _look_again_at(self, *columns: int) -> None:
-        for column in columns:
-            self._draws_w[column] = float(self._bookings.draws_w[column])
-            if column in self._place_of:
-                self._renew(self._place_of[column])
