@@ -68,4 +68,11 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 'nothing obeys it: it needs [[setpoints]] rule = "export-limit"',
             )
         if self.surplus is not None and self.grid.openadr is None:
-            yield "surplus", "nobody tells prices or export limits: it needs [grid.openadr]"
+            if self.surplus.price_below_per_kwh is not None:
+                yield "surplus.price_below_per_kwh", "nobody tells prices: it needs [grid.openadr]"
+            elif rtu is None or not rtu.writers or not curtails(self.setpoints):
+                yield (
+                    "surplus.curtailed_w",
+                    "nobody limits the export: it needs [grid.openadr], or [grid.modbus] with writers "
+                    'and [[setpoints]] rule = "export-limit"',
+                )

@@ -6,7 +6,7 @@ import msgspec
 
 
 class SurplusTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[surplus]``: signals that make energy count as surplus (docs/openadr.md)."""
+    """``[surplus]``: prices and export limits that make energy count as surplus (docs/openadr.md)."""
 
     price_below_per_kwh: float | None = None
     """Energy at a lower price than this counts, in the currency of the operator's PRICE; typically 0."""

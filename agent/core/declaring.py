@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from agent.core.limits import FAILSAFE_SOURCE
 from agent.core.openadr.timeline import STRICTEST, Segment, merge
+from agent.model.limits import Limit
 from agent.model.openadr import Signal, SignalKind
 from agent.model.telemetry import DeclaredSurplus
 
@@ -43,7 +45,7 @@ def declare(signals: Iterable[Signal], rules: SurplusRules, now: datetime) -> tu
         Aware. Spans that are over are left out; one without end is told for `AHEAD`, from the full hour.
     """
     known = tuple(signals)
-    until = now.replace(minute=0, second=0, microsecond=0) + AHEAD
+    until = _until(now)
     spans: list[DeclaredSurplus] = []
     if rules.price_below_per_kwh is not None:
         prices = merge((s for s in known if s.kind is SignalKind.PRICE), STRICTEST[SignalKind.PRICE])
@@ -54,6 +56,36 @@ def declare(signals: Iterable[Signal], rules: SurplusRules, now: datetime) -> tu
         spans += _spans(limits, rules.curtailed_w, "openadr export limit", until)
     ahead = (span for span in spans if now < span.end_at)
     return tuple(sorted(ahead, key=lambda span: (span.start_at, span.source)))[:MOST]
+
+
+def declare_curtailed(
+    limits: Iterable[Limit], rules: SurplusRules, now: datetime, *, rated_w: float
+) -> tuple[DeclaredSurplus, ...]:
+    """Return what counts as surplus because of the export limits in force now, told as by `declare`.
+
+    Parameters
+    ----------
+    limits : iterable of Limit
+        Of the export. A fail-safe limit is nobody's order, and one of `rated_w` or more curtails nothing.
+    rules : SurplusRules
+        The site's.
+    now : datetime
+        Aware.
+    rated_w : float
+        What the connection may feed in, > 0.
+    """
+    if rules.curtailed_w is None:
+        return ()
+    orders = (limit for limit in limits if limit.source != FAILSAFE_SOURCE and limit.limit_w < rated_w)
+    spans: list[DeclaredSurplus] = []
+    for limit in orders:
+        segment = Segment(start_at=limit.start_at, end_at=limit.end_at, value=limit.limit_w, event_ids=())
+        spans += _spans([segment], rules.curtailed_w, f"{limit.source} export limit", _until(now))
+    return tuple(spans)
+
+
+def _until(now: datetime) -> datetime:
+    return now.replace(minute=0, second=0, microsecond=0) + AHEAD
 
 
 def _spans(

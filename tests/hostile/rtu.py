@@ -6,6 +6,7 @@ import random
 import struct
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from agent.core import loadlimit
@@ -17,6 +18,8 @@ from tests.agent.grid.rtu_rig import ALL, BLOCK, HOST, LOOPBACK, Rtu, Site, wide
 
 LAST_SEQUENCE = 1000
 HARD_MINIMUM_W = 100
+EXPORT_W = 10_000.0
+LIMIT, SET = ADDRESSES[704] + 14, ADDRESSES[704] + 22
 READ_ONLY = Access(clients=LOOPBACK)
 REASONS = {number: reason.value for reason, number in loadlimit.REASONS.items()}
 EXCEPTIONS = {
@@ -90,6 +93,7 @@ class RtuTarget:
         return [
             (
                 desk.envelope(),
+                desk.exports(),
                 desk.newest("modbus"),
                 desk.last_sequence("modbus"),
                 desk.operators.of("modbus"),
@@ -124,7 +128,8 @@ class RtuTarget:
         """Have a full disk refuse a sound command."""
         rtu = await self._peers["full"].connected()
         if rng.random() < 0.2:
-            assert await rtu.write(BLOCK + 20, wide(rng.randrange(2**31))) == 4
+            settings = (BLOCK + 20, wide(rng.randrange(2**31)))
+            assert await rtu.write(*rng.choice((settings, (LIMIT, [1, rng.randrange(10_001)])))) == 4
             return EXCEPTIONS[4]
         assert await rtu.limit(rng.randrange(HARD_MINIMUM_W, 2**31), seq=rng.randrange(2**16)) == 4
         return await self._told(rtu)
@@ -132,6 +137,10 @@ class RtuTarget:
     async def _refused(self, rng: random.Random) -> str:
         """Write to the site that may be written what it must refuse, whole or in pieces."""
         rtu = await self._peers["write"].connected()
+        if rng.random() < 0.1:
+            place, values = _refused_export(rng)
+            assert await rtu.write(place, values) == 3
+            return EXCEPTIONS[3]
         points = _refused_command(rng)
         if points is None:
             assert await rtu.write(BLOCK + 20, wide(rng.randrange(2**31, 2**32))) == 3
@@ -154,6 +163,21 @@ class RtuTarget:
 
 
 Writes = list[tuple[int, list[int]]]
+
+
+def _refused_export(rng: random.Random) -> tuple[int, list[int]]:
+    """Make a write to model 704 that is refused: the one control is off, the other holds a limit."""
+    return rng.choice(
+        (
+            (LIMIT, [rng.randrange(2, 2**16)]),
+            (LIMIT, [1, rng.randrange(10_001, 2**16), 10_000, 0]),
+            (LIMIT + 1, [rng.randrange(10_001, 2**16)]),
+            (LIMIT + 4, wide(rng.randrange(366 * 86_400 + 1, 2**32))),
+            (SET, [1, rng.choice((0, *range(2, 2**16)))]),
+            (SET, [rng.randrange(2), 1, *wide(rng.randrange(2**31, 2**32))]),
+            (SET + 2, wide(rng.randrange(int(EXPORT_W) + 1, 2**31))),
+        )
+    )
 
 
 def _refused_command(rng: random.Random) -> Writes | None:
@@ -204,6 +228,8 @@ def _valid(rng: random.Random) -> bytes:
             (BLOCK + 20, [*wide(3000), *wide(7200)]),
             (BLOCK + 8, [*wide(3000), *wide(60), 5, 1, rng.randrange(2**16)]),
             (BLOCK + 8, [0, 0, 0, 0, 0, 0, rng.randrange(2**16)]),
+            (LIMIT, [rng.randrange(2), rng.randrange(10_001), 5000, 1, *wide(60)]),
+            (SET, [1, 1, *wide(rng.randrange(int(EXPORT_W)))]),
         )
     )
     return struct.pack(f">BHHB{len(values)}H", 16, place, len(values), 2 * len(values), *values)
@@ -286,11 +312,13 @@ async def rtu_target(folder: Path) -> AsyncIterator[RtuTarget]:
         peers = {}
         for name, (access, store_type) in situations.items():
             site = Site(folder / f"{name}.db", store_type=store_type)
+            site.nameplate = replace(site.nameplate, export_w=EXPORT_W, curtailable=True)
             server = await stack.enter_async_context(site.running(access=access))
             site.desk.alive("modbus")
             peers[name] = Peer(site, server.port)
         writer = await peers["write"].connected()
         assert await writer.limit(5000, seq=LAST_SEQUENCE) is None
+        assert await writer.write(SET, [1, 1, *wide(3000)]) is None
         target = RtuTarget(peers)
         stack.push_async_callback(target.close)
         yield target

@@ -1,5 +1,6 @@
 """The daemon with an RTU and a relay at it: configured, killed, started again."""
 
+import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Iterator
@@ -7,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from agent.core.rtu_registers import ADDRESSES
+from tests.agent.build.test_setpoints import EXPORT_LIMIT, WRITABLE, config_text
+from tests.agent.devices.obedient import ObedientSite
 from tests.agent.grid.rtu_rig import BLOCK, Rtu, rtu, wide
 from tests.system.daemons import Daemon, Daemons, until
 from tests.system.harness import free_port
@@ -135,3 +139,43 @@ async def _obeys(agent: Daemon, port: int, contact: Path) -> None:
             return (block["State"], block["Src"], block["FsImpLimW"]) == (FAILSAFE, FROM_FAILSAFE, 2500)
 
         await until(lost, within_s=15, what="fail-safe after silence")
+
+
+async def test_the_plant_obeys_an_export_limit_of_the_rtu_also_after_a_kill(
+    daemons: Daemons, tmp_path: Path
+) -> None:
+    site, port = ObedientSite(), free_port()
+    served = f'listen = "127.0.0.1:{port}", clients = ["127.0.0.1"], writers = ["127.0.0.1"]'
+    async with site.server() as meters:
+        text = config_text(meters.port, EXPORT_LIMIT, poll_s=0.2, plant=WRITABLE)
+        modbus = f'grid = {{ operator = "none", modbus = {{ {served}, rated_export_w = 10000.0 }} }}'
+        (tmp_path / "agent.toml").write_text(text.replace('grid = { operator = "none" }', modbus))
+        agent = daemons.add("agent", "sterna-agent", "run", "--config", str(tmp_path / "agent.toml"))
+        agent.start()
+        try:
+            await _curtails(agent, port, site)
+        except AssertionError as failure:
+            failure.add_note(daemons.tails())
+            raise
+        assert await asyncio.to_thread(agent.stop) == 0
+
+
+async def _curtails(agent: Daemon, port: int, site: ObedientSite) -> None:
+    async def exported(most_w: float, least_w: float, what: str) -> None:
+        await until(lambda: -most_w <= site.grid_w <= -least_w, within_s=30, what=what)
+
+    async with connected(port) as peer:
+        await exported(5_000.0, 4_500.0, "the site's own limit")
+        command = [1, 2_000, 10_000, 0, *wide(3_600)]
+        assert await peer.write(ADDRESSES[704] + 14, command) is None
+        await exported(2_000.0, 1_500.0, "20 % of WMax")
+        agent.kill()
+    agent.start()
+    async with connected(port) as peer:
+        registers = await peer.read(ADDRESSES[704] + 14, 8)
+        assert isinstance(registers, list)
+        assert registers[:4] == [1, 2_000, 10_000, 0]
+        assert 3_500 < registers[6] << 16 | registers[7] <= 3_600
+        await exported(2_000.0, 1_500.0, "the limit that was stored")
+        assert await peer.write(ADDRESSES[704] + 14, [0]) is None
+        await exported(5_000.0, 4_500.0, "the site's own limit again")

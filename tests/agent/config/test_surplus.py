@@ -34,11 +34,39 @@ def test_what_is_wrong_is_named(surplus: dict[str, float], fault: str) -> None:
     assert fault in str(refused.value)
 
 
-def test_somebody_must_tell_prices() -> None:
+RTU: dict[str, Any] = {"listen": "127.0.0.1:502", "clients": ["127.0.0.1"], "writers": ["127.0.0.1"]}
+PLANT: dict[str, Any] = {
+    "meters": [
+        {"name": "plant", "role": "generation", "host": "h", "writable": ["generation-limit"]},
+        {"name": "grid", "role": "grid", "host": "h", "unit_id": 2},
+    ],
+    "setpoints": [{"meter": "plant", "rule": "export-limit", "rated_w": 9.0, "export_limit_w": 5.0}],
+}
+
+
+@pytest.mark.parametrize(
+    ("surplus", "more", "fault"),
+    [
+        (
+            {"price_below_per_kwh": 0.0, "price_w": 1.0},
+            {},
+            "surplus.price_below_per_kwh: nobody tells prices",
+        ),
+        ({"curtailed_w": 1.0}, {}, "surplus.curtailed_w: nobody limits the export"),
+        ({"curtailed_w": 1.0}, {"grid": {"operator": "none", "modbus": RTU}}, "nobody limits the export"),
+    ],
+)
+def test_somebody_must_tell_it(surplus: dict[str, float], more: dict[str, Any], fault: str) -> None:
     with pytest.raises(ConfigError) as refused:
         parse(
-            BASE | {"grid": {"operator": "none"}, "surplus": {"curtailed_w": 1.0}},
-            AgentConfig,
-            name="agent.toml",
+            BASE | {"grid": {"operator": "none"}, "surplus": surplus} | more, AgentConfig, name="agent.toml"
         )
-    assert "surplus: nobody tells prices" in str(refused.value)
+    assert fault in str(refused.value)
+
+
+def test_an_rtu_that_limits_the_export_is_enough() -> None:
+    grid = {"operator": "none", "modbus": RTU}
+    made = parse(
+        BASE | PLANT | {"grid": grid, "surplus": {"curtailed_w": 1.0}}, AgentConfig, name="agent.toml"
+    )
+    assert made.surplus is not None

@@ -7,12 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.declaring import AHEAD, MOST, SurplusRules, declare
+from agent.core.declaring import AHEAD, MOST, SurplusRules, declare, declare_curtailed
+from agent.model.limits import Limit
 from agent.model.openadr import Signal, SignalKind
 
 NOW = datetime(2026, 11, 23, 12, 30, tzinfo=UTC)
 RULES = SurplusRules(price_below_per_kwh=0.0, price_w=5000.0, curtailed_w=3000.0)
 Hours = tuple[float, float | None]
+HOUR = timedelta(hours=1)
 
 
 def at(hours: float) -> datetime:
@@ -82,3 +84,31 @@ def test_spans_are_bounded_in_order_and_do_not_overlap(drawn: list[tuple[int, in
     assert len(spans) <= MOST
     assert all(end > 0 for _, end, _ in spans)
     assert all(before[1] < after[0] for before, after in itertools.pairwise(spans))
+
+
+@pytest.mark.parametrize(
+    ("source", "limit_w", "hours", "rules", "spans"),
+    [
+        ("modbus-wset", 4000.0, (-1, 2), RULES, [(-1, 2)]),
+        ("modbus-wmaxlim", 0.0, (-1, None), RULES, [(-1, 167.5)]),
+        ("modbus-wmaxlim", 10_000.0, (-1, None), RULES, []),
+        ("failsafe", 0.0, (-1, None), RULES, []),
+        ("modbus-wset", 4000.0, (-1, 2), SurplusRules(), []),
+    ],
+)
+def test_what_a_curtailed_plant_cannot_feed_in(
+    source: str, limit_w: float, hours: Hours, rules: SurplusRules, spans: list[Hours]
+) -> None:
+    start, end = hours
+    limit = Limit(
+        source=source,
+        command_id="c",
+        limit_w=limit_w,
+        start_at=at(start),
+        end_at=None if end is None else at(end),
+        ramp_s=0.0,
+        reason="",
+    )
+    told = declare_curtailed([limit], rules, NOW, rated_w=10_000.0)
+    assert [((one.start_at - NOW) / HOUR, (one.end_at - NOW) / HOUR) for one in told] == spans
+    assert {(one.surplus_w, one.source) for one in told} <= {(3000.0, f"{source} export limit")}
