@@ -1,10 +1,13 @@
 """What batteries say of their charge: read from SunSpec's models, and of several banks made one. Pure."""
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from agent.core.plausibility import believable
 from agent.model.readings import MeterReading, MeterRole, Quality, Storage, StorageStatus
-from agent.model.sunspec.codec import Value
+
+if TYPE_CHECKING:  # a site whose meters speak no SunSpec does not load its tables
+    from agent.model.sunspec.codec import Value
 
 CAPACITY_POINTS = ("WHRtg", "WHAvail", "SoC", "SoH", "Sta")
 """Of model 713."""
@@ -14,7 +17,7 @@ _FAULT = 99
 _STATUSES = (StorageStatus.OK, StorageStatus.WARNING, StorageStatus.ERROR)
 
 
-def from_capacity(values: Mapping[str, Value]) -> Storage:
+def from_capacity(values: Mapping[str, "Value"]) -> Storage:
     """Read model 713."""
     status = values["Sta"]
     return storage(
@@ -26,7 +29,7 @@ def from_capacity(values: Mapping[str, Value]) -> Storage:
     )
 
 
-def from_bank(values: Mapping[str, Value]) -> Storage:
+def from_bank(values: Mapping[str, "Value"]) -> Storage:
     """Read model 802: a fault is an error, an event that is pending a warning."""
     state, events = values["State"], values["Evt1"]
     if state == _FAULT:
@@ -107,10 +110,10 @@ def _weighted(batteries: Iterable[Storage], part: Callable[[Storage], float | No
     return None if held_wh is None else held_wh / whole_wh
 
 
-def _number(value: Value) -> float | None:
+def _number(value: "Value") -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-def _part(per_cent: Value) -> float | None:
+def _part(per_cent: "Value") -> float | None:
     number = _number(per_cent)
     return None if number is None else number / 100.0
