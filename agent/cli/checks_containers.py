@@ -3,7 +3,7 @@
 import subprocess
 from collections.abc import Iterator
 
-from agent.cli.findings import Finding, fail, good, skipped
+from agent.cli.findings import Finding, fail, good
 from agent.config.containers import ContainersTable
 
 COMMAND_TIMEOUT_S = 10.0
@@ -12,8 +12,6 @@ COMMAND_TIMEOUT_S = 10.0
 def check_containers(table: ContainersTable) -> Iterator[Finding]:
     """Ask each engine for its containers, as the agent does before it starts a job."""
     part = "containers"
-    if not table.engines():
-        yield skipped(part, "no engine is configured")
     for name, words in table.engines().items():
         trouble = _trouble([*words, "ps", "--quiet"])
         mend = "install it, start its daemon, or let this user use it (docs/containers.md)"
