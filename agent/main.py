@@ -6,13 +6,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sterna.errors import ConfigError
+from sterna.errors import ConfigError, SternaError
 
 if TYPE_CHECKING:
     import argparse
 
 DEFAULT_CONFIG = Path("/etc/sterna/agent.toml")
-EXIT_UNREAD, EXIT_USAGE = 1, 2
+EXIT_FAILED = EXIT_UNREAD = 1
+EXIT_USAGE = 2
 
 COMMANDS = {
     "check-config": ("agent.cli.check_config", "check a configuration and end"),
@@ -42,6 +43,9 @@ def main(argv: list[str] | None = None) -> int:
         for line in str(error).splitlines():
             sys.stderr.write(f"sterna-agent: {line}\n")
         return EXIT_USAGE
+    except SternaError as error:  # before anything ran; what ends a running daemon comes in a group
+        sys.stderr.write(f"sterna-agent: {error}\n")
+        return EXIT_FAILED
     except BrokenPipeError:  # whoever read our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_UNREAD

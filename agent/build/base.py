@@ -11,6 +11,7 @@ from agent.model.limits import Limit
 from agent.model.readings import SitePower
 from agent.tasks.clock_trust import ClockTrust
 from sterna.clock import Clock
+from sterna.errors import ConfigError
 from sterna.supervise import Pulse
 
 if TYPE_CHECKING:
@@ -77,7 +78,17 @@ class Build:
 
     @property
     def state_dir(self) -> Path:
-        """Return the folder of everything that survives a restart; made when missing."""
+        """Return the folder of everything that survives a restart; made when missing.
+
+        Raises
+        ------
+        ConfigError
+            It cannot be made.
+        """
         folder = self.base_dir / self.config.state_dir
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            why = "is no folder" if folder.exists() else f"cannot be made: {error.strerror}"
+            raise ConfigError(f"agent.toml: state_dir: {folder}: {why}") from error
         return folder

@@ -74,7 +74,10 @@ def _ends(part: str, path: Path, now: datetime) -> Finding:
 def check_state_dir(path: Path) -> Iterator[Finding]:
     """Write a file where the agent keeps what must survive, and look how much room there is."""
     part = "state_dir"
-    if not path.is_dir():
+    if path.exists() and not path.is_dir():
+        yield fail(part, f"{path}: is no folder", "name another one")
+        there = path.parent
+    elif not path.is_dir():
         there = next((parent for parent in path.parents if parent.is_dir()), path)
         if os.access(there, os.W_OK):
             yield good(part, f"{path}: will be made at the first start")

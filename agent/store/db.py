@@ -265,7 +265,10 @@ def _salvage(connection: sqlite3.Connection, aside: Path, table: str) -> None:
 
 def _lock(path: Path) -> int:
     """Take the lock that says that this process writes the store; it ends with the process."""
-    fd = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fd = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except PermissionError as error:
+        raise PermanentError(f"store {path}: not ours to write: give its folder to this user") from error
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -116,6 +116,9 @@ def test_the_state_dir(tmp_path: Path) -> None:
     assert "will be made" in finding.says
     (finding, _) = check_state_dir(Path("/proc/1/nowhere"))
     assert finding.health is Health.FAIL
+    (tmp_path / "file").touch()
+    (finding, _) = check_state_dir(tmp_path / "file")
+    assert (finding.health, finding.says) == (Health.FAIL, f"{tmp_path / 'file'}: is no folder")
 
 
 def test_the_clock_is_looked_at_as_the_agent_does(tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from agent.config import AgentConfig
-from agent.core import loadlimit
+from agent.core import exportlimit, loadlimit
 from agent.core.rtu_registers import ADDRESSES
+from agent.model.sunspec.der_controls import DER_CONTROLS
 from agent.model.sunspec.load_limit import LOAD_LIMIT
 from sterna.config import parse
 
@@ -60,3 +61,16 @@ def test_the_configuration_shown_is_taken(page: str) -> None:
     config = parse(base | document, AgentConfig, name="agent.toml")
     assert (config.grid.modbus is not None) is (page == "modbus-server.md")
     assert (config.grid.relay is not None) is (page == "relay.md")
+
+
+def test_addresses_of_the_export_limits() -> None:
+    table = PAGE[PAGE.index("## Export limits") :]
+    rows = re.findall(r"^\| (4\d{4}) \| ([\w, ]+) \|", table, re.M)
+    assert len(rows) == 5
+    for address, names in rows:
+        place = int(address) - ADDRESSES[704]
+        for name in names.split(", "):
+            point = DER_CONTROLS.point(name)
+            assert point.offset == place
+            assert point.writable is (name in exportlimit.POINTS)
+            place += point.count
