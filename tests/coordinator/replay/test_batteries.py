@@ -9,7 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordinator.core.battery import Battery
+from coordinator.core.policies import policy_named
 from coordinator.replay.batteries import balance, firm, table
+from coordinator.replay.exact import run, settings_of
+from coordinator.replay.foresight import Perfect
 from coordinator.replay.journal import Interval, Stage
 from coordinator.replay.metrics import site_energy
 from coordinator.replay.scenariofile import read_scenario
@@ -55,6 +58,19 @@ def test_what_the_batteries_did_is_counted_with_the_real_draw() -> None:
     assert (made.drawn_wh, made.given_wh, made.imported_wh) == pytest.approx((600.0, 486.0, 114.0))
     assert (made.lost_wh, made.held_wh, made.cycles) == pytest.approx((114.0, 0.0, 0.54))
     assert balance(bare, [], BATTERY).drawn_wh == 0.0
+
+
+def test_one_plan_of_sterna_has_all_four_moves() -> None:
+    bare = replace(world(0.0, 2000.0, 0.0, 0.0, *[0.0] * 60), hold_back_s=24.0 * HOUR)
+    bare = replace(bare, tasks=(replace(bare.tasks[0], work_s=2.0 * HOUR),))
+    seen = firm(bare, BATTERY)
+    record = run(seen, policy_named("sterna"), settings_of(seen), Perfect(seen), declared=True)
+    # It is held back in the dark and brought forward with the sun, and then goes on with what was stored.
+    assert [(one.start_s, one.end_s) for one in record.intervals] == [(HOUR, 3.0 * HOUR)]
+    made = balance(bare, record.intervals, BATTERY)
+    assert made.imported_wh == pytest.approx(0.0)
+    assert (made.consumed_wh, made.charged_wh, made.given_wh) == pytest.approx((400.0, 600.0, 400.0))
+    assert made.curtailed_wh == pytest.approx(1000.0)
 
 
 @settings(max_examples=50, deadline=None)

@@ -86,6 +86,7 @@ def test_the_shipped_scenarios_are_usable() -> None:
         "caiso-curtail",
         "us5",
         "us5-battery",
+        "us5-battery-defer",
         "us5-defer",
         "us5-diloco",
         "us5-thin",
