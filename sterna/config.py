@@ -28,6 +28,7 @@ Fault = tuple[str, str]
 
 CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
 _TOML_POSITION = re.compile(r"^(?P<what>.*) \(at (?P<where>[^()]*)\)$", re.DOTALL)
+_TABLE, _KEY = re.compile(r"\((?:'[^']*'(?:, )?)+,?\)"), re.compile(r"'([^']*)'")
 _MSGSPEC_POSITION = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<where>.*)`)?$", re.DOTALL)
 
 
@@ -55,7 +56,7 @@ def load(path: Path, kind: type[T]) -> T:
         raise ConfigError(f"{path.name}: not UTF-8 at byte {error.start}") from error
     except tomllib.TOMLDecodeError as error:
         found = _TOML_POSITION.match(str(error))
-        message = f"{found['where']}: {_lowered(found['what'])}" if found else str(error)
+        message = f"{found['where']}: {_bracketed(_lowered(found['what']))}" if found else str(error)
         raise ConfigError(f"{path.name}: {message}") from error
     return parse(document, kind, name=path.name)
 
@@ -230,6 +231,11 @@ def _did_you_mean(key: str, known: Iterable[str]) -> str:
 def _lowered(message: str) -> str:
     words = (message[:1].lower() + message[1:]).replace("`", "")
     return re.sub(r"\bobject\b", "table", words)
+
+
+def _bracketed(message: str) -> str:
+    """Name tables as the file does: ``('grid', 'mqtt')`` becomes ``[grid.mqtt]``."""
+    return _TABLE.sub(lambda found: "[" + ".".join(_KEY.findall(found[0])) + "]", message)
 
 
 def _decode(kind: type, value: object) -> object:

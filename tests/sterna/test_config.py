@@ -1,3 +1,4 @@
+import re
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
@@ -169,6 +170,16 @@ def test_a_syntax_error_names_its_line(tmp_path: Path) -> None:
         load(path, Config)
     path.write_text('site = "miami"\nsite = "x"\n')
     with pytest.raises(ConfigError, match=r"^agent\.toml: line 2, column \d+: cannot overwrite a value"):
+        load(path, Config)
+
+
+@pytest.mark.parametrize(
+    ("text", "table"), [("[a]\n[a]\n", "[a]"), ("[grid]\n[grid.mqtt]\n[grid.mqtt]\n", "[grid.mqtt]")]
+)
+def test_a_table_that_is_there_twice_is_named_as_in_the_file(tmp_path: Path, text: str, table: str) -> None:
+    path = tmp_path / "agent.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=re.escape(f": cannot declare {table} twice")):
         load(path, Config)
 
 
