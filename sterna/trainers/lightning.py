@@ -89,6 +89,12 @@ class Watch:
         """Tell where the training begins; take back the signal, on which Lightning ends without saving."""
         self._session.catch_signal()
         self._session.started(trainer.global_step)
+        loop = trainer.fit_loop
+        if self._random is not None and loop.epoch_loop.batch_progress.is_last_batch:
+            # Left between two epochs: the next one's order is drawn now, from the numbers as they were.
+            set_random(self._random)
+            self._random = None
+            iter(loop._data_fetcher)
 
     def on_train_batch_start(self, _trainer: Any, _module: Any, _batch: Any, _index: int) -> None:
         """Set the random numbers before the first new batch is trained on."""

@@ -18,8 +18,11 @@ def move(
 ) -> dict[str, list[str]]:
     """Run a script to its end, and once more with a stop in the middle; return the losses of each."""
     first = start(tmp_path / "first", script, "step_s=0.1", *options, hooks=True, **keywords)
-    first.reach(8)
-    code = first.stop(ask=True)
+    if any(option.startswith("stop_") for option in options):
+        code = first.end()
+    else:
+        first.reach(8)
+        code = first.stop(ask=True)
     assert code == (1 if keywords else 85), first.log[-3000:]
     result = first.result
     assert result is not None and result["outcome"] == "stopped", first.log[-3000:]
@@ -54,6 +57,27 @@ def move(
 )
 def test_losses_go_on_exactly(start: Start, tmp_path: Path, script: str, options: list[str]) -> None:
     losses = move(start, tmp_path, script, options)
+    assert losses["moved"] == losses["whole"]
+
+
+@pytest.mark.parametrize(
+    ("script", "options"),
+    [
+        ("hf.py", ["stop_at=15"]),
+        ("hf.py", ["stop_at=15", "workers=2"]),
+        ("pl.py", ["stop_at=14", "stateful=1"]),
+        ("pl.py", ["stop_at=15", "stateful=1"]),
+        ("pl.py", ["stop_at=15"]),
+        ("pl.py", ["stop_at=15", "workers=2"]),
+        ("pl.py", ["stop_at=15", "stateful=1", "eval_s=0.01"]),
+        ("pl.py", ["stop_in_eval_at=15", "stateful=1", "eval_s=0.01"]),
+        ("pl.py", ["stop_at=16", "stateful=1"]),
+    ],
+)
+def test_losses_go_on_exactly_about_the_end_of_an_epoch(
+    start: Start, tmp_path: Path, script: str, options: list[str]
+) -> None:
+    losses = move(start, tmp_path, script, ["steps=35", *options])
     assert losses["moved"] == losses["whole"]
 
 

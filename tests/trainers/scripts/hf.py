@@ -42,6 +42,8 @@ class Model(nn.Module):
 class Log(TrainerCallback):
     def on_step_end(self, args, state, control, **_):
         time.sleep(float(options.get("step_s", 0)))
+        if state.global_step == int(options.get("stop_at", 0)) and "STERNA_STOP_FILE" in os.environ:
+            Path(os.environ["STERNA_STOP_FILE"]).write_text("{}")
 
     def on_log(self, args, state, control, logs=None, **_):
         if "loss" in (logs or {}):

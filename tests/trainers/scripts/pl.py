@@ -1,6 +1,7 @@
 """A script for Lightning that knows nothing of Sterna."""
 
 import importlib
+import os
 import sys
 import time
 from pathlib import Path
@@ -23,6 +24,11 @@ class Numbers(Dataset):
 
     def __getitem__(self, index: int) -> torch.Tensor:
         return self.x[index]
+
+
+def stop(now: bool) -> None:
+    if now and "STERNA_STOP_FILE" in os.environ:
+        Path(os.environ["STERNA_STOP_FILE"]).write_text("{}")
 
 
 class Stateful(DataLoader):
@@ -51,6 +57,7 @@ class Model(L.LightningModule):
 
     def training_step(self, batch, index):
         time.sleep(float(options.get("step_s", 0)))
+        stop(self.global_step + 1 == int(options.get("stop_at", 0)))
         loss = nn.functional.mse_loss(self.layers(batch).squeeze(-1), batch.sum(-1))
         self.log("loss", loss)
         with losses.open("a") as file:
@@ -60,6 +67,7 @@ class Model(L.LightningModule):
     def validation_step(self, batch, index):
         time.sleep(float(options.get("eval_s", 0)))
         Path("validating").touch()
+        stop(index == 3 and self.global_step == int(options.get("stop_in_eval_at", 0)))
 
     def configure_optimizers(self):
         return torch.optim.AdamW(self.parameters(), lr=1e-2)
