@@ -1,11 +1,14 @@
 """SunSpec meters against register maps on real sockets: discovery, choice of model, sign, nonsense."""
 
+import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 import sunspec2.modbus.client as oracle
+from sunspec2.device import Model as OracleModel
 
 from agent.devices.meters_sunspec import SunSpecMeter
 from agent.modbus import ModbusBus
@@ -30,6 +33,7 @@ from sterna.clock import FakeClock, SystemClock
 from sterna.errors import PeerProtocolError
 
 HOST = "127.0.0.1"
+DUMP = Path(__file__).resolve().parents[4] / "shared/data/fixtures/sunspec/emulated_der_7xx.json"
 COMMON_BLOCK = encode(COMMON, {"Mn": "Maker", "Md": "Product", "SN": "17"})
 VENDOR_BLOCK = [64001, 3, 1, 2, 3]
 
@@ -357,3 +361,17 @@ async def test_a_charge_is_read_every_half_minute_and_unknown_when_it_is_old() -
         clock.advance(500)
         await one.poll()
         assert asked == [5], "a device that refuses is left alone for a while"
+
+
+@pytest.mark.skipif(not DUMP.exists(), reason="no recorded dumps")
+async def test_an_emulated_der_as_a_battery_tells_what_the_oracle_reads() -> None:
+    dump = json.loads(DUMP.read_text())
+    [place] = [model["addr"] - dump["base_address"] for model in dump["models"] if model["id"] == 713]
+    data = b"".join(word.to_bytes(2, "big") for word in dump["registers"][place : place + 9])
+    theirs = OracleModel(713, data=data).points
+    reading = await once(list(dump["registers"]), MeterRole.BATTERY)
+    assert reading.storage is not None
+    told = (reading.storage.capacity_wh, reading.storage.available_wh)
+    assert told == (theirs["WHRtg"].cvalue, theirs["WHAvail"].cvalue)
+    parts = (reading.storage.soc_frac, reading.storage.soh_frac)
+    assert parts == (pytest.approx(theirs["SoC"].cvalue / 100), pytest.approx(theirs["SoH"].cvalue / 100))
