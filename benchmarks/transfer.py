@@ -1,9 +1,10 @@
 """How fast a checkpoint moves between two agents over TLS on loopback, beside what carries it.
 
-Everything is measured in this run on tmpfs, holder and receiver in processes of their own: the product
-(`CheckpointServicer` and `Transfers`), the same bytes over bare gRPC (raw and through the generated class,
-nothing hashed, nothing stored), over a TLS socket, rsync's daemon where it is installed, and the product and
-a TLS socket over a link of 1 Gbps and 80 ms. The machine is noisy, so they take turns in short rounds:
+Everything is measured in this run on tmpfs, each holder and each receiver in a process of its own: the
+product (`CheckpointServicer` and `Transfers`, with the agent's setting of the heap), the same bytes over bare
+gRPC (raw and through the generated class, nothing hashed, nothing stored; raw also with the product's setting
+of the heap, "tuned"), over a TLS socket, rsync's daemon where it is installed, and the product and a TLS
+socket over a link of 1 Gbps and 80 ms. The machine is noisy, so they take turns in short rounds:
 medians are compared, and of the ratios that of each round. The last line is one JSON object; null means not
 measured, with the reason beside it.
 """
@@ -22,9 +23,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -41,6 +43,7 @@ from agent.jobs.transfer_server import CheckpointServicer
 from agent.model.orders import Fetch
 from sterna import pki, rpc
 from sterna.clock import SystemClock
+from sterna.heap import FreedMemory, share_one_heap
 from sterna.identity import Credentials, Identity, Role, load_credentials
 from sterna.ticket import Claims, mint, site_key
 from sterna.v1 import checkpoint_service_pb2 as pb
@@ -80,6 +83,8 @@ class Pki:
 
 
 def holder_process(folder: Path, keys: Pki, kind: str, size_bytes: int, pipe) -> None:
+    if kind in SHIPPED:
+        share_one_heap()
     if kind == "socket":
         serve_socket(keys, size_bytes, pipe)
     else:
@@ -91,8 +96,9 @@ async def hold(folder: Path, keys: Pki, kind: str, size_bytes: int, pipe) -> Non
     port = rpc.bind(server, "127.0.0.1:0", credentials=keys.credentials("holder"))
     await server.start()
     pipe.send(port)
-    while await asyncio.to_thread(pipe.recv) == "cpu":
-        pipe.send(cpu_s())
+    with FreedMemory().kept() if kind == "tuned" else nullcontext():
+        while await asyncio.to_thread(pipe.recv) == "cpu":
+            pipe.send(cpu_s())
     await server.stop(0)
 
 
@@ -145,9 +151,12 @@ def serve_socket(keys: Pki, size_bytes: int, pipe) -> None:
                     connection.sendall(data)
 
 
+SHIPPED = ("product", "tuned")
+"""Kinds that set up the heap as the agent does."""
 HOLDERS = {
     "product": hold_product,
     "raw": raw_server(lambda data: data, lambda data: data),
+    "tuned": raw_server(lambda data: data, lambda data: data),
     "message": raw_server(
         lambda message: message.SerializeToString(), lambda data: pb.ChunkResponse(data=data)
     ),
@@ -179,24 +188,65 @@ class Holder:
         return self._pipe.recv()
 
 
+def receiver_process(bench: "Bench", kind: str, pipe) -> None:
+    if kind in SHIPPED:
+        share_one_heap()
+    bench.open()
+    while (asked := pipe.recv()) != "over":
+        if asked == "cpu":
+            pipe.send(cpu_s())
+        else:
+            method, arguments = asked
+            pipe.send((getattr(bench, method)(*arguments), bench.lags_s))
+
+
+class Receiver:
+    """A process that fetches from a holder; a context."""
+
+    def __init__(self, bench: "Bench", kind: str) -> None:
+        context = get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=receiver_process, args=(bench, kind, theirs))
+        self.lags_s: list[float] = []
+
+    def __enter__(self) -> "Receiver":
+        self._process.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pipe.send("over")
+        self._process.join(10)
+        if self._process.is_alive():
+            self._process.kill()
+
+    def cpu_s(self) -> float:
+        self._pipe.send("cpu")
+        return self._pipe.recv()
+
+    def do(self, method: str, *arguments: object) -> float:
+        """Run a method of `Bench` there; return its seconds."""
+        self._pipe.send((method, arguments))
+        seconds, self.lags_s = self._pipe.recv()
+        return seconds
+
+
 @dataclass
 class Runner:
     """One way to bring the bytes here, and what came of it."""
 
     receive: Callable[[], float]
     """Returns seconds."""
-    holder: Holder | None
+    ends: tuple[Holder | Receiver, ...]
+    """Whose processor time counts; none: not known."""
     mb_per_s: list[float] = field(default_factory=list)
     cpu_s: float | None = 0.0
     """Of both ends, over all rounds; None: not known."""
 
     def round(self, size_bytes: int) -> None:
-        before_s = cpu_s() + self.holder.cpu_s() if self.holder else None
+        before_s = sum(end.cpu_s() for end in self.ends)
         self.mb_per_s.append(size_bytes / 1e6 / self.receive())
-        if before_s is None:
-            self.cpu_s = None
-        else:
-            self.cpu_s += cpu_s() + self.holder.cpu_s() - before_s
+        spent_s = sum(end.cpu_s() for end in self.ends) - before_s
+        self.cpu_s = self.cpu_s + spent_s if self.ends else None
 
     def median(self) -> float:
         return statistics.median(self.mb_per_s)
@@ -209,8 +259,12 @@ class Bench:
         self.streams = streams
         self.keys = Pki(folder / "pki")
         self.lags_s: list[float] = []
+        self.loop: asyncio.Runner | None = None
+        self.freed_memory: FreedMemory | None = None
+
+    def open(self) -> None:
+        """Make the loop, in the process that uses it; one for all: grpc.aio holds on to the first it sees."""
         self.loop = asyncio.Runner()
-        """One for all: grpc.aio holds on to the first that it sees."""
 
     def holder(self, kind: str, size_bytes: int | None = None) -> Holder:
         return Holder(self.folder, self.keys, kind, size_bytes or self.size_bytes)
@@ -234,7 +288,7 @@ class Bench:
         source = self.write_weights(self.folder / f"step-{step}", size_bytes)
         store = CheckpointStore(self.folder / "holder", SystemClock())
         started_s = time.perf_counter()
-        checkpoint = self.loop.run(store.seal(JOB, 1, step, source))
+        checkpoint = asyncio.run(store.seal(JOB, 1, step, source))
         mb_per_s = size_bytes / 1e6 / (time.perf_counter() - started_s)
         shutil.rmtree(source)
         return checkpoint.checkpoint_id, mb_per_s
@@ -270,16 +324,25 @@ class Bench:
 
         return self.loop.run(receive())
 
-    def grpc(self, port: int, *, parse: Callable | None = None, to_file: bool = False) -> float:
+    def grpc_tuned(self, port: int) -> float:
+        """Bare gRPC with the product's setting of the heap."""
+        if self.freed_memory is None:
+            self.freed_memory = FreedMemory()
+        return self.grpc(port, heap=self.freed_memory.kept)
+
+    def grpc(
+        self, port: int, generated: bool = False, to_file: bool = False, heap: Callable = nullcontext
+    ) -> float:
         """Bare gRPC; with `to_file` the bytes are written where the product writes them, still not hashed."""
         target = self.folder / "raw-in"
+        parse = pb.ChunkResponse.FromString if generated else None
 
         async def receive() -> float:
             channel = self.channel(f"127.0.0.1:{port}", "holder")
             await channel.channel_ready()
             started_s = time.perf_counter()
             received = 0
-            with target.open("wb", buffering=0) as file:
+            with heap(), target.open("wb", buffering=0) as file:
                 async for message in channel.unary_stream("/raw/Get", response_deserializer=parse)(b""):
                     received += len(message.data if parse else message)
                     if to_file:
@@ -356,20 +419,22 @@ def measure_here(bench: Bench, rounds: int, only: set[str]) -> tuple[dict[str, R
     runners: dict[str, Runner] = {}
     checkpoint_id, seal_mb_per_s = bench.seal(1, bench.size_bytes)
     with ExitStack() as stack:
-        product, raw, message, tls = (
-            stack.enter_context(bench.holder(kind)) for kind in ("product", "raw", "message", "socket")
-        )
-        runners["grpc_raw"] = Runner(lambda: bench.grpc(raw.port), raw)
-        runners["product"] = Runner(lambda: bench.product(product.port, checkpoint_id), product)
-        runners["grpc_raw_to_file"] = Runner(lambda: bench.grpc(raw.port, to_file=True), raw)
+
+        def runner(kind: str, method: str, *arguments: object) -> Runner:
+            holder = stack.enter_context(bench.holder(kind))
+            receiver = stack.enter_context(Receiver(bench, kind))
+            return Runner(partial(receiver.do, method, holder.port, *arguments), (holder, receiver))
+
+        runners["grpc_raw"] = runner("raw", "grpc")
+        runners["product"] = runner("product", "product", checkpoint_id)
+        runners["grpc_raw_to_file"] = runner("raw", "grpc", False, True)
         if shutil.which("rsync"):
             served = bench.folder / "holder" / "sealed" / JOB / checkpoint_id / "files" / "step-1"
             rsync = stack.enter_context(RsyncDaemon(bench.folder, served))
-            runners["rsync"] = Runner(lambda: bench.rsync(rsync.port), None)
-        runners["grpc_message"] = Runner(
-            lambda: bench.grpc(message.port, parse=pb.ChunkResponse.FromString), message
-        )
-        runners["tls_socket"] = Runner(lambda: bench.tls_socket(tls.port, bench.size_bytes), tls)
+            runners["rsync"] = Runner(lambda: bench.rsync(rsync.port), ())
+        runners["grpc_raw_tuned"] = runner("tuned", "grpc_tuned")
+        runners["grpc_message"] = runner("message", "grpc", True)
+        runners["tls_socket"] = runner("socket", "tls_socket", bench.size_bytes)
         runners = {name: runner for name, runner in runners.items() if not only or name in only}
         for number in range(rounds):
             for name, runner in runners.items():
@@ -382,14 +447,15 @@ def measure_link(bench: Bench, size_bytes: int, rounds: int) -> dict[str, Runner
     """The product and a TLS socket in turns over the slow link."""
     checkpoint_id, _ = bench.seal(2, size_bytes)
     with ExitStack() as stack:
-        product, tls = (stack.enter_context(bench.holder(kind, size_bytes)) for kind in ("product", "socket"))
-        far, near = (
-            stack.enter_context(SlowLink(holder.port, LINK_BPS, LINK_DELAY_S)) for holder in (product, tls)
-        )
-        runners = {
-            "product": Runner(lambda: bench.product(far, checkpoint_id), product),
-            "tls_socket": Runner(lambda: bench.tls_socket(near, size_bytes), tls),
-        }
+        runners = {}
+        for kind, method, argument in (
+            ("product", "product", checkpoint_id),
+            ("socket", "tls_socket", size_bytes),
+        ):
+            holder = stack.enter_context(bench.holder(kind, size_bytes))
+            port = stack.enter_context(SlowLink(holder.port, LINK_BPS, LINK_DELAY_S))
+            receiver = stack.enter_context(Receiver(bench, kind))
+            runners[method] = Runner(partial(receiver.do, method, port, argument), (holder, receiver))
         for number in range(rounds):
             for name, runner in runners.items():
                 runner.round(size_bytes)
@@ -433,7 +499,7 @@ def main() -> None:
         bench = Bench(Path(folder), size_bytes, arguments.streams)
         here, seal_mb_per_s = measure_here(bench, arguments.runs, set(arguments.only))
         shutil.rmtree(bench.folder / "holder")
-        lags_s = sorted(bench.lags_s)
+        lags_s = sorted(here["product"].ends[1].lags_s) if "product" in here else []
         result = {
             "benchmark": "transfer",
             "size_bytes": size_bytes,

@@ -132,6 +132,7 @@ async def serve_checkpoints(
         site_id=config.site,
         store=store,
         arrivals=transfers.arrivals,
+        freed_memory=transfers.freed_memory,
         clock=build.clock,
         ticket_key=ticket_key,
         peer=peers.site_of,

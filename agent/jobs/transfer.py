@@ -26,6 +26,7 @@ from agent.model.jobs import Checkpoint
 from agent.model.orders import Fetch, Offer
 from sterna.clock import Clock
 from sterna.errors import PermanentError, TransientError
+from sterna.heap import FreedMemory
 from sterna.units import bytes_to_bits
 
 log = logging.getLogger(__name__)
@@ -91,6 +92,7 @@ class Transfers:
         worker: CodecWorker | None = None,
     ) -> None:
         self.arrivals = Arrivals()
+        self.freed_memory = FreedMemory()
         self._store = store
         self._clock = clock
         self._open_channel = open_channel
@@ -129,6 +131,10 @@ class Transfers:
         TransientError
             The disk is full, or nothing came for `give_up_s`; what came is kept for the next fetch.
         """
+        with self.freed_memory.kept():
+            return await self._fetch(job_id, order, on_progress)
+
+    async def _fetch(self, job_id: str, order: Fetch, on_progress: OnProgress) -> FetchResult:
         started_s = self._clock.boottime_s()
         tally = Tally(moved_at_s=started_s)
         pacer = Pacer(order.max_bps, self._clock)
@@ -228,7 +234,8 @@ class Transfers:
             tally=tally,
         )
         try:
-            await self._persist(order.receiver_site, tally, push.attempt)
+            with self.freed_memory.kept():
+                await self._persist(order.receiver_site, tally, push.attempt)
         finally:
             self.sent_bytes += tally.transferred_bytes
         return tally.transferred_bytes

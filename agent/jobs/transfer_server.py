@@ -27,6 +27,7 @@ from agent.model.jobs import Checkpoint
 from sterna import ticket
 from sterna.clock import Clock
 from sterna.errors import CorruptError, PeerProtocolError, PermanentError, TransientError
+from sterna.heap import FreedMemory
 from sterna.v1 import checkpoint_service_pb2 as pb
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,8 @@ class CheckpointServicer:
         Chunks that are asked for at a time.
     differences : DifferenceDesk or None
         Makes them; None: this site makes none.
+    freed_memory : FreedMemory or None
+        Shared with `Transfers` where both are in one process; None: one of its own.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class CheckpointServicer:
         stall_s: float = 60.0,
         run_chunks: int = 16,
         differences: DifferenceDesk | None = None,
+        freed_memory: FreedMemory | None = None,
     ) -> None:
         self._site_id = site_id
         self._store = store
@@ -82,6 +86,7 @@ class CheckpointServicer:
         self._stall_s = stall_s
         self._run_chunks = run_chunks
         self._differences = differences
+        self._freed_memory = freed_memory or FreedMemory()
         self._pacers: dict[str, tuple[datetime, Pacer]] = {}
 
     def add_to(self, server: grpc.aio.Server) -> None:
@@ -131,8 +136,9 @@ class CheckpointServicer:
             await context.abort(grpc.StatusCode.NOT_FOUND, "the checkpoint was let go")
         run = Run(first=request.first, count=request.count)
         try:
-            async for piece in chunk_pieces(ChunkReader(folder, layout), run, (pacer,)):
-                yield piece
+            with self._freed_memory.kept():
+                async for piece in chunk_pieces(ChunkReader(folder, layout), run, (pacer,)):
+                    yield piece
         except CorruptError as error:
             log.exception("stored checkpoint cannot be read", extra={"checkpoint_id": request.checkpoint_id})
             await context.abort(grpc.StatusCode.DATA_LOSS, str(error))
