@@ -123,6 +123,8 @@ class PlannerTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     gain_margin_frac: float = 0.10
     horizon_s: float = 86400.0
     """How far ahead renewable seconds are counted."""
+    effort_pairs: int = 1_000_000
+    """Pairs of a job and a site that `sterna` may look at again in a tick of a large fleet."""
     seal_s: float = 30.0
     """Stop to durable seal, until a job's own is measured."""
     load_s: float = 30.0
@@ -169,6 +171,7 @@ class PlannerTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             "min_residence_s",
             "gain_margin_s",
             "gain_margin_frac",
+            "effort_pairs",
             "seal_s",
             "load_s",
             "downtime_s",

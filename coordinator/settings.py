@@ -56,6 +56,7 @@ def planner_settings(table: PlannerTable) -> PlannerSettings:
         gain_margin_s=table.gain_margin_s,
         gain_margin_frac=table.gain_margin_frac,
         horizon_s=table.horizon_s,
+        effort_pairs=table.effort_pairs,
     )
 
 

@@ -5,6 +5,7 @@ take the same slot or the same bits per second.
 """
 
 from collections.abc import Iterable
+from itertools import accumulate
 from math import inf, isnan, nan
 
 import numpy as np
@@ -45,6 +46,7 @@ class Bookings:
             site_id = draws_at(job)
             if site_id in self._residents:
                 self._residents[site_id].append(job)
+        self._needs_w: dict[str, dict[str, float]] = {}
         self._draw_w = np.array([_watts(jobs) for jobs in self._residents.values()], dtype=np.float64)
 
     @property
@@ -95,12 +97,14 @@ class Bookings:
         Surplus is allotted to jobs that may not move first, then to the longest resident; a job needs
         its own watts on top of those of the jobs before it.
         """
-        need_w = 0.0
-        for other in self._residents.get(job.site_id or "", ()):
-            need_w += other.power_w
-            if other.job_id == job.job_id:
-                return need_w
-        return need_w + job.power_w
+        needs_w = self._needs_w.get(job.site_id or "")
+        if needs_w is None:
+            residents = self._residents.get(job.site_id or "", [])
+            sums_w = accumulate(other.power_w for other in residents)
+            needs_w = dict(zip((other.job_id for other in residents), sums_w, strict=True))
+            self._needs_w[job.site_id or ""] = needs_w
+        known_w = needs_w.get(job.job_id)
+        return self.draw_w(job.site_id or "") + job.power_w if known_w is None else known_w
 
     def start(self, job: JobView, site_id: str) -> None:
         """Promise a slot and the job's watts at a site."""
@@ -122,6 +126,20 @@ class Bookings:
         self._add_up(job.site_id)
         self.start(job, destination)
 
+    def take_back(self, job: JobView, destination: str, rate_bps: float) -> None:
+        """Undo a `move` of this tick."""
+        assert job.site_id is not None
+        column = self._column[destination]
+        self._links_of(job.site_id)[column] += rate_bps
+        self._up_bps[job.site_id] += rate_bps
+        self._down_bps[column] += rate_bps
+        self._slots[column] += 1
+        there = self._residents[destination]
+        self._residents[destination] = [other for other in there if other.job_id != job.job_id]
+        self._residents[job.site_id] = sorted([*self._residents[job.site_id], job], key=_allotment_order)
+        self._add_up(destination)
+        self._add_up(job.site_id)
+
     def _links_of(self, source: str) -> Array:
         found = self._link_bps.get(source)
         if found is None:
@@ -134,6 +152,7 @@ class Bookings:
         return found
 
     def _add_up(self, site_id: str) -> None:
+        self._needs_w.pop(site_id, None)
         self._draw_w[self._column[site_id]] = _watts(self._residents[site_id])
 
 

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from coordinator.core import confidence, domain
 from coordinator.core.absorption import Absorption
-from coordinator.core.horizon import LEAST_W, HorizonJudge
+from coordinator.core.horizon import HorizonJudge
 from coordinator.core.manner import Made
+from coordinator.core.movers import Mover, movers_of, total_s, who_may_leave
+from coordinator.core.trading import Pairs, Trading
 from coordinator.model.view import JobView
-from sterna.units import SECONDS_PER_HOUR
 
 Array = NDArray[np.float64]
 
@@ -31,19 +32,6 @@ _LOOKS = 4  # at a row, before its job is left where it is
 
 
 @dataclass(frozen=True, slots=True)
-class _Mover:
-    """A job that may leave, with the figures of it that no booking changes."""
-
-    job: JobView
-    source: int
-    power_w: float
-    size_bytes: float
-    energy_j: float
-    break_even_s: float
-    slack_s: float
-
-
-@dataclass(frozen=True, slots=True)
 class _Offer:
     """A move as it is now; `value_j` is the energy that it brings, but for what staying has."""
 
@@ -51,6 +39,7 @@ class _Offer:
     value_j: float
     rate_bps: float
     total_s: float
+    cost_j: float
 
 
 class BulkMoves:
@@ -76,7 +65,10 @@ class BulkMoves:
         self._falling: dict[tuple[int, int], tuple[list[float], list[float]]] = {}
         self._links: dict[int, Array] = {}
         self._slowest_bps: dict[int, float] = {}
-        self._movers: list[_Mover] = []
+        self._movers: list[Mover] = []
+        self._made: dict[int, Made] = {}
+        self._offers: dict[int, _Offer] = {}
+        self._shut: dict[tuple[int, int], Array] = {}
 
     def run(self, jobs: Sequence[JobView]) -> list[Made]:
         """Choose and book moves; return them in the order in which they were booked.
@@ -86,15 +78,23 @@ class BulkMoves:
         jobs : sequence of JobView
             Running, at sites that ask nobody to leave.
         """
-        able = self._who_may_leave(jobs)
+        able = who_may_leave(jobs, self._judge.view.now, self._settings)
         if not able or self._mix is None:
             return []
         self._open_columns(able[0].power_w)
-        self._movers = self._movers_of([job for job in able if self._may_go(job)])
+        self._movers = movers_of(
+            [job for job in able if self._may_go(job)], self._judge, self._slack_margin_s
+        )
         if not self._movers:
             return []
         self._prepare()
-        made: list[Made] = []
+        self._one_by_one()
+        if self._made and self._settings.effort_pairs > 0:
+            self._trade()
+        return list(self._made.values())
+
+    def _one_by_one(self) -> None:
+        """Make for each job the move that is best for it by then, the one that gains most at first first."""
         touched: set[int] = set()
         for row, place in self._order():
             mover = self._movers[row]
@@ -103,22 +103,50 @@ class BulkMoves:
                 offer = self._value(row, place)
             offer = offer or self._look(row)
             if offer is not None and self._gain_j(mover, offer.value_j) is not None:
-                made.append(self._make(row, offer))
+                self._make(row, offer)
                 touched |= {mover.source, self._places[offer.place]}
-        return made
 
-    def _who_may_leave(self, jobs: Sequence[JobView]) -> list[JobView]:
-        """Return the jobs that neither a rule nor the time that they have been there keeps, by power."""
-        now, settings = self._judge.view.now, self._settings
-        able = []
-        for job in jobs:
-            since = job.resident_since
-            resident_s = 0.0 if since is None else (now - since).total_seconds()
-            known = job.stop_bytes or job.checkpoint_bytes
-            stayed = resident_s >= max(job.min_residence_s, settings.min_residence_s)
-            if job.may_migrate and stayed and known and job.power_w > LEAST_W:
-                able.append(job)
-        return sorted(able, key=lambda job: (job.power_w, job.job_id))
+    def _trade(self) -> None:
+        """Let jobs trade places where that gains and every gate is passed; else change nothing."""
+        costs_j = self._cost_j.copy()
+        for (source, place), known in self._shut.items():
+            costs_j[self._rows_at[source], place] = known
+        pairs = Pairs(
+            powers_w=np.array([mover.power_w for mover in self._movers]),
+            sources=np.array([mover.source for mover in self._movers], dtype=np.intp),
+            columns=self._columns,
+            costs_j=costs_j,
+            most_w=self._most_w,
+            leave_above_w=self._floors_w[confidence.MEDIAN, :, 0],
+        )
+        taken = {row: offer.place for row, offer in self._offers.items()}
+        trading = Trading(self._absorbs, pairs, taken, self._bookings.draws_w, self._bookings.slots)
+        wanted = trading.improve(self._settings.effort_pairs)
+        gone = [(row, self._offers[row]) for row, place in taken.items() if wanted.get(row) != place]
+        come = [(row, place) for row, place in wanted.items() if taken.get(row) != place]
+        before_j = self._total_j()
+        for row, _ in gone:
+            self._take_back(row)
+        added = [row for row, place in come if self._make_if_it_gains(row, place)]
+        if self._total_j() > before_j:
+            return
+        for row in added:
+            self._take_back(row)
+        for row, offer in gone:
+            self._make(row, offer)
+        self._made = {row: self._made[row] for row in taken}
+
+    def _make_if_it_gains(self, row: int, place: int) -> bool:
+        offer = self._value(row, place)
+        gains = offer is not None and self._gain_j(self._movers[row], offer.value_j) is not None
+        if offer is not None and gains:
+            self._make(row, offer)
+        return gains
+
+    def _total_j(self) -> float:
+        """Return what all sites carry, less what the moves cost."""
+        carried_j = sum(self._absorbs.carried_one(c, draw_w) for c, draw_w in enumerate(self._draws_w))
+        return carried_j - sum(offer.cost_j for offer in self._offers.values())
 
     def _may_go(self, job: JobView) -> bool:
         """Tell whether the surplus where a job is ends before its slowest move could be over."""
@@ -128,29 +156,7 @@ class BulkMoves:
             rates = self._links_of(source)
             slowest_bps = float(np.nanmin(rates)) if np.isfinite(rates).any() else inf
             self._slowest_bps[source] = slowest_bps
-        return slowest_bps < inf and self._lasts_s(source) <= self._total_s(job, slowest_bps)
-
-    def _total_s(self, job: JobView, rate_bps: float) -> float:
-        size_bytes = float(job.stop_bytes or job.checkpoint_bytes or 0)
-        carried_s = domain.transfer_s(size_bytes, rate_bps, self._settings.eta)
-        return domain.migration_s(job.seal_s, carried_s, job.load_s, job.downtime_s)
-
-    def _movers_of(self, jobs: Sequence[JobView]) -> list[_Mover]:
-        terms = self._judge.terms_of(jobs)
-        return [
-            _Mover(
-                job,
-                self._judge.column_of(job.site_id or ""),
-                job.power_w,
-                float(job.stop_bytes or job.checkpoint_bytes or 0),
-                SECONDS_PER_HOUR * energy_wh,
-                break_even_s,
-                inf if job.slack_s is None else job.slack_s - self._slack_margin_s,
-            )
-            for job, energy_wh, break_even_s in zip(
-                jobs, terms.energy_wh.tolist(), terms.break_even_s.tolist(), strict=True
-            )
-        ]
+        return slowest_bps < inf and self._lasts_s(source) <= total_s(job, slowest_bps, self._settings.eta)
 
     # What holds for the whole tick
 
@@ -291,7 +297,7 @@ class BulkMoves:
                 filled = True
         return None
 
-    def _gain_j(self, mover: _Mover, value_j: float) -> float | None:
+    def _gain_j(self, mover: Mover, value_j: float) -> float | None:
         """Return what a move gains over staying, in J; None: less than the margin."""
         draw_w, settings = self._draws_w[mover.source], self._settings
         stay_j = self._absorbs.carried_one(mover.source, draw_w)
@@ -309,22 +315,22 @@ class BulkMoves:
         if column == mover.source or rate_bps is None or not rate_bps > 0.0 or self._taken_w[place] == inf:
             return None
         need_w = draw_w + mover.power_w
-        total_s = self._total_s(job, rate_bps)
+        takes_s = total_s(job, rate_bps, self._settings.eta)
         low, high, share = self._mix
         until_s = self._ends_s(low, column, need_w)
         if share > 0.0:
             until_s += share * (self._ends_s(high, column, need_w) - until_s)
-        window_s = until_s - total_s
-        if not (total_s < self._settings.alpha * window_s and mover.break_even_s < window_s):
+        window_s = until_s - takes_s
+        if not (takes_s < self._settings.alpha * window_s and mover.break_even_s < window_s):
             return None
-        if not self._lasts_s(mover.source) <= total_s < mover.slack_s:
+        if not self._lasts_s(mover.source) <= takes_s < mover.slack_s:
             return None
-        absorbs, away_s = self._absorbs, min(total_s, self._judge.reach_s)
+        absorbs, away_s = self._absorbs, min(takes_s, self._judge.reach_s)
         value_j = absorbs.carried_one(column, need_w) - absorbs.carried_one(column, draw_w)
-        value_j -= mover.power_w * away_s + mover.energy_j
+        cost_j = mover.power_w * away_s + mover.energy_j
         if away_s > self._edges_s[column, 1]:
-            value_j += absorbs.spared_one(column, draw_w, mover.power_w, away_s)
-        return _Offer(place, value_j, rate_bps, total_s)
+            cost_j -= absorbs.spared_one(column, draw_w, mover.power_w, away_s)
+        return _Offer(place, value_j - cost_j, rate_bps, takes_s, cost_j)
 
     def _lasts_s(self, column: int) -> float:
         """Return how long the median surplus of a site goes on covering every job there."""
@@ -342,19 +348,30 @@ class BulkMoves:
 
     # Committing
 
-    def _make(self, row: int, offer: _Offer) -> Made:
+    def _make(self, row: int, offer: _Offer) -> None:
         """Book a move, and note what it changes."""
         mover, column = self._movers[row], self._places[offer.place]
         ends_s = self._ends_s(confidence.MEDIAN, column, self._draws_w[column] + mover.power_w)
         source, destination = mover.job.site_id or "", self._judge.sites[column].site_id
         self._bookings.move(mover.job, destination, offer.rate_bps)
-        for touched in (column, mover.source):
-            self._draws_w[touched] = float(self._bookings.draws_w[touched])
-            if touched in self._place_of:
-                self._renew(self._place_of[touched])
+        self._look_again_at(column, mover.source)
         if not (self._bookings.free_bps(source, destination) or 0.0) > 0.0:
-            for other in self._rows_at[mover.source]:
-                self._cost_j[other, offer.place] = inf
-        return Made(
+            rows = self._rows_at[mover.source]
+            self._shut.setdefault((mover.source, offer.place), self._cost_j[rows, offer.place])
+            self._cost_j[rows, offer.place] = inf
+        self._offers[row] = offer
+        self._made[row] = Made(
             job=mover.job, column=column, rate_bps=offer.rate_bps, total_s=offer.total_s, ends_s=ends_s
         )
+
+    def _take_back(self, row: int) -> None:
+        mover, made = self._movers[row], self._made.pop(row)
+        del self._offers[row]
+        self._bookings.take_back(mover.job, self._judge.sites[made.column].site_id, made.rate_bps)
+        self._look_again_at(made.column, mover.source)
+
+    def _look_again_at(self, *columns: int) -> None:
+        for column in columns:
+            self._draws_w[column] = float(self._bookings.draws_w[column])
+            if column in self._place_of:
+                self._renew(self._place_of[column])

@@ -156,6 +156,19 @@ class Tick:
         step = int(np.searchsorted(edges, wanted_s, side="right")) - 1
         return float(self._judge.stacked.floors_w[MEDIAN, column, step])
 
+    def _keep(self, model: _Model, site: int, going: list[tuple[int, int]], arrives_w: float) -> None:
+        """Let nobody leave a site whose surplus covers the rest, nor when somebody has arrived there."""
+        if not going:
+            return
+        edges, floors = self._judge.stacked.edges_s[site], self._judge.stacked.floors_w[MEDIAN, site]
+        longest_s = max(float(np.nanmax(self._ratings.terms.migration_s[row])) for _, row in going)
+        covered_w = float(floors[int(np.searchsorted(edges, longest_s, side="right")) - 1])
+        if covered_w < arrives_w:
+            return  # then one may arrive first, and others leave
+        last_w = max(float(self._power_w[row]) for _, row in going)
+        most_w = max(0.0, float(self._draws_w[site]) - covered_w) + last_w
+        model.at_most(most_w, [(number, float(self._power_w[row])) for number, row in going])
+
     def _limit(self, model: _Model, moves: list[tuple[int, int, int]]) -> None:
         own = [self._judge.column_of(job.site_id or "") for job in self._jobs]
         for row in range(len(self._jobs)):
@@ -171,6 +184,7 @@ class Tick:
             leaving = [(number, float(self._power_w[row])) for number, row in going]
             model.at_most(float(self._judge.bookings.slots[site]), [(number, 1.0) for number, _ in coming])
             most = {number: self._most_w(row, site) for number, row in coming}
+            self._keep(model, site, going, max(most.values(), default=0.0))
             for level in sorted(set(most.values())):
                 arrive = [(n, float(self._power_w[row])) for n, row in coming if most[n] <= level]
                 free_w = max(0.0, level - float(self._draws_w[site]))

@@ -61,6 +61,7 @@ def test_every_move_passes_the_gates_of_the_judge_when_it_is_made(
 @laws
 @given(view=fleets(), planner=numbers)
 def test_each_job_goes_where_it_gains_most_by_then(view: FleetView, planner: PlannerSettings) -> None:
+    planner = replace(planner, effort_pairs=0)
     judge = HorizonJudge(view, planner, Bookings(view), reach_frac=0.125)
     takes = np.array([one.available and not one.wants_to_shed for one in judge.sites])
     for made in chosen(view, planner):
