@@ -6,6 +6,7 @@ the time side is `coordinator.core.domain`. Which term is the paper's: docs/feas
 """
 
 from dataclasses import dataclass, fields
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from coordinator.model.decision import Term
 from sterna.units import BYTES_PER_GB, SECONDS_PER_HOUR
 
 Array = NDArray[np.float64]
+Kind = TypeVar("Kind", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,16 +148,16 @@ def evaluate(moves: MoveArrays, tolerance: Tolerance) -> TermArrays:
         energy = carrying_wh + (source_j + destination_j) / SECONDS_PER_HOUR
         avoided_w = _known(moves.job_power_w) * tolerance.avoided_nonrenewable_frac
         break_even = energy * SECONDS_PER_HOUR / avoided_w
-        shape = np.broadcast_shapes(window.shape, break_even.shape)  # energy knows neither link nor window
+        pays = break_even < window
         return TermArrays(
-            transfer_s=np.broadcast_to(carried, shape),
-            migration_s=np.broadcast_to(total, shape),
-            window_s=np.broadcast_to(window, shape),
-            budget_s=np.broadcast_to(budget, shape),
-            energy_wh=np.broadcast_to(energy, shape),
-            break_even_s=np.broadcast_to(break_even, shape),
-            in_time=np.broadcast_to(total < budget, shape),
-            pays=break_even < window,
+            transfer_s=_shaped(carried, pays.shape),
+            migration_s=_shaped(total, pays.shape),
+            window_s=_shaped(window, pays.shape),
+            budget_s=_shaped(budget, pays.shape),
+            energy_wh=_shaped(energy, pays.shape),  # knows neither link nor window
+            break_even_s=_shaped(break_even, pays.shape),
+            in_time=_shaped(total < budget, pays.shape),
+            pays=pays,
         )
 
 
@@ -260,6 +262,10 @@ def _terms(move: Move, terms: MoveTerms, remedies: dict[str, str]) -> tuple[Term
 
 def _known(column: Array | float) -> Array:
     return np.where(np.isfinite(column) & (column >= 0.0), column, np.nan)
+
+
+def _shaped(column: NDArray[Kind], shape: tuple[int, ...]) -> NDArray[Kind]:
+    return column if column.shape == shape else np.broadcast_to(column, shape)
 
 
 def _or_nan(value: float | None) -> float:

@@ -161,7 +161,9 @@ class _Planning:
         must = [job for job in jobs if self._urgency(job) == _DRAIN]
         self._emptying = Emptying(self.judge.view, self.judge.bookings, must)
         heap: list[_Waiting] = []
-        for index, job in enumerate(jobs):
+        places = {job.job_id: index for index, job in enumerate(jobs)}
+        for index in self._hopeful(jobs, ratings):
+            job = jobs[index]
             choice = self._choose(job, ratings, index)
             if choice is not None:
                 heapq.heappush(heap, (_sooner(choice), job.job_id, 0, choice, job))
@@ -171,15 +173,15 @@ class _Planning:
         while heap:
             _, job_id, rated_at, best, job = heapq.heappop(heap)
             destination = self.judge.sites[best.column].site_id
-            now = self.judge.rate([job])
+            now, row = (self.judge.rate([job]), 0) if moved else (ratings, places[job_id])
             # Bookings only ever make a choice worse, so one whose two sites nobody touched is still the
             # best, and a lazy second look at the others keeps the order exact.
             if max(touched.get(destination, 0), touched.get(job.site_id or "", 0)) > rated_at:
-                choice = self._choose(job, now, 0)
+                choice = self._choose(job, now, row)
                 if choice is not None:
                     heapq.heappush(heap, (_sooner(choice), job_id, moved, choice, job))
                 continue
-            decisions[job_id] = self._migrate(job, now, best)
+            decisions[job_id] = self._migrate(job, now, (row, best.column))
             moved += 1
             touched[destination] = touched[job.site_id or ""] = moved
         if not self._tells:
@@ -190,6 +192,15 @@ class _Planning:
             if job.job_id not in decisions:
                 decisions[job.job_id] = self._stay(job, ratings, index)
         return decisions
+
+    def _hopeful(self, jobs: list[JobView], ratings: Ratings) -> list[int]:
+        """Return the rows of the jobs that `_choose` may find a place for, all others left out at once."""
+        urgent = np.array([self._urgency(job) for job in jobs], dtype=np.int64)[:, None]
+        passes = (urgent == _DRAIN) | (ratings.terms.in_time & ratings.terms.pays)
+        passes &= (urgent != _VOLUNTARY) | ~(ratings.lasts_s[:, None] > ratings.terms.migration_s)
+        usable = self._accepts & (self.judge.bookings.slots >= 1) & (ratings.link_bps > 0.0)
+        rows: list[int] = np.flatnonzero((passes & usable).any(axis=1)).tolist()
+        return rows
 
     def _choose(self, job: JobView, ratings: Ratings, index: int) -> _Choice | None:
         urgency = self._urgency(job)
@@ -261,25 +272,26 @@ class _Planning:
             reasons.append(f"gains {gain_s:.1f} renewable s, more than {margin_s:.1f} s are asked for")
         return tuple(reasons)
 
-    def _migrate(self, job: JobView, ratings: Ratings, choice: _Choice) -> Decision:
-        site = self.judge.sites[choice.column]
-        rate_bps = float(ratings.link_bps[0, choice.column])
-        total_s = float(ratings.terms.migration_s[0, choice.column])
+    def _migrate(self, job: JobView, ratings: Ratings, cell: tuple[int, int]) -> Decision:
+        row, column = cell
+        site = self.judge.sites[column]
+        rate_bps = float(ratings.link_bps[cell])
+        total_s = float(ratings.terms.migration_s[cell])
         company = ""
         if self._urgency(job) == _DRAIN:
-            rate_bps = self._emptying.rate_bps(job, site.site_id, ratings, (0, choice.column))
-            total_s = self._emptying.predicted_s(rate_bps, ratings, (0, choice.column))
+            rate_bps = self._emptying.rate_bps(job, site.site_id, ratings, cell)
+            total_s = self._emptying.predicted_s(rate_bps, ratings, cell)
             self._emptying.leaves(job, site.site_id)
             company = self._emptying.company(job, site.site_id)
         here = (self._why_leave(job),)
-        alternatives = self._told(job, ratings, 0, chosen=site.site_id, here=here) if self._tells else ()
+        alternatives = self._told(job, ratings, row, chosen=site.site_id, here=here) if self._tells else ()
         self.judge.bookings.move(job, site.site_id, rate_bps)
         made = Made(
             job=job,
-            column=choice.column,
+            column=column,
             rate_bps=rate_bps,
             total_s=total_s,
-            ends_s=float(ratings.ends_s[confidence.MEDIAN, 0, choice.column]),
+            ends_s=float(ratings.ends_s[(confidence.MEDIAN, *cell)]),
         )
         return self._moved(made, alternatives, company)
 

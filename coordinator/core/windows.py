@@ -186,9 +186,10 @@ def covered_s(steps: SurplusCurve, need_w: float, until_s: Array) -> Array:
 
     Windows that open later count too; this is what a job has when it stays.
     """
-    lengths = np.diff(steps.edges_s) * (steps.watts[MEDIAN] >= need_w)
-    total = np.concatenate(([0.0], np.cumsum(lengths)))
-    return np.interp(until_s, steps.edges_s, total)
+    edges_s = steps.edges_s
+    total = np.zeros(len(edges_s))
+    ((edges_s[1:] - edges_s[:-1]) * (steps.watts[MEDIAN] >= need_w)).cumsum(out=total[1:])
+    return np.interp(until_s, edges_s, total)
 
 
 def window(steps: SurplusCurve, need_w: float, quantile: int = MEDIAN) -> Window | None:

@@ -81,6 +81,7 @@ class JobView:
     """It has progress to lose: it may only start at a site in `held_at`."""
     declared_work_s: float | None = None
     progressed_s: float = 0.0
+    """Running time so far; of a job that declares no work it may be that up to `resident_since`."""
     slack_s: float | None = None
     """For how long it may still stand still (wait, pause, move) and end in time; None: it is not to wait."""
     may_pause: bool = False

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import count
 from math import inf
+from typing import Any
 
 from coordinator.core.policy import PlannerSettings, Policy
 from coordinator.core.replicas import GROWTH, Growth, Join, Leave, plan_replicas
@@ -43,7 +44,7 @@ def settings_of(world: World, **numbers: float) -> PlannerSettings:
 
     No margin is asked for before a move: recorded hours hold still, and a margin costs some energy.
     """
-    fixed = {
+    fixed: dict[str, Any] = {
         "gain_margin_frac": 0.0,
         "alpha": world.costs.alpha,
         "eta": world.costs.eta,
@@ -103,6 +104,7 @@ class _Exact:
         self._settings = settings
         self._sight = sight
         # A policy that never moves a job is not asked: its jobs wait for their homes, one queue each.
+        self._tells_transfers = world.tells_transfers
         self._defers = world.hold_back_s is not None
         self._stays = bool(getattr(policy, "never_moves", False))
         self._carriage = Carriage(world.wan, world.costs.eta)
@@ -365,7 +367,7 @@ class _Exact:
 
     def _carried(self, course: Course, left_bytes: float = 0.0) -> None:
         """Note what has crossed for a job; `left_bytes` of it did not."""
-        if self._world.tells_transfers:
+        if self._tells_transfers:
             self.transfers.append(course.transfer(self._now_s, left_bytes))
 
     def _exchange(self, group: Group) -> bool:

@@ -36,6 +36,10 @@ class Sight:
             for pair in permutations([site.site_id for site in world.sites], 2)
         }
         self._submitted_at = {task.job_id: world.at(task.submitted_s) for task in world.tasks}
+        # Else a job looks the same until its next stage, and most jobs of most views are in none that is new.
+        self._ages = declared or world.hold_back_s is not None
+        self._seen: dict[str, tuple[tuple[object, ...], JobView]] = {}
+        self._seen_sites: dict[str, tuple[tuple[float, ...], SiteView]] = {}
         self._step = -1
         self._forecasts: dict[str, SurplusForecast | None] = {}
 
@@ -71,25 +75,45 @@ class Sight:
             promised.exchange(group)
         return FleetView(
             now=self._world.at(now_s),
-            sites={site.site_id: self._site(site, step, held, promised) for site in self._world.sites},
-            jobs={course.task.job_id: self._job(course, now_s) for course in (*courses, *queue)},
+            sites={site.site_id: self._seen_site(site, step, held, promised) for site in self._world.sites},
+            jobs={course.task.job_id: self._seen_job(course, now_s) for course in (*courses, *queue)},
             links=self._idle | {pair: self._link(pair, promised) for pair in promised.pair_bps},
         )
 
-    def _site(self, site: Plant, step: int, held: Mapping[str, int], promised: "_Promised") -> SiteView:
+    def _seen_site(self, site: Plant, step: int, held: Mapping[str, int], promised: "_Promised") -> SiteView:
+        name, wan = site.site_id, self._world.wan
+        up_bps = wan.uplink_bps[name] - promised.up_bps[name]
+        down_bps = wan.downlink_bps[name] - promised.down_bps[name]
+        stands = (step, held[name], up_bps, down_bps)
+        known = self._seen_sites.get(name)
+        if known is None or known[0] != stands:
+            made = self._site(site, step, held[name], (up_bps, down_bps))
+            known = self._seen_sites[name] = (stands, made)
+        return known[1]
+
+    def _site(self, site: Plant, step: int, held: int, free_bps: tuple[float, float]) -> SiteView:
         return SiteView(
             site_id=site.site_id,
             available=True,
             draining=False,
             slots=site.slots,
-            slots_held=held[site.site_id],
+            slots_held=held,
             surplus_w=site.surplus_w[step],
             surplus_quality_ok=True,
             compute_w=None,
             forecast=self._forecasts[site.site_id],
-            uplink_free_bps=self._world.wan.uplink_bps[site.site_id] - promised.up_bps[site.site_id],
-            downlink_free_bps=self._world.wan.downlink_bps[site.site_id] - promised.down_bps[site.site_id],
+            uplink_free_bps=free_bps[0],
+            downlink_free_bps=free_bps[1],
         )
+
+    def _seen_job(self, course: Course, now_s: float) -> JobView:
+        if self._ages or course.group is not None:
+            return self._job(course, now_s)
+        stands = (course.turn, course.sending, course.site, course.bound_for)
+        known = self._seen.get(course.job_id)
+        if known is None or known[0] != stands:
+            known = self._seen[course.job_id] = (stands, self._job(course, course.since_s))
+        return known[1]
 
     def _job(self, course: Course, now_s: float) -> JobView:
         task, costs = course.task, self._world.costs
