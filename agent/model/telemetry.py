@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from agent.model.limits import Envelope
+from agent.model.limits import Envelope, Limit
 from agent.model.readings import GpuReading, SitePower
 
 
@@ -41,6 +41,8 @@ class GridStatus:
     unachievable: bool = False
     breaches: int = 0
     declared: tuple[DeclaredSurplus, ...] = ()
+    exports: tuple[Limit, ...] = ()
+    """Limits of the export, the most restrictive first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

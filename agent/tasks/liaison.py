@@ -145,6 +145,7 @@ class News:
             unachievable=snapshot.unachievable,
             breaches=snapshot.breach_episodes,
             declared=self.declare(now),
+            exports=snapshot.exports,
         )
 
     def publish(self) -> None:

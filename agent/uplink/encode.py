@@ -82,6 +82,7 @@ def grid_status(value: GridStatus) -> site_service_pb2.ConnectRequest:
         breaches=value.breaches,
         measured_at=_timestamp(value.measured_at),
         declared=[_declared(one) for one in value.declared],
+        export_limits=[_limit(limit) for limit in value.exports],
     )
     return site_service_pb2.ConnectRequest(grid_status=message)
 

@@ -105,6 +105,8 @@ class GridStatus:
     measured_at: datetime | None = None
     declared: tuple[DeclaredSurplus, ...] = ()
     """What counts as surplus beside what is measured."""
+    export_limits: tuple[ActiveLimit, ...] = ()
+    """What operators say of the export, the most restrictive first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

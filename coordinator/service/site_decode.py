@@ -156,7 +156,7 @@ def grid_status(message: site_pb2.GridStatus) -> GridStatus:
     return GridStatus(
         state=state,
         limit_w=_optional("grid_status", message, "limit_w"),
-        limits=tuple(_limit(limit) for limit in message.limits),
+        limits=tuple(_limit("limits", limit) for limit in message.limits),
         achievable_min_w=_optional("grid_status", message, "achievable_min_w"),
         achievable_max_w=_optional("grid_status", message, "achievable_max_w"),
         unachievable=message.unachievable,
@@ -165,6 +165,7 @@ def grid_status(message: site_pb2.GridStatus) -> GridStatus:
         if message.HasField("measured_at")
         else None,
         declared=tuple(_declared(one) for one in message.declared),
+        export_limits=tuple(_limit("export_limits", limit) for limit in message.export_limits),
     )
 
 
@@ -177,14 +178,14 @@ def _declared(message: site_pb2.DeclaredSurplus) -> DeclaredSurplus:
     return DeclaredSurplus(start_at=start_at, end_at=end_at, surplus_w=surplus_w, source=message.source)
 
 
-def _limit(message: site_pb2.ActiveLimit) -> ActiveLimit:
-    has_end = message.HasField("end_at")
+def _limit(field: str, message: site_pb2.ActiveLimit) -> ActiveLimit:
+    at, has_end = f"grid_status.{field}", message.HasField("end_at")
     return ActiveLimit(
         source=message.source,
         command_id=message.command_id,
-        limit_w=_not_negative("grid_status.limits.limit_w", message.limit_w),
-        start_at=_instant("grid_status.limits.start_at", message.start_at),
-        end_at=_instant("grid_status.limits.end_at", message.end_at) if has_end else None,
+        limit_w=_not_negative(f"{at}.limit_w", message.limit_w),
+        start_at=_instant(f"{at}.start_at", message.start_at),
+        end_at=_instant(f"{at}.end_at", message.end_at) if has_end else None,
         reason=message.reason,
     )
 

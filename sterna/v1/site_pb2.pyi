@@ -338,7 +338,7 @@ class ActiveLimit(_message.Message):
     command_id: _builtins.str
     """The command's id; empty for limits that no command set."""
     limit_w: _builtins.float
-    """Watts of grid import, zero or more."""
+    """Watts of grid import, in `export_limits` of export, zero or more."""
     reason: _builtins.str
     """The operator's words, e.g. "ALERT_GRID_EMERGENCY"."""
     @_builtins.property
@@ -420,6 +420,7 @@ class GridStatus(_message.Message):
     BREACHES_FIELD_NUMBER: _builtins.int
     MEASURED_AT_FIELD_NUMBER: _builtins.int
     DECLARED_FIELD_NUMBER: _builtins.int
+    EXPORT_LIMITS_FIELD_NUMBER: _builtins.int
     state: Global___GridState.ValueType
     limit_w: _builtins.float
     """The most restrictive active limit on grid import in watts; absent when there is none."""
@@ -441,6 +442,10 @@ class GridStatus(_message.Message):
     def declared(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeclaredSurplus]:
         """What counts as surplus now and later beside what is measured, by start."""
 
+    @_builtins.property
+    def export_limits(self) -> _containers.RepeatedCompositeFieldContainer[Global___ActiveLimit]:
+        """What operators say now of the site's export, the most restrictive first."""
+
     def __init__(
         self,
         *,
@@ -453,10 +458,11 @@ class GridStatus(_message.Message):
         breaches: _builtins.int = ...,
         measured_at: _timestamp_pb2.Timestamp | None = ...,
         declared: _abc.Iterable[Global___DeclaredSurplus] | None = ...,
+        export_limits: _abc.Iterable[Global___ActiveLimit] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_achievable_max_w", b"_achievable_max_w", "_achievable_min_w", b"_achievable_min_w", "_limit_w", b"_limit_w", "achievable_max_w", b"achievable_max_w", "achievable_min_w", b"achievable_min_w", "limit_w", b"limit_w", "measured_at", b"measured_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_achievable_max_w", b"_achievable_max_w", "_achievable_min_w", b"_achievable_min_w", "_limit_w", b"_limit_w", "achievable_max_w", b"achievable_max_w", "achievable_min_w", b"achievable_min_w", "breaches", b"breaches", "declared", b"declared", "limit_w", b"limit_w", "limits", b"limits", "measured_at", b"measured_at", "state", b"state", "unachievable", b"unachievable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_achievable_max_w", b"_achievable_max_w", "_achievable_min_w", b"_achievable_min_w", "_limit_w", b"_limit_w", "achievable_max_w", b"achievable_max_w", "achievable_min_w", b"achievable_min_w", "breaches", b"breaches", "declared", b"declared", "export_limits", b"export_limits", "limit_w", b"limit_w", "limits", b"limits", "measured_at", b"measured_at", "state", b"state", "unachievable", b"unachievable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__achievable_max_w: _TypeAlias = _typing.Literal["achievable_max_w"]  # noqa: Y015
     _WhichOneofArgType__achievable_max_w: _TypeAlias = _typing.Literal["_achievable_max_w", b"_achievable_max_w"]  # noqa: Y015

@@ -1,5 +1,6 @@
 """Every value that goes up and every message that comes down, field by field, and what is refused."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -164,6 +165,7 @@ def test_grid_status(state: GridState) -> None:
         unachievable=True,
         breaches=3,
         declared=(DeclaredSurplus(start_at=NOW, end_at=NOW + timedelta(hours=1), surplus_w=0.0, source="p"),),
+        exports=(replace(timed, source="modbus-wset"),),
     )
     message = encode.grid_status(status).grid_status
     assert site_pb2.GridState.Name(message.state) == f"GRID_STATE_{state.value}"
@@ -172,6 +174,7 @@ def test_grid_status(state: GridState) -> None:
     assert [limit.HasField("end_at") for limit in message.limits] == [False, True]
     assert message.HasField("achievable_min_w") and not message.HasField("achievable_max_w")
     assert (message.unachievable, message.breaches) == (True, 3)
+    assert [(one.source, one.limit_w) for one in message.export_limits] == [("modbus-wset", 4200.0)]
     (declared,) = message.declared
     assert (declared.surplus_w, declared.source) == (0.0, "p")
     assert declared.end_at.ToDatetime(tzinfo=UTC) == NOW + timedelta(hours=1)

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 
 import grpc.aio
@@ -171,6 +172,7 @@ def live() -> dict[str, LiveSite]:
                 state=GridState.LIMITED,
                 limit_w=4200.0,
                 limits=(limit,),
+                export_limits=(replace(limit, source="modbus-wset", limit_w=3000.0),),
                 achievable_min_w=100.0,
                 achievable_max_w=5000.0,
                 measured_at=before(1),
