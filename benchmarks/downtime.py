@@ -29,6 +29,14 @@ from tests.system.harness import System, Training  # noqa: E402
 TRAINERS = ("simulator", "quick")
 BYTES_PER_WEIGHT = 12
 """Weights and two moments, 4 bytes each."""
+STEP_S = 0.5
+"""Long steps: training must leave the processor to those who are measured."""
+CHECKPOINT_EVERY = 120
+"""Steps, a minute: an order to stop that finds the trainer saving would wait for two saves."""
+COPIES = {"simulator": 9, "quick": 5}
+"""Checkpoints that lie about at the most, at the stop and before the start; the quick one's weights count."""
+SPARE_BYTES = 2_000_000_000
+"""Of memory, for everything else on the machine."""
 WITHIN_S = 900.0
 
 
@@ -128,7 +136,7 @@ async def measure(
     folder: Path, size_bytes: int, link_bps: float, *, ahead: bool, quick: bool
 ) -> dict[str, object]:
     harness.PARAMS = size_bytes // BYTES_PER_WEIGHT
-    harness.CHECKPOINT_EVERY = 5
+    harness.CHECKPOINT_EVERY = CHECKPOINT_EVERY
     least_bytes = 1 if ahead else 10**15
     system = (QuickSystem if quick else System)(
         folder=folder,
@@ -139,14 +147,13 @@ async def measure(
             "migration": {"ahead_least_bytes": least_bytes, "ahead_least_transfer_s": 0.0 if ahead else 1e9},
         },
     )
-    # Long steps: training must leave the processor to those who are measured, and 4 GB take seconds to save.
-    training = Training(name="downtime", home="west", steps=100_000, step_s=0.5, stop_grace_s=300.0)
+    training = Training(name="downtime", home="west", steps=100_000, step_s=STEP_S, stop_grace_s=300.0)
     try:
         system.start()
         async with system.admin() as admin:
             await admin.connected()
             job_id = await admin.submit(training)
-            await admin.trained(job_id, training, harness.CHECKPOINT_EVERY + 1, within_s=WITHIN_S)
+            await admin.trained(job_id, training, CHECKPOINT_EVERY + 1, within_s=WITHIN_S)
 
             def sealed() -> bool:
                 return bool(
@@ -186,6 +193,28 @@ def difference(system: System) -> dict[str, object] | None:
     return json.loads(lines[-1]) if lines else None
 
 
+def room_bytes(folder: Path) -> int:
+    """Return what a folder takes; in memory no more than the machine can spare."""
+    free_bytes = shutil.disk_usage(folder).free
+    if not folder.resolve().is_relative_to("/dev/shm"):
+        return free_bytes
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    (available_kib,) = (line.split()[1] for line in lines if line.startswith("MemAvailable:"))
+    return min(free_bytes, int(available_kib) * 1024 - SPARE_BYTES)
+
+
+def touch(folder: Path, size_bytes: int) -> None:
+    """Fill and empty what will be needed of a folder in memory.
+
+    A virtual machine gets its memory from the host when it first writes to it, at a tenth of its later speed;
+    a training machine has long had it.
+    """
+    with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+        piece = bytes(8 * 1024 * 1024)
+        for _ in range(size_bytes // len(piece)):
+            file.write(piece)
+
+
 async def as_async(value: bool) -> bool:
     return value
 
@@ -204,10 +233,11 @@ def main() -> None:
     arguments = parser.parse_args()
     sizes: dict[str, object] = {}
     for size_mb in arguments.size_mb or [100, 1000, 4000]:
-        # A checkpoint lies up to eight times: the trainer's two, the sealed two, at two sites.
-        if shutil.disk_usage(arguments.folder).free < 9 * size_mb * 10**6:
-            sizes[str(size_mb)] = {"total_s": None, "reason": "no room for eight copies"}
+        copies = COPIES[arguments.trainer]
+        if room_bytes(arguments.folder) < copies * size_mb * 10**6:
+            sizes[str(size_mb)] = {"total_s": None, "reason": f"no room for {copies} copies"}
             continue
+        touch(arguments.folder, copies * size_mb * 10**6)
         with tempfile.TemporaryDirectory(prefix="sterna-down-", dir=arguments.folder) as folder:
             sizes[str(size_mb)] = asyncio.run(
                 measure(

@@ -17,6 +17,7 @@ from agent.jobs.keeper import Keeper
 from agent.jobs.launch import Launcher
 from agent.jobs.shims import ForkedShims, ShimStarter, UnitShims, units_are_possible
 from agent.jobs.transfer import Transfers
+from agent.jobs.twins import Twins
 from agent.store.jobs import JobRecords
 from agent.tasks.liaison import TicketKey
 from agent.uplink.peers import Peers
@@ -68,6 +69,7 @@ def make_keeper(
         root=build.state_dir / "jobs",
         records=records,
         checkpoints=carriage[0],
+        twins=Twins(store=carriage[0], clock=build.clock),
         carrier=carriage[1],
         clock=build.clock,
         boot_id=boot_id,

@@ -8,6 +8,7 @@ import errno
 import fcntl
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,9 @@ _FICLONE = 0x40049409
 _NO_REFLINK = frozenset(
     {errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EPERM}
 )
+
+_CLONED_BYTES = 65_536
+"""At least a block of every file system that has reflinks."""
 
 Locate = Callable[[str], Path]
 
@@ -138,6 +142,18 @@ def _clone_all(files: Sequence[CheckpointFile], locate: Locate, target: Path) ->
     for left in target.iterdir():
         disk.remove(left)
     return False
+
+
+def can_clone(folder: Path) -> bool:
+    """Tell whether the file system of a folder has reflinks; tried with two small files."""
+    with tempfile.TemporaryFile(dir=folder) as one, tempfile.TemporaryFile(dir=folder) as other:
+        one.write(bytes(_CLONED_BYTES))
+        one.flush()
+        try:
+            fcntl.ioctl(other.fileno(), _FICLONE, one.fileno())
+        except OSError:
+            return False
+    return True
 
 
 def require_sizes(files: Sequence[CheckpointFile], folder: Path) -> None:

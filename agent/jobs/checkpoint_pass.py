@@ -7,7 +7,7 @@ holds the interpreter. Blocking; a thread holds one piece in memory, and looks a
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -43,6 +43,8 @@ class ChunkPass:
         Whether chunks are hashed.
     verified_as : str
         Name of the checkpoint: every hash is compared with the manifest's. Empty: none is.
+    indices : sequence of int or None
+        The chunks that are taken, into files that are there; None: all of them, into new files.
     """
 
     def __init__(
@@ -53,12 +55,15 @@ class ChunkPass:
         target: Path | None = None,
         hashing: bool = True,
         verified_as: str = "",
+        indices: Sequence[int] | None = None,
     ) -> None:
         self._layout = layout
         self._locate = locate
         self._target = target
         self._hashing = hashing
         self._verified_as = verified_as
+        self._makes = target is not None and indices is None
+        self._indices = range(layout.chunks) if indices is None else indices
         self._digests = [b""] * layout.chunks
         self._failed = threading.Event()
 
@@ -86,10 +91,9 @@ class ChunkPass:
         OSError
             The disk is full or failed.
         """
-        if self._target is not None:
-            for file in self._layout.manifest.files:
-                _make(self._target / file.path, file.size_bytes)
-        threads = max(1, min(threads, self._layout.chunks))
+        if self._target is not None and self._makes:
+            make_files(self._layout, self._target)
+        threads = max(1, min(threads, len(self._indices)))
         if threads == 1:
             self._take(0, 1, stop)
         else:
@@ -103,7 +107,7 @@ class ChunkPass:
     def _take(self, first: int, every: int, stop: threading.Event) -> None:
         buffer = memoryview(bytearray(PIECE_BYTES))
         try:
-            for index in range(first, self._layout.chunks, every):
+            for index in self._indices[first::every]:
                 self._chunk(index, buffer, stop)
         except BaseException:
             self._failed.set()
@@ -184,7 +188,10 @@ class _Files:
             done_bytes += length
 
 
-def _make(path: Path, size_bytes: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("xb") as file:
-        file.truncate(size_bytes)
+def make_files(layout: Layout, target: Path) -> None:
+    """Make the files of a checkpoint below a folder, empty but of their full size."""
+    for file in layout.manifest.files:
+        path = target / file.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("xb") as made:
+            made.truncate(file.size_bytes)

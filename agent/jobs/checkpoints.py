@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 DEFAULT_CHUNK_BYTES = 4 * 1024 * 1024
 SHARED = "shared"
 """Empty file beside a manifest: another site has this checkpoint too."""
+TWIN = "twin-"
+"""Begins the name of a copy that is made beside a fetch; see `agent.jobs.twins`."""
 
 
 class CheckpointStore:
@@ -324,7 +326,12 @@ class CheckpointStore:
         """Read what is here and clear away what a dead process left."""
         for name in ("sealed", "staging", "quarantine", "trash"):
             (self._root / name).mkdir(parents=True, exist_ok=True)
-        for left in (*(self._root / "trash").iterdir(), *(self._root / "staging").glob("*/seal-*")):
+        staging = self._root / "staging"
+        for left in (
+            *(self._root / "trash").iterdir(),
+            *staging.glob("*/seal-*"),
+            *staging.glob(f"*/{TWIN}*"),
+        ):
             disk.remove(left)
         for bitmap in (self._root / "staging").glob("*/fetch-*.received"):
             if not bitmap.with_suffix("").exists():

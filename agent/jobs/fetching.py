@@ -5,15 +5,91 @@ import logging
 import random
 from collections.abc import Callable
 
-from agent.jobs.ports import Carrier, Fetched
+from agent.core.jobtable import JobEvent
+from agent.jobs.book import JobBook, Live
+from agent.jobs.ports import Carrier, Checkpoints, Fetched
+from agent.jobs.twins import Twins
+from agent.model.jobs import JobPhase
 from agent.model.orders import Fetch
+from agent.model.records import JobRecord
 from sterna.clock import Clock
-from sterna.errors import PermanentError, SternaError, TransientError
+from sterna.errors import PermanentError, TransientError
 
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
+
+
+async def bring(
+    record: JobRecord,
+    *,
+    book: JobBook,
+    carrier: Carrier,
+    checkpoints: Checkpoints,
+    twins: Twins,
+    clock: Clock,
+    boot_id: str,
+    patience_s: float,
+) -> bool:
+    """Bring the checkpoint that a job was ordered to fetch, record how that went, and copy it for a start.
+
+    Parameters
+    ----------
+    record : JobRecord
+        FETCHING.
+    book, carrier, checkpoints, twins, clock, boot_id
+        The site's.
+    patience_s : float
+        See `fetch_patiently`; also how long the reservation goes on after a failure.
+
+    Returns
+    -------
+    bool
+        False when it was given up.
+    """
+    job_id, fetch = record.job_id, record.fetch
+    if fetch is None:
+        raise PermanentError(f"job {job_id}: FETCHING without an order")
+    here = {JobPhase.FETCHING}
+    async with twins.beside(job_id, fetch) as arrived:
+        begun = False
+        resumed = False  # then what this process receives is not the whole
+
+        def progressed(here_bytes: int) -> None:
+            nonlocal begun, resumed
+            begun, resumed = True, resumed or (here_bytes > 0 and not begun)
+            book.see(job_id, Live(fetched_bytes=here_bytes))
+            arrived()
+
+        try:
+            fetched = await fetch_patiently(
+                carrier, clock, job_id, fetch, patience_s=patience_s, on_progress=progressed
+            )
+        except PermanentError as error:
+            log.error("fetch failed", extra={"job_id": job_id, "error": str(error)})
+            # The reservation goes on: the coordinator may order another fetch, or let go.
+            await book.change(
+                job_id,
+                JobEvent.FETCH_FAILED,
+                only_in=here,
+                message=f"fetch failed: {error}",
+                fetch=None,
+                boot_id=boot_id,
+                reserved_until_s=clock.boottime_s() + patience_s,
+            )
+            return False
+        book.list_checkpoints(job_id, await checkpoints.checkpoints(job_id))
+        # None: the bytes were all here before, so the last measurement stands.
+        await book.change(
+            job_id,
+            JobEvent.FETCHED,
+            only_in=here,
+            message="",
+            goodput_bps=fetched.goodput_bps or record.goodput_bps,
+            transferred_bytes=None if resumed else fetched.transferred_bytes,
+        )
+    return True
 
 
 async def fetch_patiently(
@@ -61,8 +137,3 @@ async def fetch_patiently(
             wait_s = error.retry_after_s if error.retry_after_s is not None else pause_s
         await asyncio.sleep(wait_s * random.uniform(0.8, 1.2))
         pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
-
-
-def failure_message(error: SternaError) -> str:
-    """Return one sentence for the report."""
-    return f"fetch failed: {error}"

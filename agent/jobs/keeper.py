@@ -25,6 +25,7 @@ from agent.jobs.offering import Offers
 from agent.jobs.ports import Carrier, Checkpoints, RecordStore
 from agent.jobs.sealing import Sealer
 from agent.jobs.suspending import halt, suspend, tell_shim
+from agent.jobs.twins import Twins
 from agent.model.jobs import JobPhase, JobSpec
 from agent.model.orders import (
     Fetch,
@@ -57,6 +58,8 @@ class Keeper:
         Durable records.
     checkpoints : Checkpoints
         Sealed checkpoints.
+    twins : Twins
+        Copies of those that arrive, for the start.
     carrier : Carrier
         Fetches and offers.
     clock : Clock
@@ -87,6 +90,7 @@ class Keeper:
         root: Path,
         records: RecordStore,
         checkpoints: Checkpoints,
+        twins: Twins,
         carrier: Carrier,
         clock: Clock,
         boot_id: str,
@@ -115,6 +119,7 @@ class Keeper:
             boot_id=boot_id,
             launcher=launcher,
             checkpoints=checkpoints,
+            twins=twins,
             sealer=Sealer(
                 checkpoints=checkpoints, clock=clock, interval_s=checkpoint_interval_s, keep=keep_checkpoints
             ),

@@ -15,7 +15,7 @@ from pathlib import Path
 from agent.core.jobgrants import begin
 from agent.core.jobtable import LIVE, JobEvent, next_phase
 from agent.jobs.book import JobBook, Live
-from agent.jobs.fetching import failure_message, fetch_patiently
+from agent.jobs.fetching import bring
 from agent.jobs.holding import heed_hold
 from agent.jobs.launch import Launcher
 from agent.jobs.leases import is_held
@@ -23,6 +23,7 @@ from agent.jobs.outcome import distrusted, judge_run, resume_instead
 from agent.jobs.ports import Carrier, Checkpoints
 from agent.jobs.runner import Run, Snapshot, run_of
 from agent.jobs.sealing import Sealer
+from agent.jobs.twins import Twins
 from agent.model.jobs import JobPhase
 from agent.model.records import JobRecord
 from sterna.clock import Clock
@@ -48,6 +49,7 @@ class Tools:
     boot_id: str
     launcher: Launcher
     checkpoints: Checkpoints
+    twins: Twins
     sealer: Sealer
     carrier: Carrier
     tick_s: float
@@ -138,52 +140,20 @@ class Minder:
         return None
 
     async def _fetch(self, record: JobRecord) -> None:
-        """Bring the checkpoint here, and say how that went."""
-        if record.fetch is None:
-            raise PermanentError(f"job {self._job_id}: FETCHING without an order")
-
-        begun = False
-        resumed = False  # then what this process receives is not the whole
-
-        def progressed(here_bytes: int) -> None:
-            nonlocal begun, resumed
-            begun, resumed = True, resumed or (here_bytes > 0 and not begun)
-            self._book.see(self._job_id, Live(fetched_bytes=here_bytes))
-
-        here = {JobPhase.FETCHING}
-        try:
-            fetched = await fetch_patiently(
-                self._tools.carrier,
-                self._tools.clock,
-                self._job_id,
-                record.fetch,
-                patience_s=self._tools.fetch_patience_s,
-                on_progress=progressed,
-            )
-        except PermanentError as error:
-            log.error("fetch failed", extra={"job_id": self._job_id, "error": str(error)})
-            # The reservation goes on: the coordinator may order another fetch, or let go.
-            await self._book.change(
-                self._job_id,
-                JobEvent.FETCH_FAILED,
-                only_in=here,
-                message=failure_message(error),
-                fetch=None,
-                boot_id=self._tools.boot_id,
-                reserved_until_s=self._tools.clock.boottime_s() + self._tools.fetch_patience_s,
-            )
-            self.wake()
-            return
-        await self._list_checkpoints()
-        # None: the bytes were all here before, so the last measurement stands.
-        await self._book.change(
-            self._job_id,
-            JobEvent.FETCHED,
-            only_in=here,
-            message="",
-            goodput_bps=fetched.goodput_bps or record.goodput_bps,
-            transferred_bytes=None if resumed else fetched.transferred_bytes,
+        """Bring the checkpoint here; what failed leaves a reservation that may run out."""
+        tools = self._tools
+        arrived = await bring(
+            record,
+            book=self._book,
+            carrier=tools.carrier,
+            checkpoints=tools.checkpoints,
+            twins=tools.twins,
+            clock=tools.clock,
+            boot_id=tools.boot_id,
+            patience_s=tools.fetch_patience_s,
         )
+        if not arrived:
+            self.wake()
 
     async def _live(self, record: JobRecord) -> float | None:
         """Mind a process that is there, or is to be."""
@@ -236,7 +206,7 @@ class Minder:
             return
         try:
             if await self._seal(record, run, seen, ended=False):
-                await self._list_checkpoints()
+                await self._prune()
         except SternaError as error:  # the next checkpoint is another chance; training goes on
             log.warning("checkpoint not sealed", extra={"job_id": self._job_id, "error": str(error)})
 
@@ -269,7 +239,7 @@ class Minder:
             await asyncio.to_thread(run.kill_leftovers, 0.0)
             resume = None
             if record.resume_id is not None:
-                resume = await self._tools.checkpoints.materialize(record.resume_id, run.resume_dir)
+                resume = await self._tools.twins.materialize(record.resume_id, run.resume_dir)
             self._count_launch(record)
             await self._tools.launcher.launch(run, record, resume)
         except PermanentError as error:
@@ -315,6 +285,7 @@ class Minder:
             return 0.0
         if not distrusted(seen, self._tools.boot_id):  # else it stays for a look, until the run itself goes
             await asyncio.to_thread(run.remove_bulk)
+        await self._prune()
         await asyncio.to_thread(self._tidy, run)
         return None
 
@@ -381,6 +352,10 @@ class Minder:
         for old in runs[:-2]:
             if old != run.directory and not Run(old).is_alive():
                 Run(old).remove()
+
+    async def _prune(self) -> None:
+        await self._tools.sealer.prune(self._job_id)
+        await self._list_checkpoints()
 
     async def _list_checkpoints(self) -> None:
         self._book.list_checkpoints(self._job_id, await self._tools.checkpoints.checkpoints(self._job_id))

@@ -125,7 +125,7 @@ class Sealer:
     async def seal(
         self, record: JobRecord, candidate: Candidate, *, left_in: Path | None = None
     ) -> Checkpoint:
-        """Seal it, and drop what is older than the last few.
+        """Seal it.
 
         Parameters
         ----------
@@ -142,7 +142,7 @@ class Sealer:
             As the store says.
         """
         self._sealed_s[record.job_id] = self._clock.boottime_s()
-        checkpoint = await self._checkpoints.seal(
+        return await self._checkpoints.seal(
             record.job_id,
             record.epoch,
             candidate.step,
@@ -150,5 +150,7 @@ class Sealer:
             candidate.files,
             left_in=left_in,
         )
-        await self._checkpoints.keep_newest(record.job_id, self._keep)
-        return checkpoint
+
+    async def prune(self, job_id: str) -> None:
+        """Drop what is older than the last few. A gigabyte takes a tenth of a second: nobody is to wait."""
+        await self._checkpoints.keep_newest(job_id, self._keep)

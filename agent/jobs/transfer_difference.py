@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -133,16 +134,16 @@ class HeadStart:
     async def _decode(self, pieces: AsyncIterator[memoryview], folder: Path, staging: Staging) -> None:
         total_bytes = staging.manifest.size_bytes
         before_bytes, started_s = self._tally.transferred_bytes, self._clock.boottime_s()
-
-        def progressed(done_bytes: int) -> None:
-            self._on_progress(min(done_bytes, total_bytes), total_bytes)
-
+        decoded = _Decoded()
         await in_thread(lambda _: staging.distrust())
         try:
             with unwrapped():
-                await self._worker.decode_stream(
-                    pieces, staging.files, folder, max_bytes=total_bytes, progress=progressed
-                )
+                async with asyncio.TaskGroup() as group:
+                    believing = group.create_task(self._believe(staging, decoded))
+                    await self._worker.decode_stream(
+                        pieces, staging.files, folder, max_bytes=total_bytes, progress=decoded.note
+                    )
+                    believing.cancel()
         finally:
             await in_thread(staging.believe_bytes)
             self._note_pace(total_bytes, self._tally.transferred_bytes - before_bytes, started_s)
@@ -155,6 +156,18 @@ class HeadStart:
                     "missing_bytes": staging.missing_bytes,
                 },
             )
+
+    async def _believe(self, staging: Staging, decoded: "_Decoded") -> None:
+        """Look at what has been decoded while more is: at the end little is left to look at."""
+        total_bytes, first = staging.manifest.size_bytes, 0
+        while True:
+            await decoded.more.wait()
+            decoded.more.clear()
+            here_bytes = min(decoded.size_bytes, total_bytes)
+            beyond = here_bytes // staging.manifest.chunk_bytes
+            await in_thread(partial(staging.believe_bytes, first=first, beyond=beyond))
+            first = beyond
+            self._on_progress(here_bytes, total_bytes)
 
     def _note_pace(self, size_bytes: int, received_bytes: int, started_s: float) -> None:
         now_s = self._clock.boottime_s()
@@ -183,6 +196,19 @@ class HeadStart:
         except TimeoutError as error:
             raise LinkError(f"{self._holder}: nothing came for {self._stall_s} s") from error
         return piece if isinstance(piece, memoryview) else None
+
+
+class _Decoded:
+    """How far a decoder is, and that it has come further."""
+
+    def __init__(self) -> None:
+        self.more = asyncio.Event()
+        self.size_bytes = 0
+
+    def note(self, done_bytes: int) -> None:
+        """Take the decoder's word."""
+        self.size_bytes = done_bytes
+        self.more.set()
 
 
 class DifferenceDesk:

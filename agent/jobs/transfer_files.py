@@ -117,17 +117,34 @@ class Staging:
         self._bitmap_fd = os.open(self._bitmap_path, os.O_WRONLY | os.O_CLOEXEC)
 
     def distrust(self) -> None:
-        """Say, durably, that the files are about to be filled past `store`."""
+        """Say, durably, that the files are about to be filled past `store`: nothing of them is believed."""
         disk.write_durable(self._distrusted_path, b"")
+        self._bitmap = Bitmap(self.layout.chunks)
+        self._write_bitmap()
 
-    def believe_bytes(self, stop: threading.Event) -> None:
-        """Look at every chunk, and have those that are as the manifest says."""
-        self._look_at(range(self.layout.chunks), stop)
+    def believe_bytes(self, stop: threading.Event, first: int = 0, beyond: int | None = None) -> None:
+        """Look at chunks that are not believed yet, and have those that are as the manifest says.
+
+        Parameters
+        ----------
+        stop : threading.Event
+            Set it to have it abandoned.
+        first : int
+            Chunk to begin with.
+        beyond : int or None
+            Chunk to stop before; None: all the rest, and whoever filled the files has ended.
+        """
+        ends = self.layout.chunks if beyond is None else beyond
+        self._look_at([index for index in range(first, ends) if index not in self._bitmap], stop)
+        self._write_bitmap()
+        if beyond is None:
+            disk.remove(self._distrusted_path)
+
+    def _write_bitmap(self) -> None:
         with self._lock:
             if self._bitmap_fd is None:
                 raise disk.Abandoned
             os.pwrite(self._bitmap_fd, self._bitmap.to_bytes(), 0)
-        disk.remove(self._distrusted_path)
 
     def _look_at(self, indices: Iterable[int], stop: threading.Event) -> None:
         reader = ChunkReader(self.files, self.layout)

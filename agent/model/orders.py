@@ -35,13 +35,17 @@ class Stop:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetch:
-    """Pull a checkpoint. `holder_address` None: the holder dials us. `max_bps` None: no limit."""
+    """Pull a checkpoint. `holder_address` None: the holder dials us. `max_bps` None: no limit.
+
+    `for_start`: the job has stopped, and goes on here from this checkpoint as soon as all of it has arrived.
+    """
 
     checkpoint_id: str
     holder_site: str
     holder_address: str | None
     ticket: str
     max_bps: float | None
+    for_start: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

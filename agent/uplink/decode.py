@@ -122,6 +122,7 @@ def _action(message: site_service_pb2.Order) -> Action:  # noqa: PLR0911 - one w
             holder_address=fetch.holder_address or None,
             ticket=_text("order.fetch.ticket", fetch.ticket),
             max_bps=_not_negative("order.fetch.max_bps", fetch.max_bps) or None,
+            for_start=fetch.for_start,
         )
     if kind == "offer":
         offer = message.offer

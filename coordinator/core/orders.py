@@ -177,6 +177,7 @@ def _transfer(
         holder_site=migration.source_site,
         holder_address=holder_address,
         max_bps=max_bps,
+        for_start=migration.state is M.TRANSFERRING,
     )
     yield migration.destination_site, fetch
     if not holder_address and receiver_address:

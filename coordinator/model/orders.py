@@ -36,12 +36,16 @@ class Stop:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetch:
-    """Pull a checkpoint. `holder_address` "": the holder dials. `max_bps` None: no limit."""
+    """Pull a checkpoint. `holder_address` "": the holder dials. `max_bps` None: no limit.
+
+    `for_start`: the job has stopped, and goes on there from this checkpoint.
+    """
 
     checkpoint_id: str
     holder_site: str
     holder_address: str
     max_bps: float | None
+    for_start: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

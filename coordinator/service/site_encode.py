@@ -93,6 +93,7 @@ def order(order_id: str, value: Order, mint: MintTicket) -> ConnectResponse:
                     holder_address=action.holder_address,
                     ticket=mint(value),
                     max_bps=action.max_bps or 0.0,
+                    for_start=action.for_start,
                 )
             )
         case Offer():

@@ -533,6 +533,7 @@ class FetchCheckpoint(_message.Message):
     HOLDER_ADDRESS_FIELD_NUMBER: _builtins.int
     TICKET_FIELD_NUMBER: _builtins.int
     MAX_BPS_FIELD_NUMBER: _builtins.int
+    FOR_START_FIELD_NUMBER: _builtins.int
     checkpoint_id: _builtins.str
     holder_site: _builtins.str
     holder_address: _builtins.str
@@ -541,6 +542,10 @@ class FetchCheckpoint(_message.Message):
     """Short-lived; see CheckpointService."""
     max_bps: _builtins.float
     """Bits per second that the plan allots; 0: no limit."""
+    for_start: _builtins.bool
+    """The job has stopped and goes on at the receiver from this checkpoint as soon as all of it has arrived: the
+    trainer's copy may be made meanwhile. False for one that is sent ahead.
+    """
     def __init__(
         self,
         *,
@@ -549,10 +554,11 @@ class FetchCheckpoint(_message.Message):
         holder_address: _builtins.str = ...,
         ticket: _builtins.str = ...,
         max_bps: _builtins.float = ...,
+        for_start: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_id", b"checkpoint_id", "holder_address", b"holder_address", "holder_site", b"holder_site", "max_bps", b"max_bps", "ticket", b"ticket"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_id", b"checkpoint_id", "for_start", b"for_start", "holder_address", b"holder_address", "holder_site", b"holder_site", "max_bps", b"max_bps", "ticket", b"ticket"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -16,6 +16,7 @@ from agent.jobs.fakes import CopyCarrier
 from agent.jobs.keeper import Keeper
 from agent.jobs.launch import Launcher
 from agent.jobs.runner import end_runs
+from agent.jobs.twins import Twins
 from agent.model.jobs import JobPhase, JobSpec
 from agent.model.orders import Action, JobReport, Order, OrderAck
 from agent.shim import files
@@ -74,6 +75,7 @@ class Site:
             root=self.jobs,
             records=JobRecords(database),
             checkpoints=self.checkpoints,
+            twins=Twins(store=self.checkpoints, clock=SystemClock()),
             carrier=self.carrier,
             clock=SystemClock(),
             boot_id=self.boot_id,

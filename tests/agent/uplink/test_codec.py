@@ -264,8 +264,15 @@ SPEC = JobSpec(name="train", argv=("python", "train.py"), may_migrate=False)
             Fetch(checkpoint_id="abc", holder_site="south", holder_address=None, ticket="t", max_bps=None),
         ),
         (
-            ordered(fetch=fetch(holder_address="h:1", max_bps=5.0)),
-            Fetch(checkpoint_id="abc", holder_site="south", holder_address="h:1", ticket="t", max_bps=5.0),
+            ordered(fetch=fetch(holder_address="h:1", max_bps=5.0, for_start=True)),
+            Fetch(
+                checkpoint_id="abc",
+                holder_site="south",
+                holder_address="h:1",
+                ticket="t",
+                max_bps=5.0,
+                for_start=True,
+            ),
         ),
         (
             ordered(offer=offer()),

@@ -92,7 +92,9 @@ def test_what_the_orders_carry() -> None:
         spec=moving(M.PLANNED).jobs["j"].spec, checkpoint_bytes=C1.size_bytes, expires_after_s=99.0
     )
     (fetch,) = orders(moving(M.TRANSFERRING), here())
-    assert fetch.action == Fetch(checkpoint_id="c2", holder_site="a", holder_address="a:1", max_bps=1e6)
+    assert fetch.action == Fetch(
+        checkpoint_id="c2", holder_site="a", holder_address="a:1", max_bps=1e6, for_start=True
+    )
 
 
 def test_a_holder_that_cannot_be_dialled_dials() -> None:

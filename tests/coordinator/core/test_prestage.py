@@ -87,7 +87,7 @@ def test_the_job_is_stopped_once_the_first_checkpoint_is_there() -> None:
     assert state.migrations["m"].ahead == BIG
     (order,) = orders_for(state, state.jobs["j"], here(), OrderSettings())
     assert order.site_id == "b" and isinstance(order.action, Fetch)
-    assert order.action.checkpoint_id == "big"
+    assert order.action.checkpoint_id == "big" and not order.action.for_start
     fetching = report(P.FETCHING, 0, migration_id="m")
     assert step(state, b=fetching).migrations["m"].state is M.PRESTAGING
     held = report(P.HELD, 0, migration_id="m", checkpoints=(BIG,), goodput_bps=5e7)
@@ -103,6 +103,7 @@ def test_the_job_is_stopped_once_the_first_checkpoint_is_there() -> None:
     assert sealed.migrations["m"].state is M.TRANSFERRING
     (order,) = orders_for(sealed, sealed.jobs["j"], here(b=held), OrderSettings())
     assert isinstance(order.action, Fetch) and order.action.checkpoint_id == "later"
+    assert order.action.for_start  # the job has stopped for it
     both = report(
         P.HELD, 0, migration_id="m", checkpoints=(LATER, BIG), goodput_bps=5e7, transferred_bytes=4 * 10**8
     )

@@ -108,6 +108,7 @@ def order_value(site_id: str, message: OrderMessage) -> Order:
             holder_site=message.fetch.holder_site,
             holder_address=message.fetch.holder_address,
             max_bps=message.fetch.max_bps or None,
+            for_start=message.fetch.for_start,
         ),
         "release": lambda: Release(keep_checkpoints=message.release.keep_checkpoints),
     }
