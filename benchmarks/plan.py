@@ -13,9 +13,12 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from statistics import mean
 from time import perf_counter, process_time
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +32,8 @@ from coordinator.model.view import FleetView, JobView, Phase, SiteView
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
 SLOT = timedelta(minutes=15)
 SIZES = "100x1000,200x2000,500x5000,1000x10000"
-SOLVED = "10x100,20x200,30x300"
+SOLVED = "10x100,20x200,30x300,20x400"
+EFFORTS = "0,100000,1000000,10000000"
 # No margin is asked for, so that gain alone counts, here as in HiGHS; the gate is the policy's own.
 SETTINGS = PlannerSettings(gain_margin_frac=0.0, epsilon=0.5)
 REACH_FRAC = 0.125
@@ -107,7 +111,11 @@ def timed(work: Callable[[], object], runs: int) -> tuple[float, float]:
     return min(cpu_s), min(wall_s)
 
 
-def tick(size: str, runs: int, paths: int) -> dict[str, float]:
+def with_effort(effort_pairs: int) -> PlannerSettings:
+    return replace(SETTINGS, effort_pairs=effort_pairs)
+
+
+def tick(size: str, runs: int, paths: int, efforts: list[int]) -> dict[str, Any]:
     """Measure one size, in this process."""
     view = some_fleet(*size_of(size), seed=1, paths=paths)
     policy = policy_named("sterna")
@@ -115,32 +123,38 @@ def tick(size: str, runs: int, paths: int) -> dict[str, float]:
     act_s, wall_s = timed(lambda: changes_of(policy, view, SETTINGS), runs)
     rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
     decide_s, _ = timed(lambda: policy.decide(view, SETTINGS), runs)
+    by_effort = {
+        str(effort): round(timed(partial(changes_of, policy, view, with_effort(effort)), runs)[0], 3)
+        for effort in efforts
+    }
     return {
         "tick_s": round(act_s, 3),
         "tick_wall_s": round(wall_s, 3),
         "decide_s": round(decide_s, 3),
+        "tick_s_by_effort": by_effort,
         "moves": len(changes_of(policy, view, SETTINGS)),
         "rss_mb": round(rss_mb),
         "view_mb": round(view_mb),
     }
 
 
-def gaps(size: str, seeds: int, limit_s: float) -> list[float]:
-    """Return by how much less plans gain than HiGHS's bound, one for each seed, as they are made at scale."""
+def gaps(size: str, seeds: int, limit_s: float, efforts: list[int]) -> dict[int, list[float]]:
+    """Return by effort by how much less plans gain than HiGHS's bound, each seed."""
     from coordinator.core import moving
     from coordinator.replay.tick_bound import Tick
 
     moving.LARGE_PAIRS = 0
-    found = []
+    found: dict[int, list[float]] = {effort: [] for effort in efforts}
     for seed in range(1, seeds + 1):
         view = some_fleet(*size_of(size), seed=seed)
         whole = Tick(view, SETTINGS, reach_frac=REACH_FRAC)
         best = whole.best(limit_s=limit_s, gap_frac=1e-3)
-        gained_j = whole.value_j(changes_of(policy_named("sterna"), view, SETTINGS))
-        found.append(round(1.0 - gained_j / best.bound_j, 4))
-        print(
-            f"{size}, seed {seed}: {found[-1]:.2%} behind the bound of HiGHS, {best.moves} moves", flush=True
-        )
+        for effort in efforts:
+            gained_j = whole.value_j(changes_of(policy_named("sterna"), view, with_effort(effort)))
+            found[effort].append(round(1.0 - gained_j / best.bound_j, 4))
+        told = ", ".join(f"{found[effort][-1]:.2%} with effort {effort}" for effort in efforts)
+        itself = 1.0 - best.found_j / best.bound_j
+        print(f"{size}, seed {seed}: behind the bound of HiGHS {told}; HiGHS {itself:.2%}", flush=True)
     return found
 
 
@@ -162,21 +176,25 @@ def main() -> None:
         "--paths", type=int, default=0, help="whole courses in each forecast, as learnt ones have"
     )
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--efforts", default=EFFORTS, help="of the planner, beside its usual one")
     parser.add_argument("--one", action="store_true", help="measure the first size in this process")
     given = parser.parse_args()
     sizes = given.sizes.split(",")
+    usual = SETTINGS.effort_pairs
+    efforts = sorted({usual, *map(int, given.efforts.split(","))})
     if given.one:
-        print(json.dumps(tick(sizes[0], given.runs, given.paths)))
+        print(json.dumps(tick(sizes[0], given.runs, given.paths, efforts)))
         return
     measured = {}
     for size in sizes:
         command = [sys.executable, __file__, "--one", "--sizes", size]
-        command += ["--runs", str(given.runs), "--paths", str(given.paths)]
+        command += ["--runs", str(given.runs), "--paths", str(given.paths), "--efforts", given.efforts]
         answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         measured[size] = json.loads(answer.splitlines()[-1])
         print(f"{size}: {measured[size]}", flush=True)
-    behind = {size: gaps(size, given.seeds, given.limit_s) for size in given.solved.split(",") if size}
-    every = [gap for found in behind.values() for gap in found]
+    solved = [size for size in given.solved.split(",") if size]
+    behind = {size: gaps(size, given.seeds, given.limit_s, efforts) for size in solved}
+    every = [gap for found in behind.values() for gap in found[usual]]
     largest = measured[sizes[-1]]
     figures = {
         "tick_s": largest["tick_s"],
@@ -186,7 +204,16 @@ def main() -> None:
         "decide_s_by_size": {size: found["decide_s"] for size, found in measured.items()},
         "gap_to_highs_frac": max(every, default=None),
         "gap_mean_frac": round(sum(every) / len(every), 4) if every else None,
-        "gap_by_size": behind,
+        "gap_by_size": {size: found[usual] for size, found in behind.items()},
+        "gap_mean_by_effort": {
+            str(effort): {size: round(mean(found[effort]), 4) for size, found in behind.items()}
+            for effort in efforts
+        },
+        "gap_max_by_effort": {
+            str(effort): max((max(found[effort]) for found in behind.values()), default=None)
+            for effort in efforts
+        },
+        "tick_s_by_effort": {size: found["tick_s_by_effort"] for size, found in measured.items()},
         "pairs_per_cpu_s": round(pairs_per_s(1000, 1000)),
     }
     print(json.dumps(figures))

@@ -14,7 +14,9 @@ def carry_id(job: Job) -> str:
 
 def carried_to(job: Job, live: Live) -> str | None:
     """Return the site that a waiting job's checkpoint is on its way to; None: to none."""
-    return next((site_id for site_id in sorted(live) if is_coming(job, live, site_id)), None)
+    if job.state is not JobState.QUEUED:
+        return None
+    return min((site_id for site_id in live if is_coming(job, live, site_id)), default=None)
 
 
 def is_coming(job: Job, live: Live, site_id: str) -> bool:

@@ -4,6 +4,7 @@ Here it is decided what counts as known: a sample that is too old or not of OK q
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -89,12 +90,13 @@ def build_view(
     settings : ViewSettings
         Defaults and bounds.
     """
+    held = _slots_held(state)
     sites = {
         site_id: _site(
             state,
             site_id,
             live.get(site_id, LiveSite()),
-            promised=slots_promised(state, live, site_id),
+            held=held[site_id] + slots_promised(state, live, site_id),
             forecast=forecasts.get(site_id),
             now=now,
             settings=settings,
@@ -102,9 +104,9 @@ def build_view(
         for site_id in sorted({*state.sites, *settings.sites})
     }
     jobs = {
-        job_id: replace(
+        job_id: _on_its_way(
             _held_back(job_view(state, job, settings, _phase(job, live)), job, sites, now, settings),
-            coming_to=carried_to(job, live),
+            carried_to(job, live),
         )
         for job_id, job in state.jobs.items()
         if not job.ended
@@ -114,12 +116,14 @@ def build_view(
 
 def slots_held(state: FleetState, site_id: str) -> int:
     """Return the slots that jobs and reservations hold at a site."""
-    owned = sum(not job.ended and job.owner_site == site_id for job in state.jobs.values())
-    coming = sum(
-        migration.destination_site == site_id and migration.state in BEFORE_COMMIT
-        for migration in state.migrations.values()
-    )
-    return owned + coming
+    return _slots_held(state)[site_id]
+
+
+def _slots_held(state: FleetState) -> Counter[str | None]:
+    """Return them for every site: a thousand sites, each asking ten thousand jobs, take seconds."""
+    held = Counter(job.owner_site for job in state.jobs.values() if not job.ended)
+    held.update(one.destination_site for one in state.migrations.values() if one.state in BEFORE_COMMIT)
+    return held
 
 
 def fresh_sample(live: LiveSite, now: datetime, stale_s: float) -> SiteSample | None:
@@ -141,7 +145,7 @@ def _site(
     site_id: str,
     live: LiveSite,
     *,
-    promised: int,
+    held: int,
     forecast: SurplusForecast | None,
     now: datetime,
     settings: ViewSettings,
@@ -149,13 +153,14 @@ def _site(
     site = state.sites.get(site_id, Site(site_id=site_id))
     sample = fresh_sample(live, now, settings.stale_s)
     surplus_w, believed = _surplus(sample, declared_w(declared_at(live), now))
-    shedding = any(wants_away(live, job) for job in state.jobs.values() if job.owner_site == site_id)
+    asked = (state.jobs.get(job_id) for job_id in live.move_requests)
+    shedding = any(job is not None and job.owner_site == site_id and wants_away(live, job) for job in asked)
     return SiteView(
         site_id=site_id,
         available=live.connected and not site.draining and not site.fenced,
         draining=site.draining,
         slots=site.capabilities.slots if site.capabilities is not None else 0,
-        slots_held=slots_held(state, site_id) + promised,
+        slots_held=held,
         surplus_w=surplus_w,
         surplus_quality_ok=believed,
         compute_w=sample.compute_w if sample is not None else None,
@@ -244,8 +249,14 @@ def _held_back(
 ) -> JobView:
     """Say how long a job may still stand still, and whether it may be paused where it runs."""
     slack_s = _slack_s(job, now, settings)
-    paused = view.phase is Phase.PAUSED
-    return replace(view, slack_s=slack_s, may_pause=paused or _may_pause(view, job, sites, now, settings))
+    may_pause = view.phase is Phase.PAUSED or _may_pause(view, job, sites, now, settings)
+    if slack_s is None and not may_pause:
+        return view
+    return replace(view, slack_s=slack_s, may_pause=may_pause)
+
+
+def _on_its_way(view: JobView, coming_to: str | None) -> JobView:
+    return view if coming_to is None else replace(view, coming_to=coming_to)
 
 
 def _may_pause(
