@@ -215,6 +215,17 @@ WRONG: list[tuple[Break, str, str]] = [
     (_set("grid.modbus.unit_id", 256), "grid.modbus.unit_id", "expected 0 to 255"),
     (_set("grid.modbus.idle_s", 59.0), "grid.modbus.idle_s", "expected 60 or more"),
     *_each("grid.modbus", "rated_import_w rated_export_w", 0.0, "expected more than 0"),
+    *_each("grid.modbus", "failsafe_export_w", -1.0, ZERO_OR_MORE),
+    (
+        _all(_set("grid.modbus.failsafe_export_w", 1.0), _set("grid.modbus.writers", [])),
+        "grid.modbus.failsafe_export_w",
+        "nobody's silence counts",
+    ),
+    (
+        _all(_set("grid.modbus.failsafe_export_w", 1.0), _drop("setpoints")),
+        "grid.modbus.failsafe_export_w",
+        "nothing obeys it",
+    ),
     (_set("grid.relay.contacts", []), "grid.relay.contacts", "expected 1 to"),
     (_set("grid.relay.contacts", [GPIO, GPIO]), "grid.relay.contacts", "two contacts are named"),
     (_set("grid.relay.debounce_s", 11.0), "grid.relay.debounce_s", "expected 0 to 10"),
@@ -253,7 +264,16 @@ WRONG: list[tuple[Break, str, str]] = [
     (_drop("surplus.price_below_per_kwh"), "surplus.price_below_per_kwh", "below which price"),
     (_set("surplus.curtailed_w", 0.0), "surplus.curtailed_w", MORE_THAN_ZERO),
     (_set("surplus", {}), "surplus.price_below_per_kwh", "give a price"),
-    (_drop("grid.openadr"), "surplus", "nobody tells prices"),
+    (_drop("grid.openadr"), "surplus.price_below_per_kwh", "nobody tells prices"),
+    (
+        _all(
+            _drop("grid.openadr"),
+            _set("surplus", {"curtailed_w": 3000.0}),
+            _set("grid.modbus.writers", []),
+        ),
+        "surplus.curtailed_w",
+        "nobody limits the export",
+    ),
     (_set("metrics.listen", "nowhere"), "metrics.listen", "expected ADDRESS:PORT"),
     (_set("metrics.listen", "192.0.2.1:9464"), "metrics.tls", "plaintext is for loopback only"),
 ]
