@@ -137,13 +137,13 @@ class _Exact:
             raise PermanentError(f"{self._world.name}: {left}")
         for group in self._groups.values():
             group.settle(self._now_s)
-        # Exchanges alone change nothing that a policy could answer.
-        news = not self._groups
+        # Exchanges alone change nothing that a policy could answer, nor do ends that a pause has put off.
+        news = not (self._groups or self._defers)
         for key in self._carriage.arrived(self._now_s):
             news = self._arrive(key) or news
         while self._ends and self._ends[0][0] <= self._now_s:
             _, _, course, turn = heapq.heappop(self._ends)
-            news = True
+            news = news or turn == course.turn or not self._defers
             if turn == course.turn:
                 self._end_phase(course)
         for group in list(self._groups.values()):

@@ -53,6 +53,14 @@ def test_a_job_pauses_through_a_dark_hour_and_keeps_its_slot() -> None:
         recompute(replace(place, hold_back_s=None), intervals)
 
 
+def test_an_end_that_a_pause_has_put_off_asks_nobody() -> None:
+    watts = [500.0, 0.0, 500.0, *[0.0] * 21]
+    place = world({"a": watts, "b": [0.0] * 24}, task("1", "a", work_s=1.5 * HOUR), hold_back_s=DAY)
+    made = replay(place)
+    assert [(row.start_s, row.end_s) for row in made.intervals] == [(0.0, HOUR), (2 * HOUR, 2.5 * HOUR)]
+    assert made.asked == 3  # at each hour, and not at 1.5 h, when it would have ended
+
+
 def test_the_bound_holds_work_back_and_meets_deadlines() -> None:
     assert deferred_bound_wh(dawn()) == pytest.approx(0.0)
     # Four hours of allowance end two hours into the sun: the job must begin in the dark.
