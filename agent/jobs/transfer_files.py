@@ -7,7 +7,8 @@ disagree, so whoever opens a staging folder hashes what the bitmap claims and be
 
 import os
 import threading
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import blake3
@@ -70,6 +71,18 @@ def _read_fully(fd: int, part: memoryview, extent: Extent) -> None:
         if length == 0:
             raise CorruptError(f"checkpoint file {extent.path} is too short")
         done += length
+
+
+def _write_from(pieces: deque[memoryview], fd: int, extent: Extent) -> None:
+    """Fill an extent from the left of `pieces`, which lose what was written."""
+    done_bytes = 0
+    while done_bytes < extent.length_bytes:
+        piece = pieces.popleft()
+        part = piece[: extent.length_bytes - done_bytes]
+        disk.write_at(fd, part, extent.offset_bytes + done_bytes)
+        done_bytes += len(part)
+        if len(part) < len(piece):
+            pieces.appendleft(piece[len(part) :])
 
 
 class Staging:
@@ -153,7 +166,7 @@ class Staging:
             if stop.is_set():
                 raise disk.Abandoned
             try:
-                intact = self._matches(index, reader.read(index, buffer))
+                intact = self._matches(index, [reader.read(index, buffer)])
             except CorruptError:
                 intact = False
             (self._bitmap.add if intact else self._bitmap.discard)(index)
@@ -179,23 +192,23 @@ class Staging:
             for index in range(run.first, run.first + run.count)
         )
 
-    def store(self, index: int, chunk: memoryview) -> bool:
-        """Verify a chunk and write it.
+    def store(self, index: int, pieces: Sequence[memoryview]) -> bool:
+        """Verify a chunk, which came in pieces, and write it.
 
         Returns
         -------
         bool
             False when it is not the chunk that the manifest names: nothing was written.
         """
-        if not self._matches(index, chunk):
+        if not self._matches(index, pieces):
             return False
+        left = deque(pieces)
         for extent in self.layout.extents(index):
             fd = os.open(self.files / extent.path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             try:
-                disk.write_at(fd, chunk[: extent.length_bytes], extent.offset_bytes)
+                _write_from(left, fd, extent)
             finally:
                 os.close(fd)
-            chunk = chunk[extent.length_bytes :]
         with self._lock:
             if self._bitmap_fd is None:
                 raise disk.Abandoned
@@ -204,8 +217,11 @@ class Staging:
             os.pwrite(self._bitmap_fd, byte, position)
         return True
 
-    def _matches(self, index: int, chunk: memoryview) -> bool:
-        return blake3.blake3(chunk).digest() == self.manifest.chunk_hashes[index]
+    def _matches(self, index: int, pieces: Iterable[memoryview]) -> bool:
+        hasher = blake3.blake3()
+        for piece in pieces:
+            hasher.update(piece)
+        return hasher.digest() == self.manifest.chunk_hashes[index]
 
     def require_space(self, free_bytes: int) -> None:
         """Refuse before the first byte what cannot end well.

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -143,8 +143,6 @@ class Intake:
         self._on_progress = on_progress
         self._total_bytes = staging.manifest.size_bytes
         self._here_bytes = self._total_bytes - staging.missing_bytes
-        self._spare: list[bytearray] = []
-        """Buffers of whole chunks, used again: fresh ones would cost their page faults for every run."""
         on_progress(self._here_bytes, self._total_bytes)
 
     async def take(self, run: Run, read: Read) -> list[Run]:
@@ -165,26 +163,21 @@ class Intake:
             A chunk arrived different again and again.
         """
         again: list[Run] = []
-        storing: deque[tuple[asyncio.Task[None], bytearray]] = deque()
-        size_bytes = self.staging.layout.chunk_size_bytes(0)  # the last is shorter, and buffers are shared
+        storing: deque[asyncio.Task[None]] = deque()
         with unwrapped():
             async with asyncio.TaskGroup() as group:
                 for index in range(run.first, run.first + run.count):
-                    buffer = self._spare.pop() if self._spare else bytearray(size_bytes)
-                    chunk = await self._gather(index, memoryview(buffer), read)
-                    storing.append((group.create_task(self._keep(index, chunk, again)), buffer))
-                    while storing and (len(storing) > STORING_CHUNKS or storing[0][0].done()):
-                        stored, buffer = storing.popleft()
-                        await stored
-                        self._spare.append(buffer)
-        self._spare += [buffer for _, buffer in storing]
+                    pieces = await self._gather(index, read)
+                    storing.append(group.create_task(self._keep(index, pieces, again)))
+                    if len(storing) > STORING_CHUNKS:
+                        await storing.popleft()
         return again
 
-    async def _gather(self, index: int, buffer: memoryview, read: Read) -> memoryview:
-        """Copy pieces together; to hold on to a megabyte each would cost more in page faults."""
-        chunk = buffer[: self.staging.layout.chunk_size_bytes(index)]
-        filled_bytes = 0
-        while filled_bytes < len(chunk):
+    async def _gather(self, index: int, read: Read) -> list[memoryview]:
+        """Collect the pieces of a chunk, as they came: putting them together would be one more copy."""
+        pieces: list[memoryview] = []
+        missing_bytes = self.staging.layout.chunk_size_bytes(index)
+        while missing_bytes:
             try:
                 async with asyncio.timeout(self._stall_s):
                     piece = await read()
@@ -192,19 +185,19 @@ class Intake:
                 raise LinkError(f"{self._peer}: nothing came for {self._stall_s} s") from error
             if piece is None:
                 raise LinkError(f"{self._peer}: the stream ended within chunk {index}")
-            if not 0 < len(piece) <= len(chunk) - filled_bytes:
+            if not 0 < len(piece) <= missing_bytes:
                 raise PeerProtocolError(
-                    f"{self._peer}: {len(piece)} bytes where chunk {index} lacks {len(chunk) - filled_bytes}"
+                    f"{self._peer}: {len(piece)} bytes where chunk {index} lacks {missing_bytes}"
                 )
-            chunk[filled_bytes : filled_bytes + len(piece)] = piece
-            filled_bytes += len(piece)
+            pieces.append(piece)
+            missing_bytes -= len(piece)
             self._tally.transferred_bytes += len(piece)
             for pacer in self._pacers:
                 await pacer.pass_on(len(piece))
-        return chunk
+        return pieces
 
-    async def _keep(self, index: int, chunk: memoryview, again: list[Run]) -> None:
-        if await in_thread(lambda _: self.staging.store(index, chunk)):
+    async def _keep(self, index: int, pieces: Sequence[memoryview], again: list[Run]) -> None:
+        if await in_thread(lambda _: self.staging.store(index, pieces)):
             self._here_bytes += self.staging.layout.chunk_size_bytes(index)
             self._tally.moved_at_s = self._clock.boottime_s()
             self._on_progress(self._here_bytes, self._total_bytes)
