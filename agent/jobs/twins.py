@@ -176,7 +176,7 @@ class Twins:
         finally:
             await disk.in_thread(lambda _: twin.end())
             if twin.complete_s is None:
-                del self._twins[job_id]
+                self._twins.pop(job_id, None)
                 await disk.in_thread(lambda _: twin.remove())
             twin.settled.set()
 
