@@ -48,6 +48,7 @@ def test_the_least_that_works() -> None:
                 "planner.seal_s: expected zero or more",
             ],
         ),
+        ({"planner": {"effort_pairs": -1}}, ["planner.effort_pairs: expected zero or more, got -1"]),
         (
             {"planner": {"hold_back_s": -1.0}},
             ["planner.hold_back_s: expected zero or more", "planner.hold_back_s: policy 'feasibility-aware'"],
