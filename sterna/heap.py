@@ -29,8 +29,8 @@ class FreedMemory:
     """Keeps freed memory in the process while something moves much of it, and gives it back afterwards.
 
     By default glibc returns the top of the heap to the kernel as soon as a few hundred kilobytes of it are
-    free. Who moves messages of a megabyte then pays for every page of each of them anew, which was a quarter
-    of the processor time of a transfer. The setting is the whole process's: make one of these.
+    free. Who moves messages of a megabyte then pays for every page of each of them anew: a quarter of the
+    processor time of a bare gRPC stream (docs/migration.md). The setting is the whole process's: make one.
 
     Parameters
     ----------
@@ -41,13 +41,17 @@ class FreedMemory:
     def __init__(self, linger_s: float = 5.0) -> None:
         self._linger_s = linger_s
         self._users = 0
+        self._giving_back: asyncio.TimerHandle | None = None
 
     @contextmanager
     def kept(self) -> Iterator[None]:
         """Keep up to `KEPT_BYTES` of it while the context lasts, and a while longer."""
         loop = asyncio.get_running_loop()
         self._users += 1
-        if self._users == 1:
+        if self._giving_back is not None:
+            self._giving_back.cancel()
+            self._giving_back = None
+        elif self._users == 1:
             _mallopt(M_MMAP_THRESHOLD, HEAP_BLOCK_BYTES_MAX)
             _mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
         try:
@@ -55,11 +59,10 @@ class FreedMemory:
         finally:
             self._users -= 1
             if not self._users:
-                loop.call_later(self._linger_s, self._give_back)
+                self._giving_back = loop.call_later(self._linger_s, self._give_back)
 
     def _give_back(self) -> None:
-        if self._users:
-            return
+        self._giving_back = None
         _mallopt(M_MMAP_THRESHOLD, DEFAULT_BYTES)
         _mallopt(M_TRIM_THRESHOLD, DEFAULT_BYTES)
         import ctypes
