@@ -1,13 +1,13 @@
 """The copy that a trainer resumes from, made while its checkpoint arrives: a start then only moves it.
 
-Each chunk that has arrived is copied, hashed on the way, and compared with the manifest. The copy takes the
-disk that a start would take, sooner. Only time depends on it: where it fails, the start copies as usual.
+Each chunk that has arrived, and was verified as it did, is copied at once. The copy takes the disk that a
+start would take, sooner. Only time depends on it: where it fails, the start copies as usual.
 """
 
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -52,6 +52,7 @@ class Twin:
         """CLOCK_BOOTTIME at which all of it was here and verified; None: it is not."""
         self._staging = staging
         self._received = staging.with_name(staging.name + ".received")
+        self._distrusted = staging.with_name(staging.name + ".difference")
         self._folder = folder
         self._free_bytes = free_bytes
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="twin")
@@ -69,13 +70,31 @@ class Twin:
     def _follow(self) -> None:
         try:
             layout = self._layout or self._begin()
+            before = self._overwriting()
             received = Bitmap(layout.chunks, self._received.read_bytes())
             here = [index for index in received if index in self._left]
-            self._copy(layout, self._staging / "files", here, self._stop, 1)
+            copying = ChunkPass(
+                layout,
+                (self._staging / "files").joinpath,
+                target=self._folder,
+                hashing=False,
+                indices=here,
+            )
+            copying.run(self._stop)
+            if self._overwriting() == before:
+                self._left.difference_update(here)
         except FileNotFoundError:
             pass  # it has just moved into the store: the rest is copied from there
         except (disk.Abandoned, OSError, SternaError) as error:
             self._fail(error)
+
+    def _overwriting(self) -> tuple[int, int] | None:
+        """Return what tells one difference from the next: it writes over chunks that were verified."""
+        try:
+            status = self._distrusted.stat()
+        except FileNotFoundError:
+            return None
+        return status.st_ino, status.st_mtime_ns
 
     def _begin(self) -> Layout:
         layout = Layout.of(manifests.decode((self._staging / "manifest.json").read_bytes()))
@@ -85,15 +104,6 @@ class Twin:
         self._left = set(range(layout.chunks))
         self._layout = layout
         return layout
-
-    def _copy(
-        self, layout: Layout, source: Path, indices: Sequence[int], stop: threading.Event, threads: int
-    ) -> None:
-        copying = ChunkPass(
-            layout, source.joinpath, target=self._folder, verified_as=self.checkpoint_id, indices=indices
-        )
-        copying.run(stop, threads)
-        self._left.difference_update(indices)
 
     def _fail(self, error: Exception) -> None:
         self._failed = True
@@ -108,7 +118,14 @@ class Twin:
         if self._failed or self._layout is None:
             return False
         try:
-            self._copy(self._layout, files, sorted(self._left), stop, threads_at_rest())
+            copying = ChunkPass(
+                self._layout,
+                files.joinpath,
+                target=self._folder,
+                verified_as=self.checkpoint_id,
+                indices=sorted(self._left),
+            )
+            copying.run(stop, threads_at_rest())
         except (disk.Abandoned, OSError, SternaError) as error:
             self._fail(error)
         return not self._failed

@@ -10,8 +10,11 @@ import pytest
 
 from agent.core import manifest as manifests
 from agent.core.bitmap import Bitmap
+from agent.jobs import checkpoint_files as disk
+from agent.jobs.checkpoint_pass import ChunkPass
 from agent.jobs.checkpoints import CheckpointStore
 from agent.jobs.twins import TRUST_S, Twin, Twins
+from agent.model.jobs import Checkpoint
 from sterna.clock import FakeClock, SystemClock
 from sterna.errors import PermanentError
 from tests.agent.jobs.conftest import until
@@ -179,29 +182,64 @@ async def test_a_restart_of_the_agent_drops_it(harbor, ridge, twins, tmp_path):
     assert tree(at) == tree((await ridge.store.files_folder(checkpoint.checkpoint_id)) / "step-7")
 
 
-@pytest.mark.parametrize("when", ["while it arrives", "at the end"])
-async def test_a_chunk_that_differs_from_the_manifest_ends_it(harbor, tmp_path, when):
-    checkpoint = await sealed(harbor, tmp_path)
-    stored = await harbor.store.files_folder(checkpoint.checkpoint_id)
-    staging, folder = tmp_path / "fetch-x", tmp_path / "twin-x"
-    (staging / "files").parent.mkdir()
-    (stored).rename(staging / "files")
+async def staged(harbor: Site, folder: Path) -> tuple[Checkpoint, Path]:
+    """Lay a checkpoint out as if it were arriving, its first chunk verified."""
+    checkpoint = await sealed(harbor, folder)
+    staging = folder / "fetch-x"
+    staging.mkdir()
+    (await harbor.store.files_folder(checkpoint.checkpoint_id)).rename(staging / "files")
     (staging / "manifest.json").write_bytes(manifests.encode(checkpoint.manifest))
     received = Bitmap(len(checkpoint.manifest.chunk_hashes))
     received.add(0)
     staging.with_name("fetch-x.received").write_bytes(received.to_bytes())
-    twin = Twin(
-        checkpoint_id=checkpoint.checkpoint_id, staging=staging, folder=folder, free_bytes=lambda: 2**40
+    return checkpoint, staging
+
+
+def twin_of(checkpoint: Checkpoint, staging: Path) -> Twin:
+    return Twin(
+        checkpoint_id=checkpoint.checkpoint_id,
+        staging=staging,
+        folder=staging.with_name("twin-x"),
+        free_bytes=lambda: 2**40,
     )
-    place = 0 if when == "while it arrives" else checkpoint.manifest.size_bytes - CHUNK_BYTES
-    _flip(staging / "files", checkpoint.manifest, place)
+
+
+async def test_a_chunk_that_differs_from_the_manifest_ends_it(harbor, tmp_path):
+    checkpoint, staging = await staged(harbor, tmp_path)
+    twin = twin_of(checkpoint, staging)
+    _flip(staging / "files", checkpoint.manifest, checkpoint.manifest.size_bytes - CHUNK_BYTES)
     twin.nudge()
     try:
         assert not await asyncio.to_thread(twin.complete, staging / "files", threading.Event())
-        assert not folder.exists()
+        assert not (tmp_path / "twin-x").exists()
         assert twin.move_to(tmp_path / "resume") is None
     finally:
         twin.end()
+
+
+@pytest.mark.parametrize("before", [b"", None], ids=["one ends, the next begins", "one begins"])
+async def test_what_a_difference_wrote_over_meanwhile_is_copied_again(harbor, tmp_path, monkeypatch, before):
+    checkpoint, staging = await staged(harbor, tmp_path)
+    marker = staging.with_name("fetch-x.difference")
+    if before is not None:
+        marker.write_bytes(before)
+    twin, run = twin_of(checkpoint, staging), ChunkPass.run
+
+    def overwritten(self: ChunkPass, stop: threading.Event, threads: int = 1) -> tuple[bytes, ...]:
+        monkeypatch.setattr(ChunkPass, "run", run)
+        _flip(staging / "files", checkpoint.manifest, 0)
+        disk.write_durable(marker, b"")
+        digests = run(self, stop, threads)
+        _flip(staging / "files", checkpoint.manifest, 0)
+        return digests
+
+    monkeypatch.setattr(ChunkPass, "run", overwritten)
+    twin.nudge()
+    try:
+        assert await asyncio.to_thread(twin.complete, staging / "files", threading.Event())
+    finally:
+        twin.end()
+    assert tree(tmp_path / "twin-x") == tree(staging / "files")
 
 
 def _flip(files: Path, manifest: manifests.Manifest, place: int) -> None:
