@@ -2,16 +2,12 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from coordinator.core import partial
 from coordinator.model.view import Phase
 from coordinator.replay.journal import Stage
 from coordinator.replay.transfers import Cause, Transfer
 from coordinator.replay.world import Task
-
-if TYPE_CHECKING:
-    from coordinator.replay.group import Group
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +29,8 @@ class Course:
     ----------
     task : Task
         The job as the scenario fixes it; of a replica, with an id of its own.
-    group : Group or None
-        The distributed job that it is a replica of.
+    replica_of : str or None
+        Id of the distributed job that it is a replica of.
     replica : int or None
         Which one.
 
@@ -64,11 +60,11 @@ class Course:
 
     __slots__ = (
         "bound_for",
-        "group",
         "held",
         "phase",
         "promised_bps",
         "replica",
+        "replica_of",
         "sending",
         "since_s",
         "site",
@@ -79,9 +75,9 @@ class Course:
         "worked_s",
     )
 
-    def __init__(self, task: Task, group: "Group | None" = None, replica: int | None = None) -> None:
+    def __init__(self, task: Task, replica_of: str | None = None, replica: int | None = None) -> None:
         self.task = task
-        self.group = group
+        self.replica_of = replica_of
         self.replica = replica
         self.phase: Phase | None = Phase.QUEUED
         self.stage: Stage | None = None
@@ -98,7 +94,7 @@ class Course:
     @property
     def job_id(self) -> str:
         """Return the job's id; a replica's is that of the whole job."""
-        return self.group.task.job_id if self.group is not None else self.task.job_id
+        return self.replica_of or self.task.job_id
 
     @property
     def slots_at(self) -> set[str]:

@@ -14,7 +14,7 @@ from math import inf
 from typing import Any
 
 from coordinator.core.policy import PlannerSettings, Policy
-from coordinator.core.replicas import GROWTH, Growth, Join, Leave, plan_replicas
+from coordinator.core.replicas import GROWTH, Growth, Join, plan_replicas
 from coordinator.model.decision import Decision, DecisionKind
 from coordinator.model.view import Phase
 from coordinator.replay.carriage import Carriage
@@ -198,7 +198,7 @@ class _Exact:
         self.asked += 1
         # Where jobs may be held back, who of those that wait starts, and where, is all the policy's.
         asking = self._queue if self._defers else self._queue[:free]
-        view = self._sight.view(self._now_s, self._present.values(), asking, self._held)
+        view = self._sight.view(self._now_s, self._present.values(), asking, self._held, self._groups)
         plan = plan_replicas(self._policy, view, self._settings, self._growth)
         decisions = {one.job_id: one for one in plan.decisions}
         waiting = []
@@ -211,7 +211,7 @@ class _Exact:
         self._queue = waiting + self._queue[len(asking) :]
         self._obey(decisions.values())
         for leave in plan.leaves:
-            self._leave(leave)
+            self._end(self._groups[leave.job_id].members.pop(leave.replica))
         for join in plan.joins:
             self._join(join)
 
@@ -228,14 +228,13 @@ class _Exact:
         """Return where a job starts: the policy's choice; where it may not be held back, somewhere."""
         if decision is not None and decision.kind is DecisionKind.START and decision.target_site is not None:
             return decision.target_site
-        if self._defers or course.group is not None:  # what else is free may be beside a sibling
+        if self._defers or course.replica_of is not None:  # what else is free may be beside a sibling
             return None
         return next(site for site in sorted(self._slots) if self._free(site))
 
     def _may_start(self, course: Course, site_id: str) -> bool:
-        if course.group is None:
-            return self._free(site_id)
-        return self._free(site_id) and course.group.may_begin_at(site_id)
+        group = self._groups.get(course.job_id)
+        return self._free(site_id) and (group is None or group.may_begin_at(site_id))
 
     def _free(self, site_id: str) -> bool:
         return self._held[site_id] < self._slots[site_id]
@@ -246,8 +245,9 @@ class _Exact:
         self._held[site_id] += 1
 
     def _start(self, course: Course, site_id: str) -> None:
-        if course.group is not None and course.group.worked_s > 0.0:
-            self._fetch(course, course.group.running()[0].site or "", site_id)
+        group = self._groups.get(course.job_id)
+        if group is not None and group.worked_s > 0.0:
+            self._fetch(course, group.running()[0].site or "", site_id)
             return
         self._hold(site_id)
         course.site = site_id
@@ -255,7 +255,7 @@ class _Exact:
 
     def _run(self, course: Course) -> None:
         course.enter(Phase.RUNNING, self._now_s)
-        if course.group is None:
+        if course.replica_of is None:
             self._until(course, self._now_s + course.task.work_s - course.worked_s)
 
     def _fetch(self, course: Course, source: str, site_id: str) -> None:
@@ -278,7 +278,7 @@ class _Exact:
     def _migrate(self, decision: Decision) -> None:
         course = self._present.get(decision.job_id)
         destination = decision.target_site
-        movable = course is not None and course.group is None and course.bound_for is None
+        movable = course is not None and course.replica_of is None and course.bound_for is None
         ready = course is not None and course.phase in (Phase.RUNNING, Phase.PAUSED)
         if course is None or not (movable and ready) or destination in (None, course.site):
             raise PermanentError(f"{self._policy.name}: {decision.job_id} cannot move to {destination}")
@@ -382,12 +382,9 @@ class _Exact:
             return False
         for course in group.members.values():
             self._end(course)
-        self._queue = [course for course in self._queue if course.group is not group]
+        self._queue = [course for course in self._queue if course.job_id != group.task.job_id]
         del self._groups[group.task.job_id]
         return True
-
-    def _leave(self, leave: Leave) -> None:
-        self._end(self._groups[leave.job_id].members.pop(leave.replica))
 
     def _join(self, join: Join) -> None:
         course = self._groups[join.job_id].recruit(join.target_site, self._now_s)

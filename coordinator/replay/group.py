@@ -76,7 +76,7 @@ class Group:
         """Return one more replica, which waits."""
         number = next(self._numbers)
         task = replace(self.task, job_id=f"{self.task.job_id}/{number}", home_site=home_site)
-        course = Course(replace(task, submitted_s=now_s), self, number)
+        course = Course(replace(task, submitted_s=now_s), self.task.job_id, number)
         self.members[course.task.job_id] = course
         return course
 

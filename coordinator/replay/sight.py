@@ -49,6 +49,7 @@ class Sight:
         present: Iterable[Course],
         queue: Sequence[Course],
         held: Mapping[str, int],
+        groups: Mapping[str, Group],
     ) -> FleetView:
         """Return the fleet at an instant.
 
@@ -62,6 +63,8 @@ class Sight:
             Those of them that wait and may be started now.
         held : mapping
             Slots held by site, reserved ones included.
+        groups : mapping
+            The distributed jobs among them, by id.
         """
         step = self._world.step_of(now_s)
         if step != self._step:
@@ -71,7 +74,7 @@ class Sight:
             }
         courses = [course for course in present if course.site is not None]
         promised = _Promised(courses)
-        for group in {id(c.group): c.group for c in courses if c.group is not None}.values():
+        for group in groups.values():
             promised.exchange(group)
         return FleetView(
             now=self._world.at(now_s),
@@ -107,7 +110,7 @@ class Sight:
         )
 
     def _seen_job(self, course: Course, now_s: float) -> JobView:
-        if self._ages or course.group is not None:
+        if self._ages or course.replica_of is not None:
             return self._job(course, now_s)
         stands = (course.turn, course.sending, course.site, course.bound_for)
         known = self._seen.get(course.job_id)
@@ -122,7 +125,6 @@ class Sight:
         phase = course.phase or Phase.QUEUED
         phase = Phase.MIGRATING if course.sending is not None else phase
         running = phase is Phase.RUNNING
-        group = course.group
         moved_bytes = partial.moved_bytes(task.pieces) if task.pieces else task.checkpoint_bytes
         stop_bytes = partial.effective_bytes(task.pieces) if task.pieces else moved_bytes
         return JobView(
@@ -145,8 +147,8 @@ class Sight:
             may_pause=self._world.hold_back_s is not None,
             bound_for=course.bound_for,
             stop_bytes=stop_bytes if stop_bytes < moved_bytes else None,
-            replica_of=course.job_id if group is not None else None,
-            replication=group.replication if group is not None else None,
+            replica_of=course.replica_of,
+            replication=task.replication,
         )
 
     def _slack_s(self, course: Course, now_s: float) -> float | None:

@@ -70,7 +70,7 @@ def test_it_says_as_much_as_any_policy_and_decides_the_same_when_it_says_less() 
 
 def test_it_holds_jobs_back_where_they_may_wait() -> None:
     made = world({"a": [0.0, 0.0, 500.0, 500.0]}, task(), hold_back_s=24 * HOUR)
-    assert may_defer(Sight(made, Perfect(made)).view(0.0, [], [], {"a": 0})) in (True, False)
+    assert may_defer(Sight(made, Perfect(made)).view(0.0, [], [], {"a": 0}, {})) in (True, False)
     (row,) = replayed(made, ORACLE, blind, declared=False).intervals
     assert (row.start_s, row.end_s) == (2 * HOUR, 4 * HOUR)
 
