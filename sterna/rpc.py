@@ -53,7 +53,7 @@ _CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
 )
 _SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     *_COMMON_OPTIONS,
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", _ms(SERVER_PING_MIN_S)),
+    ("grpc.http2.min_ping_interval_without_data_ms", _ms(SERVER_PING_MIN_S)),
     ("grpc.server_handshake_timeout_ms", _ms(HANDSHAKE_TIMEOUT_S)),
     # A second daemon on the same port is an error, not a coin toss per connection.
     ("grpc.so_reuseport", 0),

@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -253,6 +254,24 @@ async def test_messages_of_several_mib_pass(coordinator: Credentials) -> None:
 
 def test_our_pings_never_look_like_abuse_to_our_servers() -> None:
     assert rpc.CLIENT_PING_S >= 2 * rpc.SERVER_PING_MIN_S
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+async def test_a_stream_that_is_silent_for_long_stays() -> None:
+    """A server that takes our pings for abuse ends the connection at the third without data between them."""
+    silence_s = 4.5 * rpc.CLIENT_PING_S
+    async with (
+        serving(None) as (address, _),
+        rpc.open_channel(address, credentials=None, expected=None, insecure=True) as channel,
+    ):
+        call: Any = channel.stream_stream("/test.Who/Each")()  # type: ignore[call-arg, misc]
+        await call.write(b"before ")
+        assert await call.read() == b"before None"
+        await asyncio.sleep(silence_s)
+        await call.write(b"after ")
+        assert await call.read() == b"after None"
+        call.cancel()
 
 
 async def test_a_channel_finds_a_server_that_comes_back_on_its_port(
