@@ -1,6 +1,7 @@
 """Fixtures that every part's tests may use."""
 
 import asyncio
+import signal
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
@@ -18,6 +19,9 @@ FLEET = "test-fleet"
 # How long drawing takes says how busy the machine is, not whether a law holds.
 settings.register_profile("sterna", suppress_health_check=[HealthCheck.too_slow], deadline=None)
 settings.load_profile("sterna")
+
+# A shell that starts the tests in the background has Ctrl-C ignored, and what they start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Fleet:

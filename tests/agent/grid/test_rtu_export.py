@@ -17,6 +17,7 @@ from agent.model.sunspec.der_controls import DER_CONTROLS
 from sterna.clock import SystemClock
 from sterna.errors import TransientError
 from tests.agent.grid.rtu_rig import BLOCK, HOST, LOOPBACK, Rtu, Site, rtu, wide
+from tests.conftest import Eventually
 
 PLACE = ADDRESSES[704]
 LIMIT, SET = PLACE + 14, PLACE + 22
@@ -89,16 +90,22 @@ async def test_without_a_reversion_value_the_export_is_free_again(site: Site, pe
     assert await told(peer, "WMaxLimPctEna", "WMaxLimPct") == (0, 100.0)
 
 
-async def test_a_limit_that_is_renewed_for_days_leaves_nothing_behind(site: Site, peer: Rtu) -> None:
+async def test_a_limit_that_is_renewed_for_days_leaves_nothing_behind(
+    site: Site, peer: Rtu, eventually: Eventually
+) -> None:
     for _ in range(50):
         assert await limit(peer, 60.0, for_s=300) is None
         site.clock.advance(100.0)
         await site.desk.tick()
     memory = await site.store.recover(site.clock.now(), site.clock.boottime_s())
     assert len(memory.timeline.held) == 2
-    assert not [
-        ack for one in ("wmaxlim", "wset") for ack in await site.store.pending_acks(f"modbus-{one}", 9)
-    ]
+
+    async def answered() -> bool:
+        return not [
+            ack for one in ("wmaxlim", "wset") for ack in await site.store.pending_acks(f"modbus-{one}", 9)
+        ]
+
+    await eventually(answered, within_s=30.0, what="every answer taken")
 
 
 async def test_watts_and_per_cents_are_two_limits_and_the_stricter_binds(site: Site, peer: Rtu) -> None:
