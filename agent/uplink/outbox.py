@@ -5,6 +5,7 @@ here: it has its own store.
 """
 
 import asyncio
+import math
 from dataclasses import dataclass, replace
 
 from agent.model.forecast import PlantForecast
@@ -13,6 +14,8 @@ from agent.model.telemetry import GridStatus
 
 # Far more than a site has orders in flight; the oldest answer goes first, and its order comes again.
 _ACKS_MAX = 1000
+# The range is metered, so it is another one at every poll; what it says has not changed by that.
+_RANGE_STEP = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +123,23 @@ class Outbox:
 
 
 def _same(item: GridStatus | PlantForecast, told: GridStatus | PlantForecast) -> bool:
-    """Whether two say the same; a status that differs in its instant only is no news."""
+    """Whether two say the same; a status of another instant, or of nearly the same range, is no news."""
     if isinstance(item, GridStatus) and isinstance(told, GridStatus):
-        return replace(item, measured_at=told.measured_at) == told
+        rest = replace(
+            item,
+            measured_at=told.measured_at,
+            achievable_min_w=told.achievable_min_w,
+            achievable_max_w=told.achievable_max_w,
+        )
+        return (
+            rest == told
+            and _near(item.achievable_min_w, told.achievable_min_w)
+            and _near(item.achievable_max_w, told.achievable_max_w)
+        )
     return item == told
+
+
+def _near(power_w: float | None, told_w: float | None) -> bool:
+    if power_w is None or told_w is None:
+        return power_w is told_w
+    return math.isclose(power_w, told_w, rel_tol=_RANGE_STEP)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import timedelta
 
 from agent.model.forecast import PlantForecast
@@ -77,6 +78,25 @@ def test_grid_is_told_on_change_on_refresh_and_to_every_new_peer() -> None:
     assert drained(outbox, 31) == [grid(GridState.FAILSAFE)]
     outbox.begin_session()
     assert drained(outbox, 32) == [grid(GridState.FAILSAFE)]
+
+
+def test_a_range_that_jitters_is_no_news_and_one_that_drifts_is() -> None:
+    outbox = Outbox(refresh_s=30.0)
+
+    def ranged(power_w: float | None) -> GridStatus:
+        return replace(grid(), achievable_min_w=power_w, achievable_max_w=2000.0)
+
+    outbox.put(ranged(1000.0))
+    assert drained(outbox, 0) == [ranged(1000.0)]
+    outbox.wake.clear()
+    outbox.put(ranged(1015.0))
+    assert not outbox.wake.is_set()
+    outbox.put(ranged(1030.0))
+    assert drained(outbox, 1) == [ranged(1030.0)]
+    outbox.put(ranged(None))
+    assert drained(outbox, 2) == [ranged(None)]
+    outbox.put(ranged(0.0))
+    assert drained(outbox, 3) == [ranged(0.0)]
 
 
 def test_a_forecast_is_told_once_and_refreshed() -> None:
