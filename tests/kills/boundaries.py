@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 VARIABLE = "STERNA_TEST_BOUNDARIES"
 
 _STORE = "agent.jobs.checkpoints"
+_TWINS = "agent.jobs.twins"
 _DISK = "agent.jobs.checkpoint_files"
 _COPIES = "agent.jobs.checkpoint_copies"
 _STAGING = "agent.jobs.transfer_files"
@@ -110,7 +111,8 @@ DESTINATION = (
     ),
     _one("it is published", "destination", (_STORE, "CheckpointStore._move_in")),
     _one("nothing of the transfer is left", "destination", (_STAGING, "Staging.publish")),
-    _one("the trainer's own copy is made", "destination", (_STORE, "CheckpointStore._copy_back")),
+    _one("the trainer's own copy is made", "destination", (_TWINS, "Twin._complete")),
+    _one("that copy is in its run", "destination", (_TWINS, "Twin.move_to")),
     _one("the run is laid out and locked", "destination", ("agent.jobs.launch", "Launcher._prepare")),
     _one("the shim is started", "destination", ("agent.jobs.shims", "ForkedShims.start")),
 )
