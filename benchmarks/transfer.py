@@ -30,6 +30,7 @@ from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import wait
 from pathlib import Path
+from typing import Self
 
 import grpc
 import grpc.aio
@@ -163,18 +164,16 @@ HOLDERS = {
 }
 
 
-class Holder:
-    """A process that holds what is fetched; a context."""
+class Party:
+    """A process of one end, which a pipe tells what to do; a context."""
 
-    def __init__(self, folder: Path, keys: Pki, kind: str, size_bytes: int) -> None:
+    def __init__(self, target: Callable[..., None], *arguments: object) -> None:
         context = get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=holder_process, args=(folder, keys, kind, size_bytes, theirs))
-        self.port = 0
+        self._process = context.Process(target=target, args=(*arguments, theirs))
 
-    def __enter__(self) -> "Holder":
+    def __enter__(self) -> Self:
         self._process.start()
-        self.port = self._pipe.recv()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -186,6 +185,19 @@ class Holder:
     def cpu_s(self) -> float:
         self._pipe.send("cpu")
         return self._pipe.recv()
+
+
+class Holder(Party):
+    """Holds what is fetched."""
+
+    def __init__(self, folder: Path, keys: Pki, kind: str, size_bytes: int) -> None:
+        super().__init__(holder_process, folder, keys, kind, size_bytes)
+        self.port = 0
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self.port = self._pipe.recv()
+        return self
 
 
 def receiver_process(bench: "Bench", kind: str, pipe) -> None:
@@ -200,28 +212,12 @@ def receiver_process(bench: "Bench", kind: str, pipe) -> None:
             pipe.send((getattr(bench, method)(*arguments), bench.lags_s))
 
 
-class Receiver:
-    """A process that fetches from a holder; a context."""
+class Receiver(Party):
+    """Fetches from a holder."""
 
     def __init__(self, bench: "Bench", kind: str) -> None:
-        context = get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=receiver_process, args=(bench, kind, theirs))
+        super().__init__(receiver_process, bench, kind)
         self.lags_s: list[float] = []
-
-    def __enter__(self) -> "Receiver":
-        self._process.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pipe.send("over")
-        self._process.join(10)
-        if self._process.is_alive():
-            self._process.kill()
-
-    def cpu_s(self) -> float:
-        self._pipe.send("cpu")
-        return self._pipe.recv()
 
     def do(self, method: str, *arguments: object) -> float:
         """Run a method of `Bench` there; return its seconds."""
