@@ -13,8 +13,9 @@ import asyncio
 import logging
 import sqlite3
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice
+from typing import TypeVar
 
 import msgspec
 
@@ -26,6 +27,8 @@ from sterna.errors import TransientError
 from sterna.supervise import Heart
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 MIGRATIONS = (
     Migration(
@@ -76,6 +79,7 @@ class TelemetryStore:
         self._sequence = 0
         self._reserved = 0
         self._dropped = 0
+        self._fault = ""
         self._work = asyncio.Event()
         self._disk = asyncio.Lock()
 
@@ -128,11 +132,17 @@ class TelemetryStore:
         return self._sequence
 
     async def unsent(self, limit: int, after: int = 0) -> tuple[TelemetrySample, ...]:
-        """Return the oldest samples numbered above `after` that are not acknowledged, at most `limit`."""
+        """Return the oldest samples numbered above `after` that are not acknowledged, at most `limit`.
+
+        Nothing while the disk does not give them: newer ones must not overtake, for an ack covers all before.
+        """
         async with self._disk:
             found: list[TelemetrySample] = []
             if self._on_disk and after < self._disk_last:
-                found, unreadable = await self._db.run(lambda db: _select(db, after, limit))
+                answer = await self._asked(lambda db: _select(db, after, limit))
+                if answer is None:
+                    return ()
+                found, unreadable = answer
                 self._on_disk -= unreadable
             newest = max(after, self._disk_last) if self._on_disk else after
             if len(found) < limit:
@@ -141,15 +151,21 @@ class TelemetryStore:
             return tuple(found)
 
     async def ack(self, sequence: int) -> None:
-        """Let go of everything up to and including `sequence`."""
+        """Let go of everything up to and including `sequence`; what the disk keeps, the next ack removes."""
         async with self._disk:
             while self._memory and self._memory[0].sequence <= sequence:
                 self._memory.popleft()
             if self._on_disk:
-                self._on_disk -= await self._db.run(lambda db: _delete(db, sequence))
+                self._on_disk -= await self._asked(lambda db: _delete(db, sequence)) or 0
 
     async def flush(self) -> None:
-        """Write what waits in memory; call it on the way out, when nothing appends any more."""
+        """Write what waits in memory, on the way out, when nothing appends any more."""
+        try:
+            await self._spill()
+        except TransientError as error:
+            log.error("telemetry is lost", extra={"fault": str(error), "samples": len(self._memory)})
+
+    async def _spill(self) -> None:
         async with self._disk:
             batch = tuple(self._memory)
             if not batch:
@@ -175,12 +191,24 @@ class TelemetryStore:
                 await asyncio.sleep(_RETRY_S)
                 self._work.set()
 
+    async def _asked(self, work: Callable[[sqlite3.Connection], T]) -> T | None:
+        """Return the disk's answer; None while it gives none, for leases and orders must not wait for it."""
+        try:
+            answer = await self._db.run(work)
+        except TransientError as error:
+            if str(error) != self._fault:
+                log.warning("stored telemetry waits for the disk", extra={"fault": str(error)})
+            self._fault = str(error)
+            return None
+        self._fault = ""
+        return answer
+
     def _has_work(self) -> bool:
         return len(self._memory) >= self._spill_after or self._reserved - self._sequence < _RESERVE // 2
 
     async def _write_what_waits(self) -> None:
         if len(self._memory) >= self._spill_after:
-            await self.flush()
+            await self._spill()
         if self._reserved - self._sequence < _RESERVE // 2:
             reserved = self._sequence + _RESERVE
             await self._db.run(lambda db: _reserve(db, reserved))

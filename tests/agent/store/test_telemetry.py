@@ -10,11 +10,10 @@ import pytest
 
 from agent.model.readings import GpuReading, Quality, SitePower
 from agent.model.telemetry import TelemetrySample
-from agent.store.db import Database
 from agent.store.telemetry import MIGRATIONS, TelemetryStore
 from sterna.clock import FakeClock
-from sterna.errors import TransientError
 from sterna.supervise import Pulse
+from tests.agent.store.full_disk import FullDisk
 
 NOW = datetime(2026, 11, 3, 12, tzinfo=UTC)
 SEED = int(NOW.timestamp() * 1000)
@@ -34,24 +33,11 @@ def power(index: int = 0) -> SitePower:
     )
 
 
-class CountingDatabase(Database):
-    """A real database that counts its transactions and can be told to fail like a full disk."""
-
-    transactions = 0
-    full = False
-
-    async def run(self, work, *, spare=False):  # type: ignore[no-untyped-def]
-        self.transactions += 1
-        if self.full:
-            raise TransientError("database or disk is full")
-        return await super().run(work, spare=spare)
-
-
 @asynccontextmanager
 async def opened(
     path: Path, *, clock: FakeClock | None = None, max_samples: int = 1000, spill_after: int = 10
-) -> AsyncIterator[tuple[TelemetryStore, CountingDatabase]]:
-    async with CountingDatabase(path, MIGRATIONS) as database:
+) -> AsyncIterator[tuple[TelemetryStore, FullDisk]]:
+    async with FullDisk(path, MIGRATIONS) as database:
         store = TelemetryStore(
             database=database,
             clock=clock or FakeClock(NOW),
@@ -195,12 +181,27 @@ async def test_a_full_disk_drops_the_oldest_and_recovers(path: Path) -> None:
         database.full = True
         for index in range(700):
             store.append(power(index))
-        with pytest.raises(TransientError):
-            await store.flush()
+        await store.flush()
         assert (store.waiting, store.dropped) == (600, 100)
         database.full = False
         await store.flush()
         assert sequences(await store.unsent(1))[0] == 101
+
+
+async def test_a_disk_that_fails_delays_what_lies_on_it(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with opened(path) as (store, database):
+        for index in range(3):
+            store.append(power(index))
+        await store.flush()
+        store.append(power(3))
+        database.full = True
+        assert await store.unsent(9) == await store.unsent(9) == (), "the fourth does not overtake the others"
+        await store.ack(SEED + 2)
+        assert [record.message for record in caplog.records] == ["stored telemetry waits for the disk"]
+        database.full = False
+        assert sequences(await store.unsent(9, SEED + 2)) == [3, 4]
+        await store.ack(SEED + 3)
+        assert (store.waiting, sequences(await store.unsent(9))) == (1, [4])
 
 
 async def test_numbers_that_could_not_be_reserved_are_not_given_out(path: Path) -> None:

@@ -1,11 +1,9 @@
 """The settlement on a real store: days of records, an event, restarts, a disk that takes nothing, reports."""
 
-import sqlite3
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
@@ -24,23 +22,12 @@ from agent.tasks.settlement import RETRY_S, Settlement
 from agent.tasks.settlement_figures import SettledFigures
 from sterna.clock import FakeClock
 from sterna.errors import TransientError
+from tests.agent.store.full_disk import FullDisk
 
-T = TypeVar("T")
 # A Wednesday.
 DAY = datetime(2026, 3, 18, tzinfo=UTC)
 LENGTH_S = 900.0
 STEP_S = 30.0
-
-
-class FullDisk(Database):
-    """A real database that can be told to fail like a full disk."""
-
-    full = False
-
-    async def run(self, work: Callable[[sqlite3.Connection], T], *, spare: bool = False) -> T:
-        if self.full:
-            raise TransientError("database or disk is full")
-        return await super().run(work, spare=spare)
 
 
 @dataclass(kw_only=True)

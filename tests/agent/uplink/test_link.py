@@ -16,7 +16,6 @@ from agent.model.limits import Envelope, GridState
 from agent.model.orders import JobReport, MoveRequest
 from agent.model.readings import Quality, SitePower
 from agent.model.telemetry import GridStatus
-from agent.store.db import Database
 from agent.store.telemetry import MIGRATIONS, TelemetryStore
 from agent.uplink.link import Uplink, backoff_s
 from sterna.clock import SystemClock
@@ -26,6 +25,7 @@ from sterna.rpc import open_channel
 from sterna.supervise import Pulse
 from sterna.v1 import job_pb2
 from sterna.v1 import site_service_pb2 as pb
+from tests.agent.store.full_disk import FullDisk
 from tests.agent.uplink.standin import (
     KEY,
     NOW,
@@ -65,8 +65,8 @@ def grid(state: GridState = GridState.UNLIMITED, index: int = 0) -> GridStatus:
 class Site:
     """An uplink with its handler and store."""
 
-    def __init__(self, uplink: Uplink, handler: Handler, store: TelemetryStore) -> None:
-        self.uplink, self.handler, self.store = uplink, handler, store
+    def __init__(self, uplink: Uplink, handler: Handler, store: TelemetryStore, disk: FullDisk) -> None:
+        self.uplink, self.handler, self.store, self.disk = uplink, handler, store, disk
 
 
 @asynccontextmanager
@@ -80,7 +80,7 @@ async def site(
     refresh_s: float = 30.0,
 ) -> AsyncIterator[Site]:
     handler = Handler(jobs)
-    async with Database(tmp_path / "agent.db", MIGRATIONS) as database:
+    async with FullDisk(tmp_path / "agent.db", MIGRATIONS) as database:
         store = TelemetryStore(database=database, clock=CLOCK)
         await store.open()
         uplink = Uplink(
@@ -108,7 +108,7 @@ async def site(
         )
         pulse = Pulse(CLOCK)
         async with running(uplink.run(pulse.heart("uplink", 60)), store.run(pulse.heart("telemetry", 60))):
-            yield Site(uplink, handler, store)
+            yield Site(uplink, handler, store, database)
 
 
 @pytest.fixture
@@ -166,6 +166,22 @@ async def test_what_was_measured_without_a_coordinator_arrives_once_in_order_mar
         marked = [sequence for sequence, sample in coordinator.samples.items() if sample.historical]
         assert marked == missed
         assert max(len(batch.samples) for batch in coordinator.session.of("telemetry")) <= 500
+
+
+async def test_a_disk_that_fails_ends_no_session(coordinator: Coordinator, tmp_path: Path) -> None:
+    coordinator.acks = False
+    async with site(coordinator, tmp_path) as north:
+        await until(lambda: north.uplink.connected)
+        north.store.append(power())
+        await until(coordinator.session.samples)
+        await north.store.flush()
+        north.disk.full = True
+        ack = pb.TelemetryAck(sequence=north.store.last_sequence)
+        coordinator.session.down.put_nowait(pb.ConnectResponse(telemetry_ack=ack))
+        coordinator.session.down.put_nowait(release_order("order-1"))
+        await until(lambda: coordinator.session.of("order_ack"))
+        assert (len(coordinator.sessions), north.uplink.connected) == (1, True)
+        assert north.store.waiting == 1, "the disk could not let go of it"
 
 
 async def test_a_restarted_coordinator_is_found_again_and_told_everything(
