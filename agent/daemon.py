@@ -20,7 +20,7 @@ from agent.jobs.keeper import Keeper
 from agent.store import commands as command_store
 from agent.store import jobs as job_store
 from agent.store import telemetry as telemetry_store
-from agent.store.db import Database
+from agent.store.db import FILE_NAME, Database
 from agent.tasks.control import Control, run_control
 from agent.tasks.liaison import LateSink, Liaison, News, TicketKey, run_leases
 from agent.tasks.sense import Senses, run_senses
@@ -187,7 +187,7 @@ async def _open_store(build: Build) -> tuple[Database, telemetry_store.Telemetry
         salvaged = settlement_store.TABLES
     database = await build.stack.enter_async_context(
         Database(
-            build.state_dir / "agent.db",
+            build.state_dir / FILE_NAME,
             migrations,
             checks=(command_store.check, job_store.check),
             salvaged=salvaged,

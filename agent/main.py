@@ -6,12 +6,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent.cli import DEFAULT_CONFIG
 from sterna.errors import ConfigError, SternaError
 
 if TYPE_CHECKING:
     import argparse
 
-DEFAULT_CONFIG = Path("/etc/sterna/agent.toml")
 EXIT_FAILED = EXIT_UNREAD = 1
 EXIT_USAGE = 2
 

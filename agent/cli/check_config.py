@@ -8,13 +8,12 @@ from pathlib import Path
 
 import msgspec
 
+from agent.cli import DEFAULT_CONFIG
 from agent.cli.config_files import part_faults
 from agent.config import AgentConfig
 from sterna.clock import SystemClock
 from sterna.config import load, parse
 from sterna.errors import ConfigError
-
-DEFAULT_CONFIG = Path("/etc/sterna/agent.toml")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

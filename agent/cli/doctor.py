@@ -9,8 +9,8 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from agent.cli import checks_node, checks_peers, checks_site
-from agent.cli.check_config import DEFAULT_CONFIG, checked
+from agent.cli import DEFAULT_CONFIG, checks_node, checks_peers, checks_site
+from agent.cli.check_config import checked
 from agent.cli.checks_containers import check_containers
 from agent.cli.findings import Finding, Health, as_json, as_text, fail, good
 from agent.config import AgentConfig

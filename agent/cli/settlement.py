@@ -9,24 +9,21 @@ from typing import TextIO
 
 import msgspec
 
+from agent.cli import DEFAULT_CONFIG
 from agent.config import AgentConfig
 from agent.core.settlement_events import WORKLOAD
 from agent.core.settlement_export import document, header, lines
+from agent.store.db import FILE_NAME
 from agent.store.settlement import read
 from sterna.config import load
-from sterna.errors import ConfigError, SternaError
-
-EXIT_OK = 0
-EXIT_FAILED = 1
-EXIT_USAGE = 2
-STORE = "agent.db"
+from sterna.errors import ConfigError, PermanentError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     export = actions.add_parser("export", help="write the records of a stretch of time")
-    export.add_argument("--config", type=Path, default=Path("/etc/sterna/agent.toml"))
+    export.add_argument("--config", type=Path, default=DEFAULT_CONFIG)
     export.add_argument("--from", dest="from_at", type=_instant, required=True, metavar="WHEN")
     export.add_argument("--to", dest="until_at", type=_instant, required=True, metavar="WHEN")
     export.add_argument("--format", choices=("csv", "json"), default="csv")
@@ -34,25 +31,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export; returns the exit code."""
+    """Export.
+
+    Raises
+    ------
+    ConfigError
+        What was asked for makes no sense, or the site has no settlement.
+    TransientError, CorruptError
+        The store cannot be read.
+    PermanentError
+        The output cannot be written.
+    """
+    if args.until_at <= args.from_at:
+        raise ConfigError("--to: must be later than --from")
+    config = load(args.config, AgentConfig)
+    if args.output is None:
+        _export(config, args, sys.stdout)
+        return 0
     try:
-        if args.until_at <= args.from_at:
-            raise ConfigError("--to: must be later than --from")
-        config = load(args.config, AgentConfig)
-        if args.output is None:
-            _export(config, args, sys.stdout)
-        else:
-            with args.output.open("w", encoding="utf-8", newline="") as target:
-                _export(config, args, target)
-    except ConfigError as error:
-        return _failed(error, EXIT_USAGE)
-    except (SternaError, OSError) as error:
-        return _failed(error, EXIT_FAILED)
-    return EXIT_OK
+        with args.output.open("w", encoding="utf-8", newline="") as target:
+            _export(config, args, target)
+    except OSError as error:
+        raise PermanentError(f"--output: {args.output}: {error.strerror}") from error
+    return 0
 
 
 def _export(config: AgentConfig, args: argparse.Namespace, target: TextIO) -> None:
-    store = args.config.parent / config.state_dir / STORE
+    store = args.config.parent / config.state_dir / FILE_NAME
     records, baselines = read(store, args.from_at, args.until_at)
     if args.format == "json":
         body = msgspec.json.format(msgspec.json.encode(document(config.site, records, baselines)))
@@ -82,9 +87,3 @@ def _instant(words: str) -> datetime:
             f"{words!r}: expected a day (2026-03-30) or an instant with its zone (2026-03-30T12:00:00Z)"
         )
     return at
-
-
-def _failed(error: Exception, code: int) -> int:
-    for line in str(error).splitlines():
-        sys.stderr.write(f"sterna-agent: {line}\n")
-    return code

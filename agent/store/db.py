@@ -22,6 +22,9 @@ __all__ = ["Database", "Migration"]
 
 log = logging.getLogger(__name__)
 
+FILE_NAME = "agent.db"
+"""Of the agent's store, in its state folder."""
+
 T = TypeVar("T")
 
 _PRAGMAS = (
