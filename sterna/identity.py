@@ -33,6 +33,22 @@ class Role(Enum):
     ADMIN = "admin"
 
 
+def fleet_fault(fleet: str) -> str:
+    """Say why a text is no fleet's name; empty when it is one."""
+    if len(fleet) <= _FLEET_LENGTH_MAX and _FLEET.fullmatch(fleet):
+        return ""
+    return f"fleet {fleet!r} is not made of lower-case letters, digits, '-' and '.'"
+
+
+def name_fault(name: str) -> str:
+    """Say why a text is no party's name; empty when it is one."""
+    return (
+        ""
+        if _NAME.fullmatch(name)
+        else f"name {name!r} is not made of lower-case letters, digits and '-', up to 63"
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
     """One party of a fleet: ``spiffe://<fleet>/<role>/<name>``.
@@ -57,12 +73,9 @@ class Identity:
     name: str
 
     def __post_init__(self) -> None:
-        if len(self.fleet) > _FLEET_LENGTH_MAX or not _FLEET.fullmatch(self.fleet):
-            raise ValueError(f"fleet {self.fleet!r} is not made of lower-case letters, digits, '-' and '.'")
-        if not _NAME.fullmatch(self.name):
-            raise ValueError(
-                f"name {self.name!r} is not made of lower-case letters, digits and '-', up to 63"
-            )
+        fault = fleet_fault(self.fleet) or name_fault(self.name)
+        if fault:
+            raise ValueError(fault)
 
     @classmethod
     def parse(cls, uri: str) -> "Identity":

@@ -62,7 +62,15 @@ def interface_fault(text: str) -> str | None:
 
 def plaintext_fault(text: str) -> str | None:
     """Return why ``ADDRESS:PORT``, which is sound, may not be served without TLS; None: it may."""
+    host, _ = interface(text)
+    return None if is_loopback(host) else f"plaintext is for loopback only, not for {host}"
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host, by name or address, is this machine as nobody else can reach it."""
     from ipaddress import ip_address
 
-    host, _ = interface(text)
-    return None if ip_address(host).is_loopback else f"plaintext is for loopback only, not for {host}"
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

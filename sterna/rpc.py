@@ -5,7 +5,6 @@ very party that it means to dial. Plaintext exists on loopback alone, and only w
 caller's word (metadata ``sterna-identity``) stands for a certificate, for development.
 """
 
-import ipaddress
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
@@ -14,6 +13,7 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from sterna import listening
 from sterna.errors import ConfigError, PeerProtocolError, TransientError
 from sterna.identity import Credentials, Identity
 
@@ -244,11 +244,7 @@ def is_loopback(address: str) -> bool:
     """Tell whether an address can be reached from this machine alone."""
     if address.startswith(("unix:", "unix-abstract:")):
         return True
-    host = address.rpartition(":")[0].strip("[]")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return listening.is_loopback(address.rpartition(":")[0].strip("[]"))
 
 
 def _require_plaintext_allowed(address: str, *, insecure: bool) -> None:

@@ -1,13 +1,12 @@
 """The site in Home Assistant."""
 
 from agent.build.base import LOOP_DEADLINE_S, Build
-from agent.build.mqtt import tls_context
+from agent.build.files import broker_tls, secret
 from agent.config.home_assistant import HomeAssistantTable
 from agent.core.home_assistant import Announcement, figures
 from agent.grid.home_assistant import HomeAssistant
 from agent.tasks.liaison import News
 from sterna import VERSION
-from sterna.config import read_secret
 
 
 def open_home_assistant(build: Build, news: News, table: HomeAssistantTable) -> None:
@@ -33,8 +32,8 @@ def open_home_assistant(build: Build, news: News, table: HomeAssistantTable) -> 
         figures=now,
         enabled=table.enabled,
         username=table.username or None,
-        password=None if table.password_file is None else read_secret(base_dir / table.password_file),
-        tls_context=None if table.tls is None else tls_context(table.tls, base_dir, "home_assistant.tls"),
+        password=secret(base_dir, table.password_file),
+        tls_context=broker_tls(table, base_dir, "home_assistant"),
         on_beat=build.pulse.heart("home-assistant", LOOP_DEADLINE_S + 2 * table.period_s).beat,
     )
     build.links["home_assistant"] = lambda: link.connected

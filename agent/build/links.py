@@ -1,8 +1,11 @@
 """Who we are to others, and the session with the coordinator."""
 
+from datetime import datetime
 from functools import partial
+from pathlib import Path
 
 from agent.build.base import Build
+from agent.config import AgentConfig
 from agent.store import telemetry as telemetry_store
 from agent.tasks.liaison import Liaison
 from agent.uplink.link import BEAT_WITHIN_S, Uplink
@@ -12,21 +15,26 @@ from sterna.identity import Identity, Role, load_credentials
 
 
 def make_peers(build: Build) -> Peers:
-    """Load our certificate and say who we are.
+    """Say who we are; raises as `load_peers`."""
+    now = build.clock.now() if build.clock_trust() else None
+    return load_peers(build.config, build.base_dir, now)
+
+
+def load_peers(config: AgentConfig, base_dir: Path, now: datetime | None) -> Peers:
+    """Load our certificate, which must be valid `now`, and say who we are; None: the calendar is not known.
 
     Raises
     ------
     ConfigError
         A certificate file cannot be used; it is named.
     """
-    config, base_dir = build.config, build.base_dir
     credentials = None
     if config.tls is not None:
         credentials = load_credentials(
             ca_file=base_dir / config.tls.ca,
             cert_file=base_dir / config.tls.cert,
             key_file=base_dir / config.tls.key,
-            now=build.clock.now() if build.clock_trust() else None,
+            now=now,
             expected=Identity(fleet=config.fleet, role=Role.SITE, name=config.site),
         )
     return Peers(fleet=config.fleet, site=config.site, credentials=credentials, insecure=config.insecure)

@@ -1,6 +1,5 @@
 """The meters and the lines that they hang on."""
 
-import ssl
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -8,10 +7,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from agent.build.base import Build
+from agent.build.files import both_show
 from agent.config import AgentConfig
 from agent.config.buses import BusTable
 from agent.config.meters import MeterTable
-from agent.config.tls import TlsFiles
 from agent.devices.bus import Bus
 from agent.devices.bus_shared import SharedBus
 from agent.devices.meters import Meter
@@ -120,22 +119,11 @@ def open_line(
         timeout_s=bus.timeout_s,
         retries=retries,
         rtu_over_tcp=bus.kind == "rtu_over_tcp",
-        tls=None if bus.tls is None else _tls_context(bus, bus.tls, base_dir),
+        tls=None if bus.tls is None else both_show(bus.tls, base_dir, f'buses "{bus.name}": tls'),
         serial=serial,
         min_gap_s=bus.min_gap_s,
         writable=dict.fromkeys(writable, ()),
     )
-
-
-def _tls_context(bus: BusTable, files: TlsFiles, base_dir: Path) -> ssl.SSLContext:
-    from agent.devices.bus_tls import modbus_tls  # few lines have it
-
-    try:
-        return modbus_tls(
-            ca_file=base_dir / files.ca, cert_file=base_dir / files.cert, key_file=base_dir / files.key
-        )
-    except ConfigError as error:
-        raise ConfigError(f'agent.toml: buses "{bus.name}": tls: {error}') from error
 
 
 def make_lines(build: Build) -> Lines:
@@ -146,20 +134,19 @@ def make_lines(build: Build) -> Lines:
 
 
 def make_meters(build: Build, lines: Lines) -> tuple[Meter, ...]:
-    """Make every meter of the configuration, on its line."""
+    """Make every meter of the configuration."""
     return tuple(
-        make_fake(table, build.clock)
-        if table.kind == "fake"
-        else make_meter(table, lines.of(table), base_dir=build.base_dir, clock=build.clock)
-        for table in build.config.meters
+        open_meter(table, lines, base_dir=build.base_dir, clock=build.clock) for table in build.config.meters
     )
 
 
-def make_fake(table: MeterTable, clock: Clock) -> FakeMeter:
-    """Make a meter without a device."""
-    return FakeMeter(
-        table.name, MeterRole(table.role), clock=clock, power_w=partial(float, table.fake_power_w)
-    )
+def open_meter(table: MeterTable, lines: Lines, *, base_dir: Path, clock: Clock) -> Meter:
+    """Make one meter, on its line if it has one; raises as `make_meter` and `Lines.of`."""
+    if table.kind == "fake":
+        return FakeMeter(
+            table.name, MeterRole(table.role), clock=clock, power_w=partial(float, table.fake_power_w)
+        )
+    return make_meter(table, lines.of(table), base_dir=base_dir, clock=clock)
 
 
 def make_meter(table: MeterTable, bus: Bus, *, base_dir: Path, clock: Clock) -> Meter:

@@ -1,13 +1,11 @@
 """The port that Prometheus scrapes, and what it is told."""
 
-import ssl
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 from agent.build.base import LOOP_DEADLINE_S, Build
+from agent.build.files import both_show
 from agent.config.metrics import MetricsTable
-from agent.config.tls import TlsFiles
 from agent.devices.meters import Meter
 from agent.devices.meters_counted import CountedMeter
 from agent.jobs.checkpoints import CheckpointStore
@@ -19,7 +17,7 @@ from agent.tasks.liaison import News
 from agent.tasks.metrics import Figures
 from sterna import VERSION
 from sterna.exposition.process import process_samples, started_at_s
-from sterna.exposition.server import MetricsServer, scrape_tls
+from sterna.exposition.server import MetricsServer
 from sterna.exposition.text import render
 
 
@@ -65,14 +63,10 @@ def open_metrics(
         port=port,
         page=lambda openmetrics: render(FAMILIES, figures.samples(), openmetrics=openmetrics),
         clock=build.clock,
-        tls=None if table.tls is None else _tls(table.tls, build.base_dir),
+        tls=None if table.tls is None else both_show(table.tls, build.base_dir, "metrics.tls", server=True),
         on_beat=build.pulse.heart("metrics", LOOP_DEADLINE_S).beat,
     )
     server.bind()
     build.stack.callback(server.close)
     build.loops["metrics"] = server.run
     return counted
-
-
-def _tls(files: TlsFiles, folder: Path) -> ssl.SSLContext:
-    return scrape_tls(ca_file=folder / files.ca, cert_file=folder / files.cert, key_file=folder / files.key)

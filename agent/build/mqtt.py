@@ -1,12 +1,11 @@
 """The link to the grid operator's broker: its certificates, its operator's keys, its reports."""
 
 import logging
-import ssl
 from functools import partial
-from pathlib import Path
 
 from agent.build.base import LOOP_DEADLINE_S, Build
-from agent.config.mqtt import MqttTable, MqttTlsTable
+from agent.build.files import broker_tls, secret
+from agent.config.mqtt import MqttTable
 from agent.core.forecast_feed import parse_forecast
 from agent.grid.desk import GridDesk
 from agent.grid.mqtt import SOURCE, MqttLink
@@ -15,8 +14,6 @@ from agent.grid.wire import Topics
 from agent.model.grid import Refusal
 from agent.tasks.liaison import News
 from agent.uplink.link import Uplink
-from sterna.config import read_secret
-from sterna.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +43,6 @@ def open_mqtt(build: Build, desk: GridDesk, news: News, link: Uplink | None, tab
         elif link is not None:
             link.publish_forecast(forecast)
 
-    password_file = table.password_file
     broker = MqttLink(
         host=table.host,
         port=table.port,
@@ -58,8 +54,8 @@ def open_mqtt(build: Build, desk: GridDesk, news: News, link: Uplink | None, tab
         clock=clock,
         on_forecast=take_forecast,
         username=table.username or None,
-        password=None if password_file is None else read_secret(base_dir / password_file),
-        tls_context=None if table.tls is None else tls_context(table.tls, base_dir),
+        password=secret(base_dir, table.password_file),
+        tls_context=broker_tls(table, base_dir, "grid.mqtt"),
         telemetry_period_s=config.grid.telemetry_period_s,
         session_expiry_s=table.session_expiry_s,
         on_beat=build.pulse.heart("mqtt", MQTT_DEADLINE_S).beat,
@@ -86,25 +82,3 @@ def _report(build: Build, desk: GridDesk, news: News, broker: MqttLink, interval
     )
     build.listeners.append(measurements.take)
     build.loops["mqtt-reports"] = partial(reports.run, build.pulse.heart("mqtt-reports", LOOP_DEADLINE_S))
-
-
-def tls_context(table: MqttTlsTable, base_dir: Path, at: str = "grid.mqtt.tls") -> ssl.SSLContext:
-    """Load the certificates of a broker's table, by default those of ``[grid.mqtt.tls]``.
-
-    Raises
-    ------
-    ConfigError
-        A file cannot be used; it is named.
-    """
-    ca = None if table.ca is None else base_dir / table.ca
-    try:
-        context = ssl.create_default_context(cafile=None if ca is None else str(ca))
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"agent.toml: {at}.ca: {ca}: cannot be used: {error}") from error
-    if table.cert is not None and table.key is not None:
-        cert, key = base_dir / table.cert, base_dir / table.key
-        try:
-            context.load_cert_chain(cert, key)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(f"agent.toml: {at}: {cert}, {key}: cannot be used: {error}") from error
-    return context

@@ -1,9 +1,9 @@
 """The site as a VEN of an OpenADR 3.1 VTN."""
 
-import ssl
 from pathlib import Path
 
 from agent.build.base import Build
+from agent.build.files import secret, server_shows
 from agent.build.sources import OPENADR
 from agent.config.grid import OpenAdrTable
 from agent.core.declaring import SurplusRules, declare
@@ -21,8 +21,6 @@ from agent.model.limits import Limit
 from agent.tasks.liaison import News
 from agent.tasks.measurements import SiteMeasurements
 from sterna.clock import Clock
-from sterna.config import read_secret
-from sterna.errors import ConfigError
 
 OPENADR_DEADLINE_S = 90.0
 
@@ -35,16 +33,11 @@ def make_vtn(table: OpenAdrTable, base_dir: Path, clock: Clock) -> RestVtn:
     ConfigError
         The secret or the CA cannot be read, or the URL is none.
     """
-    secret_file, trust = table.client_secret_file, None
-    if table.ca is not None:
-        try:
-            trust = ssl.create_default_context(cafile=str(base_dir / table.ca))
-        except OSError as error:
-            raise ConfigError(f"agent.toml: grid.openadr.ca: {base_dir / table.ca}: {error}") from error
+    trust = None if table.ca is None else server_shows(base_dir, "grid.openadr", ca=table.ca)
     return RestVtn(
         url=table.url,
         client_id=table.client_id or None,
-        client_secret=None if secret_file is None else read_secret(base_dir / secret_file),
+        client_secret=secret(base_dir, table.client_secret_file),
         http=HttpClient(tls_context=trust),
         clock=clock,
     )

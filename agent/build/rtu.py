@@ -4,6 +4,7 @@ from datetime import datetime
 from ipaddress import ip_network
 
 from agent.build.base import LOOP_DEADLINE_S, Build
+from agent.build.files import both_show
 from agent.build.sources import MODBUS
 from agent.config.rtu import RtuTable
 from agent.config.setpoints import curtails
@@ -45,17 +46,6 @@ def open_rtu(build: Build, desk: GridDesk, news: News, table: RtuTable) -> None:
     if build.config.surplus is not None and table.rated_export_w is not None:
         _declare_curtailed(build, desk, news, build.config.surplus, table.rated_export_w)
     host, port = table.address
-    tls = None
-    if table.tls is not None:
-        from agent.devices.bus_tls import modbus_tls
-
-        files, base_dir = table.tls, build.base_dir
-        tls = modbus_tls(
-            ca_file=base_dir / files.ca,
-            cert_file=base_dir / files.cert,
-            key_file=base_dir / files.key,
-            server=True,
-        )
     server = RtuServer(
         host=host,
         port=port,
@@ -67,7 +57,9 @@ def open_rtu(build: Build, desk: GridDesk, news: News, table: RtuTable) -> None:
             roles=frozenset(table.writer_roles),
         ),
         clock=build.clock,
-        tls=tls,
+        tls=None
+        if table.tls is None
+        else both_show(table.tls, build.base_dir, "grid.modbus.tls", server=True),
         idle_s=table.idle_s,
         on_beat=build.pulse.heart("modbus-server", LOOP_DEADLINE_S).beat,
     )

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from agent.build.meters import Lines, make_fake, make_meter
+from agent.build.files import broker_tls, secret
+from agent.build.meters import Lines, open_meter
 from agent.cli.dial import trouble_at
 from agent.cli.findings import Finding, fail, good, skipped, warn
 from agent.cli.mqtt_knock import Door, KnockError, knock
@@ -14,9 +15,8 @@ from agent.config.meters import MeterTable
 from agent.devices.meters import Meter
 from agent.model.readings import Quality
 from sterna.clock import Clock
-from sterna.config import read_secret
 from sterna.errors import ConfigError, PeerProtocolError, SternaError
-from sterna.identity import Identity, Role, load_credentials
+from sterna.identity import Role
 
 TRIES = 3
 MEND_ADDRESS = (
@@ -36,11 +36,7 @@ async def check_meters(
         for table in config.meters:
             part = f"meter {table.name}"
             try:
-                meter = (
-                    make_fake(table, clock)
-                    if table.kind == "fake"
-                    else make_meter(table, lines.of(table), base_dir=base_dir, clock=clock)
-                )
+                meter = open_meter(table, lines, base_dir=base_dir, clock=clock)
             except ConfigError as error:
                 yield fail(part, str(error), "see `sterna-agent check-config`")
                 continue
@@ -85,7 +81,6 @@ async def check_broker(config: AgentConfig, base_dir: Path, *, timeout_s: float)
     part, table = "broker", config.grid.mqtt
     if table is None:
         return skipped(part, "no [grid.mqtt]")
-    from agent.build.mqtt import tls_context
     from agent.grid.wire import Topics
 
     place = f"{table.host}:{table.port}"
@@ -95,8 +90,8 @@ async def check_broker(config: AgentConfig, base_dir: Path, *, timeout_s: float)
             port=table.port,
             client_id=f"{table.client_id or f'sterna-{config.site}'}-doctor",
             username=table.username or None,
-            password=None if table.password_file is None else read_secret(base_dir / table.password_file),
-            tls=None if table.tls is None else tls_context(table.tls, base_dir),
+            password=secret(base_dir, table.password_file),
+            tls=broker_tls(table, base_dir, "grid.mqtt"),
         )
     except ConfigError as error:
         return fail(part, str(error), "see `sterna-agent check-config`")
@@ -119,22 +114,13 @@ async def check_coordinator(
     part, table = "coordinator", config.coordinator
     if table is None:
         return skipped(part, "no [coordinator]: the site runs alone")
-    from agent.uplink.peers import Peers
+    from agent.build.links import load_peers
     from sterna.rpc import check_health
 
     try:
-        credentials = None
-        if config.tls is not None:
-            credentials = load_credentials(
-                ca_file=base_dir / config.tls.ca,
-                cert_file=base_dir / config.tls.cert,
-                key_file=base_dir / config.tls.key,
-                now=clock.now(),
-                expected=Identity(fleet=config.fleet, role=Role.SITE, name=config.site),
-            )
-        peers = Peers(fleet=config.fleet, site=config.site, credentials=credentials, insecure=config.insecure)
+        peers = load_peers(config, base_dir, clock.now())
         channel = peers.open(table.address, Role.COORDINATOR, table.id)
-    except (ConfigError, ValueError) as error:
+    except ConfigError as error:
         return fail(part, str(error), "see `sterna-agent check-config`")
     try:
         await check_health(channel, timeout_s=timeout_s)

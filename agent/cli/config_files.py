@@ -54,10 +54,7 @@ def part_faults(part: object, at: str, *, base_dir: Path, now: datetime) -> Iter
     """
     ours: Identity | None = None
     if isinstance(part, AgentConfig):
-        try:
-            ours = Identity(fleet=part.fleet, role=Role.SITE, name=part.site)
-        except ValueError as error:
-            yield "site", str(error)
+        ours = Identity(fleet=part.fleet, role=Role.SITE, name=part.site)
     for place, table in walk(part, at):
         if place == "tls":
             yield from _identity_faults(table, ours, base_dir, now)

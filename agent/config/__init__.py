@@ -23,6 +23,7 @@ from agent.config.setpoints import SetpointTable, curtails, setpoint_faults
 from agent.config.settlement import SettlementTable
 from agent.config.surplus import SurplusTable
 from agent.config.tls import TlsFiles
+from sterna.identity import fleet_fault, name_fault
 
 
 class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -54,6 +55,12 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     def faults(self) -> Iterable[tuple[str, str]]:
         """Yield what is wrong beyond types."""
+        if fault := fleet_fault(self.fleet):
+            yield "fleet", fault
+        if fault := name_fault(self.site):
+            yield "site", fault
+        if self.coordinator is not None and (fault := name_fault(self.coordinator.id)):
+            yield "coordinator.id", fault
         if self.tls is None and not self.insecure and (self.coordinator or self.transfer):
             yield "tls", "missing; give [tls] ca, cert and key, or insecure = true on loopback"
         names = [meter.name for meter in self.meters]

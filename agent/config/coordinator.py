@@ -1,5 +1,7 @@
 """The coordinator, and where other sites find us."""
 
+from collections.abc import Iterable
+
 import msgspec
 
 
@@ -12,6 +14,11 @@ class CoordinatorTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Name in its certificate."""
     backoff_max_s: float = 10.0
     """Longest pause between two attempts to reach it."""
+
+    def faults(self) -> Iterable[tuple[str, str]]:
+        """Yield what is wrong beyond types."""
+        if self.backoff_max_s <= 0:
+            yield "backoff_max_s", f"expected more than zero, got {self.backoff_max_s}"
 
 
 class TransferTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

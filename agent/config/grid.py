@@ -84,8 +84,15 @@ class GridTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         """Yield what is wrong beyond types."""
         if self.operator != "none" and self.mqtt is None:
             yield "mqtt", f'missing for operator "{self.operator}"'
-        for key in ("failsafe_import_w", "minimum_limit_w", "meter_tolerance_w", "clock_skew_s"):
-            if getattr(self, key) < 0:
+        for key in (
+            "failsafe_import_w",
+            "failsafe_min_s",
+            "minimum_limit_w",
+            "local_limit_w",
+            "meter_tolerance_w",
+            "clock_skew_s",
+        ):
+            if (getattr(self, key) or 0.0) < 0:
                 yield key, f"expected zero or more, got {getattr(self, key)}"
         if not 1 <= self.telemetry_period_s <= 4:
             yield "telemetry_period_s", f"expected 1 to 4, got {self.telemetry_period_s:g}"

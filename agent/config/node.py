@@ -18,8 +18,6 @@ class GpuTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The node's draw with no job; for kinds that cannot measure it."""
     max_w: float = 1000.0
     """The node's draw at most."""
-    min_cap_w: float = 0.0
-    """Lowest cap that may be set."""
     power_path: Path | None = None
     """fake: file that receives the present draw in watts."""
     fake_rail_frac: float = 1.0
@@ -32,6 +30,10 @@ class GpuTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     def faults(self) -> Iterable[tuple[str, str]]:
         """Yield what is wrong beyond types."""
+        if self.idle_w < 0:
+            yield "idle_w", f"expected zero or more, got {self.idle_w}"
+        if self.max_w <= self.idle_w:
+            yield "max_w", f"expected more than idle_w, got {self.max_w}"
         if self.fake_rail_frac <= 0:
             yield "fake_rail_frac", f"expected more than zero, got {self.fake_rail_frac}"
 
@@ -54,5 +56,7 @@ class JobsTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         """Yield what is wrong beyond types."""
         if self.slots < 0:
             yield "slots", f"expected zero or more, got {self.slots}"
+        if self.checkpoint_interval_s < 0:
+            yield "checkpoint_interval_s", f"expected zero or more, got {self.checkpoint_interval_s}"
         if self.keep_checkpoints < 2:
             yield "keep_checkpoints", f"at least the last two are kept, got {self.keep_checkpoints}"

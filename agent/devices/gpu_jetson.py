@@ -16,7 +16,7 @@ from agent.devices.gpu_sysfs import is_writable, read_int
 from agent.devices.power_client import DEFAULT_SOCKET, PowerClient
 from agent.model.readings import GpuReading
 from sterna.clock import Clock
-from sterna.errors import ConfigError, PermanentError, TransientError
+from sterna.errors import PermanentError, TransientError
 
 
 class JetsonGpu:
@@ -29,15 +29,13 @@ class JetsonGpu:
     root : pathlib.Path
         Where ``sys`` is found: ``/``, or a captured tree.
     idle_w, max_w : float
-        The module's draw in watts with no job and at full clocks; they turn a cap into a clock.
+        The module's draw in watts with no job and, more, at full clocks; they turn a cap into a clock.
     power_socket : pathlib.Path or None
         Of ``sterna-power``, which then caps; None: this process where it may, else the helper at its usual
         place.
 
     Raises
     ------
-    ConfigError
-        When `idle_w` is not below `max_w`.
     TransientError
         When there is neither a rail nor a GPU below `root`; drivers may come late.
     """
@@ -51,8 +49,6 @@ class JetsonGpu:
         max_w: float = 60.0,
         power_socket: Path | None = None,
     ) -> None:
-        if not 0 <= idle_w < max_w:
-            raise ConfigError(f"gpu: idle_w must be below max_w, got {idle_w:g} and {max_w:g}")
         self._clock = clock
         self._idle_w = idle_w
         self._max_w = max_w

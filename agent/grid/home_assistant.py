@@ -17,10 +17,10 @@ import aiomqtt
 from agent.core.home_assistant import OFFLINE, ONLINE, Announcement
 from sterna.cancellation import heed
 from sterna.errors import ConfigError
+from sterna.listening import is_loopback
 
 log = logging.getLogger(__name__)
 
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 BACKOFF_S = (1.0, 30.0)
 BEAT_PERIOD_S = 10.0
 
@@ -65,7 +65,7 @@ class HomeAssistant:
         timeout_s: float = 5.0,
         on_beat: Callable[[], None] = lambda: None,
     ) -> None:
-        if tls_context is None and host not in LOOPBACK:
+        if tls_context is None and not is_loopback(host):
             raise ConfigError(f"MQTT broker {host}: plaintext is for loopback only")
         self._host, self._port = host, port
         self._client_id = client_id

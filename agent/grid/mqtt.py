@@ -26,11 +26,11 @@ from agent.grid.wire import SiteSnapshot, Topics
 from sterna.cancellation import heed
 from sterna.clock import Clock
 from sterna.errors import ConfigError, TransientError
+from sterna.listening import is_loopback
 
 log = logging.getLogger(__name__)
 
 SOURCE = "mqtt"
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 8.0
 """Short enough to be back within 10 s of the broker's return."""
@@ -112,7 +112,7 @@ class MqttLink:
         backoff_s: tuple[float, float] = (FIRST_BACKOFF_S, LONGEST_BACKOFF_S),
         on_beat: Callable[[], None] | None = None,
     ) -> None:
-        if tls_context is None and host not in LOOPBACK:
+        if tls_context is None and not is_loopback(host):
             raise ConfigError(f"MQTT broker {host}: plaintext is for loopback only")
         self._host = host
         self._port = port

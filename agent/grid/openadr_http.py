@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from sterna.errors import ConfigError, PeerProtocolError, TransientError
+from sterna.listening import is_loopback
 
 if TYPE_CHECKING:
     import h11
 
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 MAX_BODY_BYTES = 4 * 1024 * 1024
 CHUNK_BYTES = 65_536
 
@@ -160,7 +160,7 @@ def _target(url: str) -> _Target:
     if any(not 0x21 <= ord(letter) < 0x7F for letter in url):
         raise ConfigError(f"{url!r}: has letters that no URL has")
     tls = parts.scheme == "https"
-    if not tls and host not in LOOPBACK:
+    if not tls and not is_loopback(host):
         raise ConfigError(f"{url}: plaintext is for loopback only")
     return _Target(
         host=host,

@@ -19,10 +19,10 @@ from agent.grid.openadr_ports import Vtn
 from agent.model.openadr import Notifiers
 from sterna.cancellation import heed
 from sterna.errors import ConfigError, PeerProtocolError, TransientError
+from sterna.listening import is_loopback
 
 log = logging.getLogger(__name__)
 
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 COLLECTIONS = ("events", "programs")
 FIRST_BACKOFF_S = 1.0
 LONGEST_BACKOFF_S = 60.0
@@ -155,6 +155,6 @@ def _broker(uri: str) -> tuple[str, int, bool]:
         raise PeerProtocolError(f"notifiers: MQTT.URIS: {uri}: not a URI") from error
     if parts.scheme not in PORTS or not host:
         raise PeerProtocolError(f"notifiers: MQTT.URIS: {uri}: expected mqtts://host[:port]")
-    if parts.scheme == "mqtt" and host not in LOOPBACK:
+    if parts.scheme == "mqtt" and not is_loopback(host):
         raise ConfigError(f"notifiers: MQTT.URIS: {uri}: plaintext is for loopback only")
     return host, port or PORTS[parts.scheme], parts.scheme == "mqtts"

@@ -137,6 +137,10 @@ def _shown(table: str) -> str:
 MORE_THAN_ZERO, ZERO_OR_MORE = "expected more than zero", "expected zero or more"
 
 WRONG: list[tuple[Break, str, str]] = [
+    (_set("fleet", "Bad_Fleet"), "fleet", "is not made of"),
+    (_set("site", "a/b"), "site", "is not made of"),
+    (_set("coordinator.id", "Main_1"), "coordinator.id", "is not made of"),
+    (_set("coordinator.backoff_max_s", 0.0), "coordinator.backoff_max_s", MORE_THAN_ZERO),
     (_drop("tls"), "tls", "missing; give [tls]"),
     (_set("meters.0.name", "pv"), "meters", "two meters are named"),
     # lines
@@ -189,12 +193,17 @@ WRONG: list[tuple[Break, str, str]] = [
     ),
     # grid
     (_drop("grid.mqtt"), "grid.mqtt", "missing for operator"),
-    *_each("grid", "failsafe_import_w minimum_limit_w meter_tolerance_w clock_skew_s", -1.0, ZERO_OR_MORE),
+    *_each(
+        "grid",
+        "failsafe_import_w failsafe_min_s minimum_limit_w local_limit_w clock_skew_s",
+        -1.0,
+        ZERO_OR_MORE,
+    ),
     (_set("grid.telemetry_period_s", 5.0), "grid.telemetry_period_s", "expected 1 to 4"),
     (_set("grid.operator", "a/b"), "grid.operator", "part of a topic"),
     (_set("grid.minimum_limit_w", 5000.0), "grid.relay.contacts", "asks for less than minimum_limit_w"),
     (_set("grid.heartbeat_timeout_s", 0.0), "grid.heartbeat_timeout_s", MORE_THAN_ZERO),
-    (_drop("grid.mqtt.insecure"), "grid.mqtt.tls", "missing; give [grid.mqtt.tls]"),
+    (_drop("grid.mqtt.insecure"), "grid.mqtt.tls", "missing; give its table"),
     (_set("grid.mqtt.tls", {"cert": "c"}), "grid.mqtt.tls", "cert and key go together"),
     (_set("grid.mqtt.host", "broker.example"), "grid.mqtt.insecure", "plaintext is for loopback only"),
     (_set("grid.mqtt.port", -1), "grid.mqtt.port", "expected 1 to 65535"),
@@ -239,7 +248,7 @@ WRONG: list[tuple[Break, str, str]] = [
         "grid.relay.contacts[0].complement_line",
         "is the same line",
     ),
-    (_drop("home_assistant.insecure"), "home_assistant.tls", "missing; give [home_assistant.tls]"),
+    (_drop("home_assistant.insecure"), "home_assistant.tls", "missing; give its table"),
     (_set("home_assistant.tls", {"key": "k"}), "home_assistant.tls", "cert and key go together"),
     (_set("home_assistant.host", "h.example"), "home_assistant.insecure", "plaintext is for loopback only"),
     (_set("home_assistant.port", 0), "home_assistant.port", "expected 1 to 65535"),
@@ -249,7 +258,10 @@ WRONG: list[tuple[Break, str, str]] = [
     (_set("gpu.fake_rail_frac", 0.0), "gpu.fake_rail_frac", MORE_THAN_ZERO),
     (_set("gpu.calibration.factor", 4.0), "gpu.calibration.factor", "expected 1.0 to 3.0"),
     (_set("gpu.calibration.min_step_w", 0.0), "gpu.calibration.min_step_w", MORE_THAN_ZERO),
+    (_set("gpu.idle_w", -1.0), "gpu.idle_w", ZERO_OR_MORE),
+    (_set("gpu.max_w", 0.0), "gpu.max_w", "expected more than idle_w"),
     (_set("jobs.slots", -1), "jobs.slots", ZERO_OR_MORE),
+    (_set("jobs.checkpoint_interval_s", -1.0), "jobs.checkpoint_interval_s", ZERO_OR_MORE),
     (_set("jobs.keep_checkpoints", 1), "jobs.keep_checkpoints", "at least the last two"),
     (_drop("containers.podman"), "containers.podman", "no engine is named"),
     (_set("containers.mounts.data.path", "data"), "containers.mounts.data.path", "expected an absolute path"),

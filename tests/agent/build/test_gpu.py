@@ -94,5 +94,5 @@ async def test_a_jetson_that_comes_after_the_agent(
 async def test_settings_that_can_never_do_stop_the_agent(
     build: Callable[[dict[str, Any]], Build], database: Database
 ) -> None:
-    with pytest.raises(ConfigError, match="idle_w must be below max_w"):
-        await open_gpu(build({"kind": "jetson", "idle_w": 30.0, "max_w": 25.0}), ROLES, database)
+    with pytest.raises(ConfigError, match="the tool is not on this machine"):
+        await open_gpu(build({"kind": "tegrastats"}), ROLES, database)

@@ -11,8 +11,8 @@ from pathlib import Path
 import aiomqtt
 import pytest
 
-from agent.build.mqtt import tls_context
-from agent.config.mqtt import MqttTlsTable
+from agent.build.files import broker_tls
+from agent.config.mqtt import BrokerTable, BrokerTlsTable
 from agent.core.commands import Rules
 from agent.core.failsafe import FailsafeSettings
 from agent.grid.desk import GridDesk
@@ -35,6 +35,12 @@ pytestmark = [
 CLOCK = SystemClock()
 
 
+def tls_context(table: BrokerTlsTable, folder: Path) -> ssl.SSLContext:
+    context = broker_tls(BrokerTable(host="localhost", tls=table), folder, "grid.mqtt")
+    assert context is not None
+    return context
+
+
 class Rig:
     """A broker that knows one authority, and the operator's key."""
 
@@ -49,13 +55,13 @@ class Rig:
             "require_certificate true\nuse_identity_as_username true\n",
         )
 
-    def table(self, name: str, authority: Authority | None = None) -> MqttTlsTable:
+    def table(self, name: str, authority: Authority | None = None) -> BrokerTlsTable:
         """Write the table of a party with a certificate."""
         cert, key = (authority or self.authority).issue(name)
-        return MqttTlsTable(ca=self.authority.ca, cert=cert, key=key)
+        return BrokerTlsTable(ca=self.authority.ca, cert=cert, key=key)
 
     @contextlib.asynccontextmanager
-    async def site(self, table: MqttTlsTable) -> AsyncIterator[tuple[GridDesk, MqttLink]]:
+    async def site(self, table: BrokerTlsTable) -> AsyncIterator[tuple[GridDesk, MqttLink]]:
         """Run the link of a site."""
         async with Database(self.folder / "agent.db", MIGRATIONS) as db:
             desk = GridDesk(
@@ -139,7 +145,7 @@ async def test_who_has_no_certificate_of_the_brokers_authority_gets_no_link_and_
     rig: Rig, who: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     stranger = Authority(rig.folder / "other")
-    table = MqttTlsTable(ca=rig.authority.ca) if who == "nobody" else rig.table("site-a", stranger)
+    table = BrokerTlsTable(ca=rig.authority.ca) if who == "nobody" else rig.table("site-a", stranger)
     caplog.set_level(logging.WARNING, "agent.grid.mqtt")
     async with rig.site(table) as (desk, link):
         await until(lambda: link.attempts >= 2)
@@ -151,7 +157,7 @@ async def test_who_has_no_certificate_of_the_brokers_authority_gets_no_link_and_
 async def test_a_broker_of_another_authority_is_not_trusted(rig: Rig) -> None:
     other = Authority(rig.folder / "other")
     cert, key = rig.authority.issue("site-a")
-    async with rig.site(MqttTlsTable(ca=other.ca, cert=cert, key=key)) as (_, link):
+    async with rig.site(BrokerTlsTable(ca=other.ca, cert=cert, key=key)) as (_, link):
         await until(lambda: link.attempts >= 2)
         assert not link.connected
 
@@ -161,9 +167,9 @@ def test_certificates_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     cert, _ = authority.issue("site-a")
     _, other_key = authority.issue("site-b")
     for table, words in (
-        (MqttTlsTable(ca=Path("none.pem")), "none.pem"),
-        (MqttTlsTable(ca=authority.ca, cert=cert, key=other_key), "site-b-key.pem"),
+        (BrokerTlsTable(ca=Path("none.pem")), "none.pem"),
+        (BrokerTlsTable(ca=authority.ca, cert=cert, key=other_key), "site-b-key.pem"),
     ):
         with pytest.raises(ConfigError, match=words):
             tls_context(table, tmp_path)
-    assert tls_context(MqttTlsTable(), tmp_path).verify_mode is ssl.CERT_REQUIRED
+    assert tls_context(BrokerTlsTable(), tmp_path).verify_mode is ssl.CERT_REQUIRED
