@@ -117,12 +117,13 @@ async def _assemble(build: Build) -> None:
         from agent.build.settlement import open_settlement  # before the links, whose reports tell of it
 
         await open_settlement(build, database, desk, control, boot_id)
-    news = News(desk=desk, senses=senses, control=control, uplink=link, clock=clock, exports=build.exports)
+    news = News(desk=desk, senses=senses, control=control, uplink=link, clock=clock)
     _open_operators(build, desk, news, liaison, link)
     if config.setpoints:
-        from agent.build.setpoints import open_setpoints  # few sites write to devices
+        from agent.build.setpoints import least_export, open_setpoints  # few sites write to devices
 
-        open_setpoints(build, lines, senses)
+        open_setpoints(build, lines, senses, desk.exports)
+        news.least_export_w = least_export(build, senses)
     if config.home_assistant is not None:
         from agent.build.home_assistant import open_home_assistant  # sites without it do not pay for it
 
@@ -174,6 +175,10 @@ def _open_operators(build: Build, desk: GridDesk, news: News, liaison: Liaison, 
         from agent.build.relay import open_relay  # few sites have contacts
 
         open_relay(build, desk, config.grid.relay)
+    if config.surplus is not None and config.surplus.curtailed_w is not None:
+        from agent.build.surplus import declare_curtailment  # few sites have such a rule
+
+        declare_curtailment(build, desk, news, config.surplus.curtailed_w)
 
 
 async def _open_store(build: Build) -> tuple[Database, telemetry_store.TelemetryStore]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.config import AgentConfig
-from agent.model.limits import Limit
 from agent.model.readings import SitePower
 from agent.tasks.clock_trust import ClockTrust
 from sterna.clock import Clock
@@ -43,8 +42,6 @@ class Build:
         Told of every balance of the site, once a second; they must not block.
     measurements : list
         Each adds to what the site can tell of itself in reports.
-    export_limits : list
-        Each tells what operators say now of the site's export.
     links : dict
         Tells of each peer, by name, whether it is connected now.
     clock_trust : ClockTrust
@@ -59,7 +56,6 @@ class Build:
     loops: Loops = field(default_factory=dict)
     listeners: list[Callable[[SitePower], None]] = field(default_factory=list)
     measurements: list[Callable[["Measurements"], "Measurements"]] = field(default_factory=list)
-    export_limits: list[Callable[[], tuple[Limit, ...]]] = field(default_factory=list)
     links: dict[str, Callable[[], bool]] = field(default_factory=dict)
     clock_trust: ClockTrust = field(
         default_factory=lambda: ClockTrust(ask=lambda: True, always=True, synced=True)
@@ -70,11 +66,6 @@ class Build:
         for add in self.measurements:
             measurements = add(measurements)
         return measurements
-
-    def exports(self) -> tuple[Limit, ...]:
-        """Return what limits the site's export now, the most restrictive first."""
-        limits = (limit for told in self.export_limits for limit in told())
-        return tuple(sorted(limits, key=lambda limit: (limit.limit_w, limit.source)))
 
     @property
     def state_dir(self) -> Path:

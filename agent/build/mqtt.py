@@ -6,9 +6,10 @@ from functools import partial
 from agent.build.base import LOOP_DEADLINE_S, Build
 from agent.build.files import broker_tls, secret
 from agent.config.mqtt import MqttTable
+from agent.config.setpoints import curtails
 from agent.core.forecast_feed import parse_forecast
 from agent.grid.desk import GridDesk
-from agent.grid.mqtt import SOURCE, MqttLink
+from agent.grid.mqtt import EXPORTS, SOURCE, MqttLink
 from agent.grid.ports import Seal
 from agent.grid.wire import Topics
 from agent.model.grid import Refusal
@@ -72,13 +73,16 @@ def _report(build: Build, desk: GridDesk, news: News, broker: MqttLink, interval
     from agent.tasks.measurements import SiteMeasurements
 
     measurements = SiteMeasurements(snapshot=news.snapshot, envelope=desk.envelope)
-    reports = EventReports(
-        speaking=partial(desk.speaking, SOURCE),
-        measurements=build.measured(measurements),
-        publish=broker.report,
-        client_name=build.config.site,
-        interval_s=interval_s,
-        clock=build.clock,
-    )
     build.listeners.append(measurements.take)
-    build.loops["mqtt-reports"] = partial(reports.run, build.pulse.heart("mqtt-reports", LOOP_DEADLINE_S))
+    measured = build.measured(measurements)
+    for source in (SOURCE, EXPORTS) if curtails(build.config.setpoints) else (SOURCE,):
+        reports = EventReports(
+            speaking=partial(desk.speaking, source),
+            measurements=measured,
+            publish=broker.report,
+            client_name=build.config.site,
+            interval_s=interval_s,
+            clock=build.clock,
+        )
+        name = f"{source}-reports"
+        build.loops[name] = partial(reports.run, build.pulse.heart(name, LOOP_DEADLINE_S))

@@ -6,9 +6,9 @@ from agent.build.base import Build
 from agent.build.files import secret, server_shows
 from agent.build.sources import OPENADR
 from agent.config.grid import OpenAdrTable
+from agent.config.setpoints import curtails
 from agent.core.declaring import SurplusRules, declare
 from agent.core.openadr.plan import LimitSettings
-from agent.core.openadr.timeline import export_limit
 from agent.core.stored import together
 from agent.grid.desk import GridDesk
 from agent.grid.openadr import OpenAdrVen
@@ -17,7 +17,7 @@ from agent.grid.openadr_http import HttpClient
 from agent.grid.openadr_mqtt import MqttNotifier
 from agent.grid.openadr_reports import Reporter
 from agent.grid.openadr_rest import RestVtn
-from agent.model.limits import Limit
+from agent.model.limits import LimitKind
 from agent.tasks.liaison import News
 from agent.tasks.measurements import SiteMeasurements
 from sterna.clock import Clock
@@ -56,9 +56,14 @@ def open_openadr(build: Build, desk: GridDesk, news: News, table: OpenAdrTable) 
         table.ven_name or f"sterna-{config.site}",
         table.resource_name or config.site,
     )
+    exports = None
+    if curtails(config.setpoints):
+        # What cannot be read counts as what holds without the VTN, at worst as no export at all.
+        fallback_w = 0.0 if table.failsafe_export_w is None else table.failsafe_export_w
+        exports = (_feed(build, desk, LimitKind.EXPORT_CAPACITY_LIMIT), LimitSettings(fallback_w=fallback_w))
     ven = OpenAdrVen(
         vtn=vtn,
-        feed=PlanFeed(desk=desk, source=OPENADR, clock=build.clock, clock_synced=build.clock_trust),
+        feed=_feed(build, desk, LimitKind.IMPORT_CAPACITY_LIMIT),
         clock=build.clock,
         ven_name=ven_name,
         resource_name=resource_name,
@@ -69,6 +74,7 @@ def open_openadr(build: Build, desk: GridDesk, news: News, table: OpenAdrTable) 
             reference_w=table.reference_w,
             minimum_w=config.grid.minimum_limit_w,
         ),
+        exports=exports,
         programs=table.programs,
         reporter=Reporter(
             vtn=vtn,
@@ -89,14 +95,11 @@ def open_openadr(build: Build, desk: GridDesk, news: News, table: OpenAdrTable) 
         )
         # Nobody's word counts while the calendar that it is told on cannot be believed.
         news.declare = lambda now: declare(ven.signals, rules, now) if build.clock_trust() else ()
-
-    def exports() -> tuple[Limit, ...]:
-        now, believed = build.clock.now(), build.clock_trust()
-        limit = export_limit(ven.signals, now, believed=believed, source=OPENADR)
-        return () if limit is None else (limit,)
-
-    build.export_limits.append(exports)
     build.clock_trust.listeners.append(ven.poke)  # a schedule waits for the clock
     build.links["openadr"] = lambda: ven.connected
     build.loops["openadr"] = ven.run
     build.listeners.append(measurements.take)
+
+
+def _feed(build: Build, desk: GridDesk, kind: LimitKind) -> PlanFeed:
+    return PlanFeed(desk=desk, source=OPENADR, kind=kind, clock=build.clock, clock_synced=build.clock_trust)

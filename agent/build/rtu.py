@@ -1,6 +1,5 @@
 """The Modbus server for the operator's RTU."""
 
-from datetime import datetime
 from ipaddress import ip_network
 
 from agent.build.base import LOOP_DEADLINE_S, Build
@@ -8,12 +7,10 @@ from agent.build.files import both_show
 from agent.build.sources import MODBUS
 from agent.config.rtu import RtuTable
 from agent.config.setpoints import curtails
-from agent.config.surplus import SurplusTable
 from agent.core.rtu_registers import Nameplate
 from agent.grid.desk import GridDesk
 from agent.grid.rtu import OperatorRegisters
 from agent.grid.rtu_server import Access, RtuServer
-from agent.model.telemetry import DeclaredSurplus
 from agent.tasks.liaison import News
 from sterna import VERSION
 from sterna.errors import ConfigError
@@ -42,9 +39,6 @@ def open_rtu(build: Build, desk: GridDesk, news: News, table: RtuTable) -> None:
         readings=news.senses.readings.values,
         clock=build.clock,
     )
-    build.export_limits.append(desk.exports)
-    if build.config.surplus is not None and table.rated_export_w is not None:
-        _declare_curtailed(build, desk, news, build.config.surplus, table.rated_export_w)
     host, port = table.address
     server = RtuServer(
         host=host,
@@ -69,16 +63,3 @@ def open_rtu(build: Build, desk: GridDesk, news: News, table: RtuTable) -> None:
         raise ConfigError(f"agent.toml: grid.modbus.listen: {error}") from error
     build.stack.callback(server.close)
     build.loops["modbus-server"] = server.run
-
-
-def _declare_curtailed(build: Build, desk: GridDesk, news: News, table: SurplusTable, rated_w: float) -> None:
-    """Have what the plant cannot feed in count as surplus while the RTU limits the export."""
-    from agent.core.declaring import SurplusRules, declare_curtailed  # few sites have such a rule
-
-    rules, others = SurplusRules(curtailed_w=table.curtailed_w), news.declare
-
-    def declare(now: datetime) -> tuple[DeclaredSurplus, ...]:
-        limits = desk.exports() if build.clock_trust() else ()
-        return (*others(now), *declare_curtailed(limits, rules, now, rated_w=rated_w))
-
-    news.declare = declare

@@ -1,12 +1,14 @@
 """What inverters and batteries are told to do."""
 
+from collections.abc import Callable
 from functools import partial
 
 from agent.build.base import LOOP_DEADLINE_S, Build
 from agent.build.meters import Lines
-from agent.config.setpoints import ChargeSurplusTable, ExportLimitTable, SetpointTable
-from agent.core.setpoints import ChargeSurplus, ExportLimit, Fixed, Rule
+from agent.config.setpoints import ChargeSurplusTable, ExportLimitTable, SetpointTable, curtailed
+from agent.core.setpoints import ChargeSurplus, ExportLimit, Fixed, Rule, least_export_w
 from agent.devices.bus_setpoints import SetPoint
+from agent.model.limits import Limit
 from agent.tasks.sense import Senses
 from agent.tasks.setpoints import Steward, run_steward
 
@@ -14,8 +16,10 @@ SET_PERIOD_S = 1.0
 BAND_FRAC = 0.01
 
 
-def open_setpoints(build: Build, lines: Lines, senses: Senses) -> None:
-    """Have every configured set-point kept; each device is let go when the agent ends."""
+def open_setpoints(
+    build: Build, lines: Lines, senses: Senses, exports: Callable[[], tuple[Limit, ...]]
+) -> None:
+    """Have every configured set-point kept, also under what operators say of the site's `exports`."""
     meters = {meter.name: meter for meter in build.config.meters}
     for table in build.config.setpoints:
         name = f"set-point:{table.meter}:{table.set_by}"
@@ -35,11 +39,25 @@ def open_setpoints(build: Build, lines: Lines, senses: Senses) -> None:
             senses=senses,
             clock=build.clock,
             lasting=table.allow_lasting,
-            exports=build.exports,
+            exports=exports,
         )
         build.stack.push_async_callback(steward.let_go)
         heart = build.pulse.heart(name, LOOP_DEADLINE_S + 10 * SET_PERIOD_S)
         build.loops[name] = partial(run_steward, steward, period_s=SET_PERIOD_S, heart=heart)
+
+
+def least_export(build: Build, senses: Senses) -> Callable[[], float | None]:
+    """Make what tells the export that the site could come down to, in watts; None: it is not known."""
+    plants = curtailed(build.config.setpoints)
+
+    def told() -> float | None:
+        made = [senses.readings.get(plant) for plant in plants]
+        return least_export_w(
+            None if senses.power is None else senses.power.grid_w,
+            [None if reading is None else reading.active_power_w for reading in made],
+        )
+
+    return told
 
 
 def rule_of(table: SetpointTable) -> Rule:

@@ -68,18 +68,23 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             yield "meters", f'two meters are named "{name}"'
         yield from line_faults(self.buses, self.meters)
         yield from setpoint_faults(self.setpoints, self.meters)
-        rtu = self.grid.modbus
-        if rtu is not None and rtu.failsafe_export_w is not None and not curtails(self.setpoints):
-            yield (
-                "grid.modbus.failsafe_export_w",
-                'nothing obeys it: it needs [[setpoints]] rule = "export-limit"',
-            )
-        if self.surplus is not None and self.grid.openadr is None:
-            if self.surplus.price_below_per_kwh is not None:
-                yield "surplus.price_below_per_kwh", "nobody tells prices: it needs [grid.openadr]"
-            elif rtu is None or not rtu.writers or not curtails(self.setpoints):
+        yield from self._export_faults()
+
+    def _export_faults(self) -> Iterable[tuple[str, str]]:
+        grid, kept = self.grid, curtails(self.setpoints)
+        for name, table in (("mqtt", grid.mqtt), ("openadr", grid.openadr), ("modbus", grid.modbus)):
+            if table is not None and table.failsafe_export_w is not None and not kept:
                 yield (
-                    "surplus.curtailed_w",
-                    "nobody limits the export: it needs [grid.openadr], or [grid.modbus] with writers "
-                    'and [[setpoints]] rule = "export-limit"',
+                    f"grid.{name}.failsafe_export_w",
+                    'nothing obeys it: it needs [[setpoints]] rule = "export-limit"',
                 )
+        if self.surplus is None or grid.openadr is not None:
+            return
+        if self.surplus.price_below_per_kwh is not None:
+            yield "surplus.price_below_per_kwh", "nobody tells prices: it needs [grid.openadr]"
+        elif not kept or (grid.operator == "none" and (grid.modbus is None or not grid.modbus.writers)):
+            yield (
+                "surplus.curtailed_w",
+                "nobody limits the export: it needs [grid.openadr], or [grid.mqtt] with an operator or "
+                '[grid.modbus] with writers, and [[setpoints]] rule = "export-limit"',
+            )

@@ -35,6 +35,8 @@ class OpenAdrTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """What relative set-points count from."""
     ca: Path | None = None
     """CA of the VTN's certificate; default: the system's."""
+    failsafe_export_w: float | None = None
+    """Export that holds until the VTN is heard, and while it is silent; absent: what it last told holds."""
 
     def faults(self) -> Iterable[tuple[str, str]]:
         """Yield what is wrong beyond types."""
@@ -45,6 +47,8 @@ class OpenAdrTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
                 yield "level_limits_w", f'levels are "1" to "3", got "{level}"'
         if not 1 <= self.poll_period_s <= 60:
             yield "poll_period_s", f"polls are heartbeats: expected 1 to 60, got {self.poll_period_s}"
+        if self.failsafe_export_w is not None and self.failsafe_export_w < 0:
+            yield "failsafe_export_w", f"expected zero or more, got {self.failsafe_export_w:g}"
 
 
 class GridTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -94,6 +98,8 @@ class GridTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         ):
             if (getattr(self, key) or 0.0) < 0:
                 yield key, f"expected zero or more, got {getattr(self, key)}"
+        if self.operator == "none" and self.mqtt is not None and self.mqtt.failsafe_export_w is not None:
+            yield "mqtt.failsafe_export_w", "nobody's silence counts; name an operator"
         if not 1 <= self.telemetry_period_s <= 4:
             yield "telemetry_period_s", f"expected 1 to 4, got {self.telemetry_period_s:g}"
         if not self.operator or not self.operator.isprintable() or set(self.operator) & set("/+#"):

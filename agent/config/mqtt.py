@@ -54,6 +54,9 @@ class MqttTable(BrokerTable, frozen=True, kw_only=True):
     """PEM files of the operator's Ed25519 public keys; with one, what it does not sign is refused."""
     report_interval_s: float = 300.0
     """Length of the intervals that are reported while a limit of the operator holds; 0: no reports."""
+    failsafe_export_w: float | None = None
+    """Export that holds until the operator has spoken of it, and while it is silent; absent: what was last
+    commanded holds."""
 
     def faults(self) -> Iterable[tuple[str, str]]:
         """Yield what is wrong beyond types."""
@@ -62,3 +65,5 @@ class MqttTable(BrokerTable, frozen=True, kw_only=True):
             yield "session_expiry_s", f"expected 0 to {LONGEST_SESSION_S}, got {self.session_expiry_s}"
         if self.report_interval_s != 0 and not 60 <= self.report_interval_s <= 900:
             yield "report_interval_s", f"expected 0 or 60 to 900, got {self.report_interval_s:g}"
+        if self.failsafe_export_w is not None and self.failsafe_export_w < 0:
+            yield "failsafe_export_w", f"expected zero or more, got {self.failsafe_export_w:g}"

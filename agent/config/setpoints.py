@@ -116,9 +116,14 @@ class FixedTable(SetpointBase, frozen=True, kw_only=True, tag_field="rule", tag=
 SetpointTable = ExportLimitTable | ChargeSurplusTable | FixedTable
 
 
+def curtailed(setpoints: Sequence[SetpointTable]) -> tuple[str, ...]:
+    """Name the plants that obey an export limit."""
+    return tuple(table.meter for table in setpoints if isinstance(table, ExportLimitTable))
+
+
 def curtails(setpoints: Sequence[SetpointTable]) -> bool:
     """Whether something at the site obeys an export limit."""
-    return any(isinstance(table, ExportLimitTable) for table in setpoints)
+    return bool(curtailed(setpoints))
 
 
 def setpoint_faults(

@@ -17,6 +17,7 @@ from agent.model.limits import LimitCommand, LimitKind
 VERSION = 1
 MAX_DURATION_S = 366 * 86_400.0
 MAX_RAMP_S = 3600.0
+_KINDS = frozenset(kind.value for kind in LimitKind)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,10 +70,12 @@ class Rules:
 
     `max_skew_s` is how far in the future a command may be issued; `max_age_s` how far in the past when it
     states no expiry. `hard_minimum_w` is the least import, in watts, that the site can be asked to hold.
+    `keeps_exports`: something at the site obeys a limit of its export.
     """
 
     site: str
     hard_minimum_w: float = 0.0
+    keeps_exports: bool = True
     max_skew_s: float = 60.0
     max_age_s: float = 300.0
 
@@ -127,13 +130,13 @@ def parse_limit(payload: bytes) -> LimitRequest | Refusal:
 def _request(message: fields.Message) -> LimitRequest:
     fields.version(message, VERSION)
     kind_word = fields.text(message, "kind", longest=64)
-    if kind_word != LimitKind.IMPORT_CAPACITY_LIMIT.value:
+    if kind_word not in _KINDS:
         raise FieldError(Reason.UNKNOWN_KIND, "kind", kind_word)
     active = fields.boolean(message, "active")
     return LimitRequest(
         command_id=fields.text(message, "id", longest=128, shortest=1),
         sequence=fields.integer(message, "seq"),
-        kind=LimitKind.IMPORT_CAPACITY_LIMIT,
+        kind=LimitKind(kind_word),
         issued_at=fields.instant(message, "issued"),
         value_w=fields.power_w(message, "valueW") if active else None,
         start_at=fields.optional(fields.instant, message, "start"),
@@ -189,7 +192,7 @@ def judge(
         Whether the calendar can be trusted. If not, its times are not judged, and only a command that lets
         no watt more in than now is accepted, from now.
     binding_w : float or None
-        The most restrictive limit in force now, in watts; None: none.
+        The most restrictive limit of the request's kind in force now, in watts; None: none.
     forged : Refusal or None
         Why its signature is not the operator's; None: it is, or the site asks for none.
 
@@ -224,6 +227,9 @@ def _inopportune(
     binding_w: float | None,
 ) -> Refusal | None:
     value_w, imports = request.value_w, request.kind is LimitKind.IMPORT_CAPACITY_LIMIT
+    if not imports and value_w is not None and not rules.keeps_exports:
+        # A release needs nobody to keep it.
+        return replace(refused, reason=Reason.UNKNOWN_KIND, field="kind", detail="no set-point keeps it here")
     if imports and value_w is not None and value_w < rules.hard_minimum_w:
         detail = f"{value_w:g} W < {rules.hard_minimum_w:g} W"
         return replace(refused, reason=Reason.BELOW_HARD_MINIMUM, field="valueW", detail=detail)

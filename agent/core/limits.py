@@ -16,6 +16,16 @@ from agent.model.limits import Envelope, GridState, Limit, LimitCommand, LimitKi
 FAILSAFE_SOURCE = "failsafe"
 
 
+def export_source(link: str) -> str:
+    """Name what a link says of the export: a source of its own, as its sequences and its newest word are."""
+    return f"{link}-export"
+
+
+def link_of(source: str) -> str:
+    """Name the link that a source is heard on: its name, or what stands before the part of it."""
+    return source.partition("-")[0]
+
+
 class CommandStatus(Enum):
     """Where a stored command stands (S2's words)."""
 

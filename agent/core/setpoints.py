@@ -123,6 +123,23 @@ def within_limits(rule: Rule, limits_w: Iterable[float]) -> Rule:
     return replace(rule, export_limit_w=min((rule.export_limit_w, *limits_w)))
 
 
+def least_export_w(grid_w: float | None, plants_w: Iterable[float | None]) -> float | None:
+    """Tell what export, in watts, a site could come down to with its plants off; None: it is not known.
+
+    Parameters
+    ----------
+    grid_w : float or None
+        Its import now.
+    plants_w : iterable of float or None
+        What each plant that can be curtailed makes now; none: there is nothing to be told.
+    """
+    made_w = tuple(plants_w)
+    known_w = [power_w for power_w in made_w if power_w is not None]
+    if grid_w is None or not made_w or len(known_w) < len(made_w):
+        return None
+    return max(0.0, -(grid_w + sum(known_w)))
+
+
 def decide(rule: Rule, state: SetState, sight: Sight, *, now_s: float) -> SetState:
     """Decide what the device is told now.
 

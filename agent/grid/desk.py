@@ -9,11 +9,10 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
-from agent.core import failsafe
 from agent.core.breach import BreachTally
 from agent.core.commands import Accepted, LastSeen, LimitRequest, Repeated, Rules, judge, parse_limit
-from agent.core.failsafe import CONTROLLED, Event, FailsafeSettings, Machine
-from agent.core.limits import HeldCommand, Timeline, envelope, export_limits, hold
+from agent.core.failsafe import FailsafeSettings, Machine
+from agent.core.limits import HeldCommand, Timeline, envelope, export_limits, export_source, hold
 from agent.core.operator import (
     ConfigBounds,
     Heartbeat,
@@ -22,10 +21,11 @@ from agent.core.operator import (
 from agent.grid import answers
 from agent.grid.answers import Answers
 from agent.grid.breaches import Breaches
+from agent.grid.guards import Guards
 from agent.grid.operator_settings import OperatorSettings
 from agent.grid.ports import GridStore, Seal
 from agent.model.grid import Ack, Reason, Refusal
-from agent.model.limits import Envelope, GridState, Limit, LimitKind
+from agent.model.limits import Envelope, Limit, LimitKind
 from agent.model.readings import SitePower
 from sterna.clock import Clock
 from sterna.errors import TransientError
@@ -59,7 +59,7 @@ class GridDesk:
     seals : mapping of source to Seal
         Sources whose JSON messages must be signed; the others' are taken as they come.
     failsafe_exports_w : mapping of source to watts
-        Operators whose silence limits the export too, >= 0.
+        Those of `operators` whose silence limits the export too, >= 0.
     """
 
     def __init__(
@@ -94,8 +94,12 @@ class GridDesk:
             seals=self._seals,
         )
         """What operators have set of the fail-safe."""
-        boot_s = clock.boottime_s()
-        self._machines: dict[str, Machine] = {s: failsafe.cold_start(boot_s, settings) for s in operators}
+        self._guards = Guards(
+            links=operators,
+            exporting=self._failsafe_exports_w,
+            in_force=self.operators.in_force,
+            now_boot_s=clock.boottime_s(),
+        )
         self._timeline = Timeline()
         self._last_seen: dict[str, LastSeen] = {}
         self._heartbeats: dict[str, Heartbeat] = {}
@@ -115,8 +119,12 @@ class GridDesk:
 
     @property
     def machines(self) -> Mapping[str, Machine]:
-        """The fail-safe machine of each operator's link, as last stepped."""
-        return dict(self._machines)
+        """The fail-safe machine of each operator's link for the import, as last stepped."""
+        return self._guards.of(LimitKind.IMPORT_CAPACITY_LIMIT)
+
+    def guard(self, link: str, kind: LimitKind) -> Machine | None:
+        """Return the fail-safe machine of a link for one direction; None: it has none."""
+        return self._guards.of(kind).get(link)
 
     def last_sequence(self, source: str) -> int | None:
         """Return the newest sequence accepted from a source; None: none ever."""
@@ -146,8 +154,7 @@ class GridDesk:
         self._last_seen = dict(memory.last_seen)
         self.operators.recover(memory.configs)
         self._breaches.tally = memory.tally
-        for source in self._machines:
-            self._machines[source] = failsafe.cold_start(boot_s, self.operators.in_force(source))
+        self._guards.restart(boot_s)
         log.info("grid commands recovered", extra={"commands": len(self._timeline.held)})
 
     def envelope(self, now: datetime | None = None) -> Envelope:
@@ -159,10 +166,10 @@ class GridDesk:
             Calendar that the limits' instants are told on; None: the clock's.
         """
         boot_s = self._clock.boottime_s()
-        self._settle(boot_s)
+        self._guards.settle(self._timeline, boot_s)
         return envelope(
             self._timeline if self._urgent is None else self._timeline.with_command(self._urgent),
-            [(machine, self.operators.in_force(source)) for source, machine in self._machines.items()],
+            [(machine, self.operators.in_force(source)) for source, machine in self.machines.items()],
             now=now or self._clock.now(),
             now_boot_s=boot_s,
             standing_limits_w=self._standing_w,
@@ -171,21 +178,27 @@ class GridDesk:
     def exports(self) -> tuple[Limit, ...]:
         """Return what operators say of the export now, the most restrictive first."""
         boot_s = self._clock.boottime_s()
-        self._settle(boot_s)
+        self._guards.settle(self._timeline, boot_s)
+        machines = self._guards.of(LimitKind.EXPORT_CAPACITY_LIMIT)
         return export_limits(
             self._timeline,
-            [(self._machines[source], limit_w) for source, limit_w in self._failsafe_exports_w.items()],
+            [(machines[source], limit_w) for source, limit_w in self._failsafe_exports_w.items()],
             now=self._clock.now(),
             now_boot_s=boot_s,
         )
 
     async def limit(self, source: str, payload: bytes) -> None:
-        """Take a limit command in JSON: judge it, store it, let it hold; the answer lies among the acks."""
+        """Take a limit command in JSON: judge it, store it, let it hold; the answer lies among the acks.
+
+        One about the export is of a source of its own, `export_source`.
+        """
         request = parse_limit(payload)
         if isinstance(request, Refusal):
             self._reject(source, request)
-        else:
-            await self.request(source, request, forged=self._forged(source, "limit", payload))
+            return
+        exports = request.kind is LimitKind.EXPORT_CAPACITY_LIMIT
+        forged = self._forged(source, "limit", payload)
+        await self.request(export_source(source) if exports else source, request, forged=forged)
 
     async def request(
         self, source: str, request: LimitRequest, *, forged: Refusal | None = None
@@ -204,7 +217,6 @@ class GridDesk:
         async with self._lock:
             await self._settle_doubt()
             now = self._clock.now()
-            binding = self.envelope(now).binding
             verdict = judge(
                 request,
                 source=source,
@@ -212,7 +224,7 @@ class GridDesk:
                 last=self._last_seen.get(source),
                 now=now,
                 clock_synced=self._clock_synced(),
-                binding_w=None if binding is None else binding.limit_w,
+                binding_w=self._binding_w(request.kind),
                 forged=forged,
             )
             if isinstance(verdict, Accepted):
@@ -243,11 +255,10 @@ class GridDesk:
 
     def alive(self, source: str) -> Refusal | None:
         """Take a sign of life that was judged elsewhere, e.g. a changed Modbus counter."""
-        if source not in self._machines:
+        if not self._guards.hear(source, self._clock.boottime_s()):
             refusal = Refusal(reason=Reason.UNKNOWN_SOURCE, field="source", detail=source)
             log.warning("a heartbeat was refused", extra={"source": source, "reason": str(refusal)})
             return refusal
-        self._step(source, Event.HEARTBEAT, self._clock.boottime_s())
         return None
 
     async def tick(self) -> None:
@@ -255,7 +266,7 @@ class GridDesk:
         async with self._lock:
             await self._settle_doubt()
             boot_s = self._clock.boottime_s()
-            self._settle(boot_s)
+            self._guards.settle(self._timeline, boot_s)
             moved, gone = self._timeline.advanced(boot_s), self._timeline.retired(boot_s)
             if not moved and not gone:
                 return
@@ -343,9 +354,7 @@ class GridDesk:
         self._timeline = (
             timeline.with_command(held) if after is None else timeline.with_reversion(held, after)
         )
-        if command.source in self._machines:
-            event = Event.RELEASE if command.is_release else Event.LIMIT
-            self._step(command.source, event, self._clock.boottime_s())
+        self._guards.told(command, self._clock.boottime_s())
         self._breaches.bind(self.envelope().binding)
         self.on_limit()
         log.info(
@@ -360,33 +369,14 @@ class GridDesk:
         )
         self._answers.ring({command.source})
 
+    def _binding_w(self, kind: LimitKind) -> float | None:
+        imports = kind is LimitKind.IMPORT_CAPACITY_LIMIT
+        limits = self.envelope().limits if imports else self.exports()
+        return limits[0].limit_w if limits else None
+
     def _forged(self, source: str, leaf: str, payload: bytes) -> Refusal | None:
         seal = self._seals.get(source)
         return None if seal is None else seal.check(leaf, payload)
-
-    def _settle(self, boot_s: float) -> None:
-        """Let deadlines take effect, and bring each link's state in line with its part of the timeline."""
-        for source in self._machines:
-            self._step(source, Event.TICK, boot_s)
-            state = self._machines[source].state
-            if state not in CONTROLLED:
-                continue
-            speaking = self._timeline.speaking(source, boot_s)
-            limited = speaking is not None and not speaking.command.is_release
-            if limited and state is GridState.UNLIMITED:
-                self._step(source, Event.LIMIT_BEGAN, boot_s)
-            elif not limited and state is GridState.LIMITED:
-                self._step(source, Event.LIMIT_ENDED, boot_s)
-
-    def _step(self, source: str, event: Event, boot_s: float) -> None:
-        before = self._machines[source]
-        after = failsafe.step(before, event, boot_s, self.operators.in_force(source))
-        self._machines[source] = after
-        if after.state is not before.state:
-            log.info(
-                "the grid state has changed",
-                extra={"source": source, "state": after.state.value, "was": before.state.value},
-            )
 
     def _reject(self, source: str, refusal: Refusal) -> None:
         log.warning("a grid command was refused", extra={"source": source, "reason": str(refusal)})

@@ -20,6 +20,7 @@ import aiomqtt
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from agent.core.limits import export_source
 from agent.grid import wire
 from agent.grid.desk import GridDesk
 from agent.grid.wire import SiteSnapshot, Topics
@@ -31,6 +32,7 @@ from sterna.listening import is_loopback
 log = logging.getLogger(__name__)
 
 SOURCE = "mqtt"
+EXPORTS = export_source(SOURCE)
 FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 8.0
 """Short enough to be back within 10 s of the broker's return."""
@@ -63,7 +65,8 @@ class MqttLink:
     client_id : str
         Stable and unique: two clients with one id throw each other out.
     desk : GridDesk
-        Takes limits, settings and heartbeats under the source name ``mqtt``.
+        Takes limits, settings and heartbeats under the source name ``mqtt``; limits of the export under one
+        of their own.
     snapshot : callable
         What the site looks like now; called once per status and telemetry message.
     clock : Clock
@@ -204,7 +207,8 @@ class MqttLink:
             try:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._read(client), name="mqtt reader")
-                    group.create_task(self._send_acks(client), name="mqtt acks")
+                    group.create_task(self._send_acks(client, SOURCE), name="mqtt acks")
+                    group.create_task(self._send_acks(client, EXPORTS), name="mqtt export acks")
                     group.create_task(self._send_reports(client), name="mqtt reports")
                     group.create_task(self._send_notices(client), name="mqtt notices")
                     group.create_task(self._send_status(client), name="mqtt status")
@@ -276,13 +280,13 @@ class MqttLink:
         elif topic == self._topics.forecast and self._on_forecast is not None:
             await self._on_forecast(payload)
 
-    async def _send_acks(self, client: aiomqtt.Client) -> None:
+    async def _send_acks(self, client: aiomqtt.Client, source: str) -> None:
         while True:
-            while batch := await self._desk.pending_acks(SOURCE):
+            while batch := await self._desk.pending_acks(source):
                 for _, ack in batch:
                     await self._publish(client, "ack", wire.encode_ack(ack), qos=1)
                 await self._desk.delivered(number for number, _ in batch if number is not None)
-            await self._desk.wait_for_acks(SOURCE)
+            await self._desk.wait_for_acks(source)
 
     async def _send_reports(self, client: aiomqtt.Client) -> None:
         while True:
@@ -332,7 +336,11 @@ class MqttLink:
     async def _publish_status(self, client: aiomqtt.Client) -> None:
         now = self._clock.now()
         payload = wire.encode_status(
-            self._desk.envelope(now), self._snapshot(), sequence=self._desk.last_sequence(SOURCE), now=now
+            self._desk.envelope(now),
+            self._snapshot(),
+            sequence=self._desk.last_sequence(SOURCE),
+            export_sequence=self._desk.last_sequence(EXPORTS),
+            now=now,
         )
         await self._publish(client, "status", payload, qos=1, retain=True)
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from agent.core.openadr.book import Book, Outlook
+from agent.core.openadr.directions import EXPORTS
 from agent.core.openadr.plan import LimitSettings, plan, subscribed
 from agent.grid.openadr_feed import PlanFeed
 from agent.grid.openadr_mqtt import MqttNotifier
@@ -50,6 +51,8 @@ class OpenAdrVen:
         Under which the site registers itself and reports.
     settings : LimitSettings
         What the site makes of OpenADR's words.
+    exports : tuple of PlanFeed and LimitSettings, or None
+        The same for the export; None: nothing at the site obeys a limit of it.
     programs : sequence of str
         Names or ids of the programs to follow; empty: all that the VTN shows us.
     max_import_w : float or None
@@ -77,6 +80,7 @@ class OpenAdrVen:
         ven_name: str,
         resource_name: str,
         settings: LimitSettings,
+        exports: tuple[PlanFeed, LimitSettings] | None = None,
         programs: Sequence[str] = (),
         max_import_w: float | None = None,
         reporter: Reporter | None = None,
@@ -94,6 +98,7 @@ class OpenAdrVen:
         self._ven_name = ven_name
         self._resource_name = resource_name
         self._settings = settings
+        self._exports = exports
         self._programs = frozenset(programs)
         self._max_import_w = max_import_w
         self._reporter = reporter
@@ -155,21 +160,33 @@ class OpenAdrVen:
             if self._clock.boottime_s() - self._answered_s > self._outage_after_s:
                 # What was said before an outage is void; the desk learns everything anew.
                 log.warning("the VTN answers again; limits from before are discarded")
-                self._feed.forget()
+                self._forget()
             self._answered_s = self._clock.boottime_s()
             self._book = self._book.polled(events, now)
             self._tell_faults(self._book.faults)
             self._outlook = self._look_ahead(now)
             self._feed.alive()
             await self._feed.send(plan(self._outlook, self._settings, now), now)
+            if self._exports is not None:
+                feed, settings = self._exports
+                await feed.send(plan(self._outlook, settings, now, EXPORTS), now)
 
     async def discard_limits(self) -> None:
-        """Forget every LIMIT after a grid outage: the subscription holds until the VTN was asked again."""
+        """Forget every LIMIT after a grid outage: the subscription holds until the VTN was asked again.
+
+        A limit of the export goes on until then: to lift it on nobody's word would be the bolder reading.
+        """
         now = self._clock.now()
         async with self._feeding:
-            self._feed.forget()
+            self._forget()
             await self._feed.send(subscribed(self._look_ahead(now), self._settings, now), now)
         self.poke()
+
+    def _forget(self) -> None:
+        """Have the next plans sent as a whole."""
+        self._feed.forget()
+        if self._exports is not None:
+            self._exports[0].forget()
 
     async def _poll_forever(self) -> None:
         backoff_s = FIRST_BACKOFF_S

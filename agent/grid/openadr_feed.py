@@ -8,11 +8,13 @@ import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
-from agent.core.failsafe import PROTECTED
+from agent.core.failsafe import PROTECTED, Machine
+from agent.core.limits import export_source
 from agent.core.openadr.commands import request
-from agent.core.openadr.plan import Planned, changed
+from agent.core.openadr.plan import Planned, at_worst, changed
 from agent.grid.desk import GridDesk
 from agent.model.grid import Refusal
+from agent.model.limits import LimitKind
 from sterna.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -24,20 +26,23 @@ ACKS_AT_ONCE = 50
 
 
 class PlanFeed:
-    """Keeps the desk's commands of one source in line with a plan.
+    """Keeps the desk's commands of one link and direction in line with a plan.
 
     Parameters
     ----------
     desk : GridDesk
         Takes the commands.
     source : str
-        Under which it takes them.
+        The link under whose name it takes them.
     clock : Clock
         Both clocks.
+    kind : LimitKind
+        The plan's.
     ramp_s : float
         Seconds that the site may take to come down to a limit.
     clock_synced : callable
-        Whether the calendar can be trusted; while it cannot, a schedule means nothing and none is sent.
+        Whether the calendar can be trusted. While it cannot, a schedule means nothing: none is sent where the
+        fail-safe guards the link, elsewhere the strictest of its limits holds.
     """
 
     def __init__(
@@ -46,11 +51,13 @@ class PlanFeed:
         desk: GridDesk,
         source: str,
         clock: Clock,
+        kind: LimitKind = LimitKind.IMPORT_CAPACITY_LIMIT,
         ramp_s: float = 0.0,
         clock_synced: Callable[[], bool] = lambda: True,
     ) -> None:
         self._desk = desk
-        self._source = source
+        self._link, self._kind = source, kind
+        self._source = source if kind is LimitKind.IMPORT_CAPACITY_LIMIT else export_source(source)
         self._clock = clock
         self._ramp_s = ramp_s
         self._clock_synced = clock_synced
@@ -59,8 +66,8 @@ class PlanFeed:
 
     @property
     def owes_heartbeats(self) -> bool:
-        """Whether the desk guards this source with its fail-safe."""
-        return self._source in self._desk.machines
+        """Whether the desk guards this link and direction with its fail-safe."""
+        return self._machine is not None
 
     @property
     def ever_spoke(self) -> bool:
@@ -74,13 +81,18 @@ class PlanFeed:
     def alive(self) -> None:
         """Tell the desk that the VTN answers."""
         if self.owes_heartbeats:
-            self._desk.alive(self._source)
+            self._desk.alive(self._link)
 
     async def send(self, planned: Sequence[Planned], now: datetime) -> bool:
         """Have the desk hold a plan; return whether it does."""
+        silent = all(piece.limit_w is None for piece in planned)
+        if silent and not self.ever_spoke and not self.owes_heartbeats:
+            return True  # nobody waits to hear that nothing is limited
         if not self._clock_synced():
             log.warning("a schedule waits for a clock that can be trusted", extra={"source": self._source})
-            return False
+            if self.owes_heartbeats:
+                return False
+            planned = at_worst(planned, now)
         if self._must_resend(now):
             self._sent = ()
         todo = changed(self._sent, planned, now)
@@ -103,11 +115,15 @@ class PlanFeed:
 
     def _must_resend(self, now: datetime) -> bool:
         """Whether the desk may hold something else than was sent, or needs a command to end its fail-safe."""
-        machine = self._desk.machines.get(self._source)
         calendar_s = now.timestamp() - self._clock.boottime_s()
         before_s, self._calendar_on_boot_s = self._calendar_on_boot_s, calendar_s
         stepped = before_s is not None and abs(calendar_s - before_s) > STEP_S
+        machine = self._machine
         return stepped or (machine is not None and machine.state in PROTECTED)
+
+    @property
+    def _machine(self) -> Machine | None:
+        return self._desk.guard(self._link, self._kind)
 
     async def _drop_acks(self) -> None:
         """OpenADR has no acknowledgements; what became of commands is told in reports."""

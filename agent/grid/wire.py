@@ -23,6 +23,8 @@ class SiteSnapshot:
     breach_episodes: int = 0
     exports: tuple[Limit, ...] = ()
     """Limits of the export, the most restrictive first."""
+    achievable_export_min_w: float | None = None
+    """What the export could come down to; None: nothing at the site obeys a limit of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +70,13 @@ def encode_offline() -> bytes:
 
 
 def encode_status(
-    envelope: Envelope, snapshot: SiteSnapshot, *, sequence: int | None, now: datetime, online: bool = True
+    envelope: Envelope,
+    snapshot: SiteSnapshot,
+    *,
+    sequence: int | None,
+    now: datetime,
+    export_sequence: int | None = None,
+    online: bool = True,
 ) -> bytes:
     """Write the retained status: what holds, for how long, and what the site could do."""
     binding, power = envelope.binding, snapshot.power
@@ -88,9 +96,11 @@ def encode_status(
             "gridW": None if power is None else _w(power.grid_w),
             "achievableMinW": _w(snapshot.achievable_min_w),
             "achievableMaxW": _w(snapshot.achievable_max_w),
+            "achievableExportMinW": _w(snapshot.achievable_export_min_w),
             "unachievable": snapshot.unachievable,
             "breaches": snapshot.breach_episodes,
             "seq": sequence,
+            "exportSeq": export_sequence,
             "quality": "BAD" if power is None else power.quality.value,
             "ageS": None if power is None else round((now - power.measured_at).total_seconds(), 1),
         }

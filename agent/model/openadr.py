@@ -128,11 +128,12 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unreadable:
-    """An event that could not be read; `may_limit` tells whether it speaks of something that limits us."""
+    """An event that could not be read; whether it speaks of what may limit our import, or our export."""
 
     id: str | None
     fault: str
     may_limit: bool
+    may_limit_export: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,6 +237,7 @@ class SignalKind(Enum):
     IMPORT_LIMIT = "import limit"
     UNREADABLE_LIMIT = "unreadable event that may limit"
     EXPORT_LIMIT = "export limit"
+    UNREADABLE_EXPORT_LIMIT = "unreadable event that may limit the export"
     IMPORT_SUBSCRIPTION = "import subscription"
     IMPORT_RESERVATION = "import reservation"
     EXPORT_SUBSCRIPTION = "export subscription"

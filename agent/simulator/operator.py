@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.core.signed import signed_bytes
+from agent.model.limits import LimitKind
 from sterna.clock import Clock, SystemClock
 from sterna.errors import ConfigError
 
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 HEARTBEAT_PERIOD_S = 10.0
 # A limit that asks for less shows nothing.
 WORTHWHILE_W = 100.0
+_KINDS = {"import": LimitKind.IMPORT_CAPACITY_LIMIT, "export": LimitKind.EXPORT_CAPACITY_LIMIT}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -40,11 +42,14 @@ class GridOperator:
         Sites that it looks after.
     limit_after_s, limit_before_s : float
         When the limit is sent: at the first moment after `limit_after_s` at which a site imports for compute,
-        at `limit_before_s` at the latest to the site that computes most. Seconds from the start.
+        at `limit_before_s` at the latest to the site that computes most; one of the export as soon as a site
+        exports. Seconds from the start.
     limit_s : float
         How long the limit holds.
     shed_frac : float
-        Share of what the site can shed that the limit asks for.
+        Share of what the site can shed, or of its export, that the limit asks for.
+    kind : LimitKind
+        The limit's.
     journal : Path
         Where acks, statuses, reports and the limit are written.
     sign : callable or None
@@ -58,6 +63,7 @@ class GridOperator:
     limit_s: float
     shed_frac: float
     journal: Path
+    kind: LimitKind = LimitKind.IMPORT_CAPACITY_LIMIT
     sign: Callable[[bytes], bytes] | None = None
     clock: Clock = field(default_factory=SystemClock)
     _status: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -110,26 +116,33 @@ class GridOperator:
         while True:
             site = await self._greet.get()
             await self._heartbeat(send, site)
-            await send(site, "limit", self._command(self._standing.get(site)), retain=True)
+            for kind in dict.fromkeys((LimitKind.IMPORT_CAPACITY_LIMIT, self.kind)):
+                standing_w = self._standing.get(site) if kind is self.kind else None
+                await send(site, "limit", self._command(standing_w, kind), retain=True)
 
     async def _limit(self, send: Any) -> None:
         started_s = self.clock.boottime_s()
         await asyncio.sleep(self.limit_after_s)
         while True:
             late = self.clock.boottime_s() - started_s >= self.limit_before_s
-            if choice := choose_site(self._status, self.shed_frac, anywhere=late):
+            if choice := self._choice(anywhere=late):
                 break
             await asyncio.sleep(0.5)
         site, limit_w = choice
         self._standing[site] = limit_w
-        command = self._command(limit_w)
+        command = self._command(limit_w, self.kind)
         self._write({"event": "limit", "site": site, **command})
         await send(site, "limit", command, retain=True)
         await asyncio.sleep(self.limit_s)
         del self._standing[site]
         await asyncio.Event().wait()
 
-    def _command(self, limit_w: float | None) -> dict[str, Any]:
+    def _choice(self, *, anywhere: bool) -> tuple[str, float] | None:
+        if self.kind is LimitKind.EXPORT_CAPACITY_LIMIT:
+            return choose_exporter(self._status, self.shed_frac)
+        return choose_site(self._status, self.shed_frac, anywhere=anywhere)
+
+    def _command(self, limit_w: float | None, kind: LimitKind) -> dict[str, Any]:
         # Above anything that an earlier operator process has sent.
         self._sequence = max(self._sequence + 1, int(self.clock.now().timestamp() * 1000))
         return {
@@ -137,7 +150,7 @@ class GridOperator:
             "id": str(uuid.uuid4()),
             "seq": self._sequence,
             "issued": _stamp(self.clock.now()),
-            "kind": "IMPORT_CAPACITY_LIMIT",
+            "kind": kind.value,
             "active": limit_w is not None,
             "valueW": limit_w,
             "start": None,
@@ -195,6 +208,21 @@ def choose_site(
     return site, limit_w
 
 
+def choose_exporter(status: dict[str, dict[str, Any]], shed_frac: float) -> tuple[str, float] | None:
+    """Return (site, export limit in watts) of the site that exports most, None when none does.
+
+    Parameters
+    ----------
+    status : mapping of site to its last status message
+        ``gridW`` may be None: then the site is passed over.
+    shed_frac : float
+        Share of the export that the limit asks for.
+    """
+    told = ((-(body.get("gridW") or 0.0), site) for site, body in status.items())
+    export_w, site = max(told, default=(0.0, ""))
+    return (site, round((1 - shed_frac) * export_w)) if export_w >= WORTHWHILE_W else None
+
+
 def load_signer(path: Path) -> Callable[[bytes], bytes]:
     """Read an Ed25519 private key and return what signs with it.
 
@@ -231,6 +259,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit-s", type=float, required=True)
     parser.add_argument("--shed-frac", type=float, default=0.6)
     parser.add_argument(
+        "--limit", choices=list(_KINDS), default="import", help="which way the limit goes (default: import)"
+    )
+    parser.add_argument(
         "--signing-key", type=Path, metavar="PEM", help="Ed25519 private key; absent: nothing is signed"
     )
 
@@ -251,6 +282,7 @@ def run(args: argparse.Namespace) -> int:
         limit_s=args.limit_s,
         shed_frac=args.shed_frac,
         journal=args.journal,
+        kind=_KINDS[args.limit],
         sign=sign,
     )
     asyncio.run(operator.run(host, int(port)))

@@ -6,6 +6,7 @@ from agent.core.event_windows import Closed
 from agent.core.openadr.report_body import body, term
 from agent.grid.measured import Measurements
 from agent.model.figures import Figure, Quantity
+from agent.model.limits import LimitKind
 from agent.model.openadr import Due, Event, ReportDescriptor
 from agent.model.readings import Quality
 
@@ -17,6 +18,8 @@ DESCRIPTORS = (
     ReportDescriptor(payload_type="DELTA_USAGE", units="KWH"),
 )
 """The demand is always told, if only as missing; of the others what is known."""
+DESCRIPTORS_OF_EXPORT = DESCRIPTORS[:3]
+"""What the site would have drawn is no measure of what it was kept from feeding in."""
 
 
 async def written(closed: Closed, measurements: Measurements, client_name: str) -> bytes:
@@ -24,7 +27,8 @@ async def written(closed: Closed, measurements: Measurements, client_name: str) 
     window = closed.window
     figures: dict[tuple[int, int], Figure] = {}
     known: list[ReportDescriptor] = []
-    for descriptor in DESCRIPTORS:
+    exports = closed.command.kind is LimitKind.EXPORT_CAPACITY_LIMIT
+    for descriptor in DESCRIPTORS_OF_EXPORT if exports else DESCRIPTORS:
         figure = await _figure(descriptor, closed, measurements)
         if figure is not None:
             figures[len(known), 0] = figure

@@ -9,7 +9,6 @@ from agent.devices.gpu_ports import GpuProvider
 from agent.grid.desk import GridDesk
 from agent.grid.wire import SiteSnapshot
 from agent.jobs.keeper import Keeper
-from agent.model.limits import Limit
 from agent.model.orders import JobReport, Order, OrderAck
 from agent.model.telemetry import DeclaredSurplus, FlexibilityOffers, GridStatus, SiteCapabilities
 from agent.tasks.control import Control
@@ -118,8 +117,8 @@ class News:
     clock: Clock
     declare: Callable[[datetime], tuple[DeclaredSurplus, ...]] = lambda _now: ()
     """What counts as surplus on somebody's word; nothing unless it is configured."""
-    exports: Callable[[], tuple[Limit, ...]] = tuple
-    """What operators say of the site's export, the most restrictive first."""
+    least_export_w: Callable[[], float | None] = lambda: None
+    """What the export could come down to, in watts; None: nothing obeys a limit of it, or it is not known."""
 
     def snapshot(self) -> SiteSnapshot:
         """Tell the grid operator's link what the site does and could do."""
@@ -130,7 +129,8 @@ class News:
             achievable_max_w=None if actions is None else actions.achievable_max_w,
             unachievable=actions is not None and actions.unachievable,
             breach_episodes=self.desk.tally.episodes,
-            exports=self.exports(),
+            exports=self.desk.exports(),
+            achievable_export_min_w=self.least_export_w(),
         )
 
     def grid_status(self) -> GridStatus:

@@ -76,7 +76,7 @@ class Figures:
     def _grid(self, now: datetime) -> Iterator[Sample]:
         desk, actions = self.news.desk, self.news.control.actions
         yield from limit_samples(desk.envelope(now), now)
-        yield from export_samples(self.news.exports(), now)
+        yield from export_samples(desk.exports(), now)
         for source, machine in desk.machines.items():
             yield from _states(names.GRID_LINK_STATE, GridState, machine.state, source)
         yield from names.BREACHES.of(desk.tally.episodes)

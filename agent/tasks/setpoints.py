@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from agent.core.setpoints import Rule, SetState, decide, sight_of, wish_of, within_limits
+from agent.core.setpoints import ExportLimit, Rule, SetState, decide, sight_of, wish_of, within_limits
 from agent.devices.bus_setpoints import SetPoint
 from agent.model.limits import Limit
 from agent.tasks.sense import Senses
@@ -70,6 +70,10 @@ class Steward:
         sight = sight_of(self.senses.readings, self.senses.meters, self.device)
         rule = within_limits(self.rule, [limit.limit_w for limit in self.exports()])
         self._state = decide(rule, self._state, sight, now_s=now_s)
+        unseen = sight.grid_w is None or sight.device_w is None
+        if unseen and self._state.power_w is None and isinstance(rule, ExportLimit):
+            # Until something is metered, or the grace ends, nothing is lifted that an earlier run has left.
+            return
         if now_s < self._retry_s:
             return
         try:
@@ -84,6 +88,10 @@ class Steward:
     async def let_go(self) -> None:
         """End what is in force, within a few seconds; else the device's own timer does."""
         if self.point.wish is None and not self._owed:
+            return
+        if isinstance(self.rule, ExportLimit) and self.exports() and not self.lasting:
+            # What an operator limits is not lifted by a restart of ours.
+            log.info("a set-point is left to the device's timer", extra={"set_point": self.name})
             return
         try:
             async with asyncio.timeout(LET_GO_S):

@@ -7,6 +7,7 @@ into the desk, and Modbus registers over a socket; on a real store and a clock t
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +15,7 @@ from typing import Protocol
 import pytest
 
 from agent.core.relay import Contact
+from agent.core.rtu_registers import ADDRESSES
 from agent.grid import wire
 from agent.grid.desk import GridDesk
 from agent.grid.mqtt import MqttLink
@@ -45,6 +47,10 @@ class Operator(Protocol):
 
     async def limit(self, value_w: float | None, duration_s: float | None = None) -> bool:
         """Command a limit, or with None release it; say whether it was accepted."""
+        ...
+
+    async def export(self, value_w: float | None) -> bool:
+        """Command a limit of the export, or with None release it; say whether it was accepted."""
         ...
 
     async def set_failsafe_w(self, value_w: float) -> None:
@@ -80,10 +86,15 @@ class ViaMqtt:
         await self._take("heartbeat", {"n": self.count, "t": stamp(self.site.clock.now())})
 
     async def limit(self, value_w: float | None, duration_s: float | None = None) -> bool:
-        seq = (self.site.desk.last_sequence("mqtt") or 0) + 1
-        now = self.site.clock.now()
-        await self._take("limit", operators.limit(seq, value_w, now=now, durationS=duration_s))
-        return self.site.desk.last_sequence("mqtt") == seq
+        return await self._told("mqtt", value_w, durationS=duration_s)
+
+    async def export(self, value_w: float | None) -> bool:
+        return await self._told("mqtt-export", value_w, kind="EXPORT_CAPACITY_LIMIT")
+
+    async def _told(self, source: str, value_w: float | None, **more: object) -> bool:
+        seq = (self.site.desk.last_sequence(source) or 0) + 1
+        await self._take("limit", operators.limit(seq, value_w, now=self.site.clock.now(), **more))
+        return self.site.desk.last_sequence(source) == seq
 
     async def set_failsafe_w(self, value_w: float) -> None:
         await self._take("config", {"failsafeImportW": value_w})
@@ -109,6 +120,11 @@ class ViaModbus:
         whole = None if value_w is None else int(value_w) & 0xFFFFFFFF
         return await self.peer.limit(whole, duration_s=int(duration_s or 0), seq=seq) is None
 
+    async def export(self, value_w: float | None) -> bool:
+        place = ADDRESSES[704] + 22
+        words = [0] if value_w is None else [1, 1, *wide(int(value_w))]
+        return await self.peer.write(place, words) is None
+
     async def set_failsafe_w(self, value_w: float) -> None:
         assert await self.peer.write(BLOCK + 20, wide(int(value_w))) is None
 
@@ -132,6 +148,7 @@ async def operated(
     """Start a site with one operator; `clock_from`: the site that runs on from there after a restart."""
     site = Site(folder / "agent.db", operators=(link,))
     site.failsafe_exports_w = failsafe_exports_w or {}
+    site.nameplate = replace(site.nameplate, export_w=10_000.0, curtailable=True)
     if clock_from is not None:
         site.clock, site.boot = clock_from.clock, clock_from.boot
     async with site.running() as server:
@@ -295,11 +312,15 @@ async def test_09_the_export_has_its_own_failsafe_33301(tmp_path: Path, link: st
         assert [limit.limit_w for limit in before.desk.exports()] == [1500.0]
         await operator.beat()
         assert await operator.limit(None)
+        assert [limit.limit_w for limit in before.desk.exports()] == [1500.0], "that was on the import"
+        assert await operator.export(None)
         assert before.desk.exports() == ()
         await pass_time(before, None, 120.0)
         assert [limit.limit_w for limit in before.desk.exports()] == [1500.0]
+        assert await operator.export(4000.0)
+        assert before.desk.exports()[0].limit_w == 1500.0, "without a heartbeat a command ends nothing"
     async with operated(tmp_path, link, before, failsafe_exports_w=exports_w) as (site, _):
-        assert [limit.source for limit in site.desk.exports()] == ["failsafe"]
+        assert [limit.limit_w for limit in site.desk.exports()] == [1500.0, 4000.0]
 
 
 @BOTH
@@ -318,6 +339,9 @@ async def test_11_negative_limit_accepted_25545(tmp_path: Path, link: str, value
         assert await operator.limit(5000.0)
         assert not await operator.limit(value_w)
         assert holds(site.desk) == (LIMITED, 5000.0)
+        assert await operator.export(4000.0)
+        assert not await operator.export(value_w)
+        assert [limit.limit_w for limit in site.desk.exports()] == [4000.0]
 
 
 @BOTH

@@ -225,6 +225,18 @@ WRONG: list[tuple[Break, str, str]] = [
     (_set("grid.modbus.idle_s", 59.0), "grid.modbus.idle_s", "expected 60 or more"),
     *_each("grid.modbus", "rated_import_w rated_export_w", 0.0, "expected more than 0"),
     *_each("grid.modbus", "failsafe_export_w", -1.0, ZERO_OR_MORE),
+    *_each("grid.mqtt", "failsafe_export_w", -1.0, ZERO_OR_MORE),
+    *_each("grid.openadr", "failsafe_export_w", -1.0, ZERO_OR_MORE),
+    (
+        _all(_set("grid.mqtt.failsafe_export_w", 1.0), _drop("setpoints")),
+        "grid.mqtt.failsafe_export_w",
+        "nothing obeys it",
+    ),
+    (
+        _all(_set("grid.mqtt.failsafe_export_w", 1.0), _set("grid.operator", "none")),
+        "grid.mqtt.failsafe_export_w",
+        "nobody's silence counts",
+    ),
     (
         _all(_set("grid.modbus.failsafe_export_w", 1.0), _set("grid.modbus.writers", [])),
         "grid.modbus.failsafe_export_w",

@@ -14,7 +14,7 @@ from agent.core.fields import MAX_SEQUENCE
 from agent.core.forecast_feed import parse_forecast
 from agent.grid import wire
 from agent.grid.desk import GridDesk
-from agent.grid.mqtt import SOURCE, MqttLink
+from agent.grid.mqtt import EXPORTS, SOURCE, MqttLink
 from agent.grid.ports import Seal
 from agent.grid.wire import SiteSnapshot, Topics, stamp
 from agent.model.grid import Reason, Refusal
@@ -81,13 +81,16 @@ class Site:
             envelope,
             desk.operators.in_force(SOURCE),
             desk.last_sequence(SOURCE),
+            desk.exports(),
+            desk.last_sequence(EXPORTS),
             desk.tally,
         )
 
     async def drain(self) -> None:
         """Write every ack that waits, as the link would."""
-        for _, ack in await self.desk.pending_acks(SOURCE):
-            wire.encode_ack(ack)
+        for source in (SOURCE, EXPORTS):
+            for _, ack in await self.desk.pending_acks(source):
+                wire.encode_ack(ack)
 
 
 async def _read_forecast(payload: bytes) -> None:
@@ -209,7 +212,10 @@ class _Mutants:
                 (Reason.BELOW_HARD_MINIMUM, rng.uniform(0.0, HARD_MINIMUM_W - 1e-6)),
             )
         )
-        return reason, "fresh", "limit", written({**_good(rng), "valueW": value})
+        # Of the export a site can always be asked to feed in nothing.
+        exports = reason is not Reason.BELOW_HARD_MINIMUM and rng.random() < 0.5
+        kind = {"kind": "EXPORT_CAPACITY_LIMIT"} if exports else {}
+        return reason, "fresh", "limit", written({**_good(rng), **kind, "valueW": value})
 
     def _time(self, rng: random.Random) -> tuple[Reason | None, str, str, bytes]:
         good, off_s = _good(rng), rng.uniform(1.0, 1e8)
@@ -229,7 +235,7 @@ class _Mutants:
         reason, changes = rng.choice(
             (
                 (Reason.WRONG_SITE, {"site": rng.choice(("site-b", "SITE-A", "", "site-a "))}),
-                (Reason.UNKNOWN_KIND, {"kind": rng.choice(("EXPORT_CAPACITY_LIMIT", "SIMPLE", "import"))}),
+                (Reason.UNKNOWN_KIND, {"kind": rng.choice(("DISPATCH_SETPOINT", "SIMPLE", "import"))}),
                 (Reason.WRONG_VERSION, {"v": rng.choice((0, 2, "1", None, True, 1.5))}),
             )
         )
@@ -237,10 +243,11 @@ class _Mutants:
 
     def _again(self, rng: random.Random) -> tuple[Reason | None, str, str, bytes]:
         older = rng.randrange(MAX_SEQUENCE)
+        told = rng.choice((TOLD, TOLD_EXPORT))
         if rng.random() < 0.5:
-            return Reason.STALE_SEQUENCE, "told", "limit", written({**TOLD, "seq": older})
+            return Reason.STALE_SEQUENCE, "told", "limit", written({**told, "seq": older})
         change = rng.choice(({"valueW": rng.uniform(500, 9e9)}, {"id": f"x{older}"}, {"extra": wild(rng, 1)}))
-        return Reason.REPLAY_OTHER_CONTENT, "told", "limit", written({**TOLD, **change})
+        return Reason.REPLAY_OTHER_CONTENT, "told", "limit", written({**told, **change})
 
     def _unsynced(self, rng: random.Random) -> tuple[Reason | None, str, str, bytes]:
         more = {"valueW": rng.uniform(4201, 1e9)} if rng.random() < 0.5 else {"active": False}
@@ -298,7 +305,8 @@ class _Mutants:
 
     def _broken(self, rng: random.Random) -> tuple[Reason | None, str, str, bytes]:
         """Break bytes or fields at random; what is still well-formed was heard before, or is long over."""
-        leaf, message = rng.choice((("limit", TOLD), ("heartbeat", {"n": 7, "t": stamp(LONG_AGO)})))
+        beat = {"n": 7, "t": stamp(LONG_AGO)}
+        leaf, message = rng.choice((("limit", TOLD), ("limit", TOLD_EXPORT), ("heartbeat", beat)))
         payload = written(message)
         kind = rng.randrange(3)
         if kind == 0:
@@ -311,6 +319,7 @@ class _Mutants:
 
 STRANGER = Signer()
 TOLD: Message = limit(MAX_SEQUENCE, 3000.0, now=NOW, durationS=None)
+TOLD_EXPORT: Message = {**TOLD, "kind": "EXPORT_CAPACITY_LIMIT"}
 HEARD: Message = {"n": 41, "t": stamp(NOW)}
 
 
@@ -368,6 +377,7 @@ async def _tell(site: Site) -> None:
         ("heartbeat", HEARD),
         ("config", {"failsafeImportW": 3500, "issued": _at(-60)}),
         ("limit", TOLD),
+        ("limit", TOLD_EXPORT),
     ):
         await site.link.take(TOPICS.of(leaf), written(message), retained=False)
     assert site.desk.last_sequence(SOURCE) == MAX_SEQUENCE

@@ -5,12 +5,14 @@ event's present content was first seen; knows neither watts of the site nor the 
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from agent.core.openadr.meaning import LIMITING, meaning, signals
+from agent.core.openadr.directions import EXPORTS, IMPORTS, Direction
+from agent.core.openadr.meaning import meaning, signals
 from agent.core.openadr.schedule import Schedule, is_momentary, lay_out
+from agent.model.limits import LimitKind
 from agent.model.openadr import Event, Signal, SignalKind, Unreadable
 
 
@@ -28,10 +30,10 @@ class Known:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outlook:
-    """What all events say within a window; `known_until` None: nothing limiting lies beyond it."""
+    """What all events say within a window; a kind that `known_until` has not: no limit lies beyond it."""
 
     signals: tuple[Signal, ...] = ()
-    known_until: datetime | None = None
+    known_until: Mapping[LimitKind, datetime] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,17 +74,18 @@ class Book:
             The window; of what began before it and goes on, the true start is told.
         """
         found: list[Signal] = []
-        horizons = []
+        horizons: dict[LimitKind, datetime] = {}
         for key, known in sorted(self.held.items()):
             if isinstance(known.event, Unreadable):
-                if known.event.may_limit:
-                    found.append(_unknown_limit(key, known.received_at))
+                found.extend(_unknown_limits(key, known.event, known.received_at))
                 continue
             schedule = _schedule(site, known, known.event, from_at, until_at)
             found.extend(signals(known.event, schedule.slots))
-            if schedule.known_until is not None and _limits(known.event):
-                horizons.append(schedule.known_until)
-        return Outlook(signals=tuple(found), known_until=min(horizons, default=None))
+            for direction in (IMPORTS, EXPORTS):
+                if schedule.known_until is not None and _limits(known.event, direction):
+                    earliest = horizons.get(direction.kind, schedule.known_until)
+                    horizons[direction.kind] = min(earliest, schedule.known_until)
+        return Outlook(signals=tuple(found), known_until=horizons)
 
 
 def chance(site: str, event_id: str) -> float:
@@ -101,8 +104,9 @@ def _schedule(site: str, known: Known, event: Event, from_at: datetime, until_at
     )
 
 
-def _limits(event: Event) -> bool:
-    return any(meaning(p.type).kind in LIMITING for interval in event.intervals for p in interval.payloads)
+def _limits(event: Event, direction: Direction) -> bool:
+    told = (meaning(payload.type).kind for interval in event.intervals for payload in interval.payloads)
+    return not direction.kinds.isdisjoint(told)
 
 
 def _cancels(event: Event | Unreadable, before: Known | None) -> bool:
@@ -112,18 +116,24 @@ def _cancels(event: Event | Unreadable, before: Known | None) -> bool:
     return before.cancelled or had_extent
 
 
-def _unknown_limit(key: str, received_at: datetime) -> Signal:
-    """Stand for an event that speaks of limits and cannot be read: a limit without a figure, from now on.
+def _unknown_limits(key: str, event: Unreadable, received_at: datetime) -> Iterator[Signal]:
+    """Stand for an event that speaks of limits and cannot be read: limits without a figure, from now on.
 
-    It is of a kind of its own: whose limits it would have overridden is not known, so it overrides none.
+    They are of kinds of their own: whose limits they would have overridden is not known, so they override
+    none.
     """
-    return Signal(
-        kind=SignalKind.UNREADABLE_LIMIT,
-        payload_type="IMPORT_CAPACITY_LIMIT",
-        event_id=key,
-        priority=None,
-        start_at=received_at,
-        end_at=None,
-        value=None,
-        text="unreadable event",
-    )
+    for limits, kind, payload_type in (
+        (event.may_limit, SignalKind.UNREADABLE_LIMIT, "IMPORT_CAPACITY_LIMIT"),
+        (event.may_limit_export, SignalKind.UNREADABLE_EXPORT_LIMIT, "EXPORT_CAPACITY_LIMIT"),
+    ):
+        if limits:
+            yield Signal(
+                kind=kind,
+                payload_type=payload_type,
+                event_id=key,
+                priority=None,
+                start_at=received_at,
+                end_at=None,
+                value=None,
+                text="unreadable event",
+            )

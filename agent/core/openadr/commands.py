@@ -5,7 +5,6 @@ from datetime import datetime
 
 from agent.core.commands import LimitRequest
 from agent.core.openadr.plan import Planned
-from agent.model.limits import LimitKind
 
 
 def request(planned: Planned, *, sequence: int, now: datetime, ramp_s: float = 0.0) -> LimitRequest:
@@ -28,7 +27,7 @@ def request(planned: Planned, *, sequence: int, now: datetime, ramp_s: float = 0
     return LimitRequest(
         command_id=planned.command_id,
         sequence=sequence,
-        kind=LimitKind.IMPORT_CAPACITY_LIMIT,
+        kind=planned.kind,
         issued_at=now,
         value_w=planned.limit_w,
         start_at=start_at,

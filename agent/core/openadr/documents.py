@@ -36,6 +36,7 @@ from agent.model.openadr import (
 
 LIMITING = ("IMPORT_CAPACITY", "CAPACITY_SUBSCRIPTION", "DISPATCH_SETPOINT", "SIMPLE")
 """Words that, found anywhere in an event that cannot be read, mean that it may limit us."""
+LIMITING_EXPORT = "EXPORT_CAPACITY"
 
 T = TypeVar("T")
 
@@ -77,6 +78,7 @@ def _unreadable(node: Node, fault: str) -> Unreadable:
         id=known if isinstance(known, str) and 0 < len(known) <= 128 and known.isprintable() else None,
         fault=fault,
         may_limit=any(word in body for word in LIMITING),
+        may_limit_export=LIMITING_EXPORT in body,
     )
 
 

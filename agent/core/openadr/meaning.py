@@ -55,18 +55,6 @@ MEANINGS: dict[str, Meaning] = {
     "GHG": Meaning(_K.GHG, _F.GHG),
     "DISPATCH_INSTRUCTION": Meaning(_K.INSTRUCTION, _F.TEXT),
 }
-LIMITING = frozenset(
-    {
-        SignalKind.IMPORT_LIMIT,
-        SignalKind.UNREADABLE_LIMIT,
-        SignalKind.IMPORT_SUBSCRIPTION,
-        SignalKind.IMPORT_RESERVATION,
-        SignalKind.SETPOINT,
-        SignalKind.SETPOINT_RELATIVE,
-        SignalKind.LEVEL,
-    }
-)
-"""What may limit the import of a site."""
 
 OTHER = Meaning(SignalKind.OTHER, Figure.NONE)
 ALERT = Meaning(SignalKind.ALERT, Figure.TEXT)

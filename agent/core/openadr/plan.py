@@ -1,4 +1,6 @@
-"""The site's import limits ahead, as OpenADR states them: every instant from now on has exactly one answer.
+"""The site's limits ahead, as OpenADR states them: every instant from now on has exactly one answer.
+
+The import and the export have a plan each, by the same rules; only their `Direction` differs.
 
 Between limits the announced SUBSCRIPTION (with what is RESERVED on top) holds, and it is also the last word
 of every plan: when the schedule runs out while the VTN cannot be reached, the desk already holds it (User
@@ -11,8 +13,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from agent.core.openadr.book import Outlook
+from agent.core.openadr.directions import IMPORTS, Direction
 from agent.core.openadr.meaning import MAX_LEVEL
 from agent.core.openadr.timeline import Segment, at, merge
+from agent.model.limits import LimitKind
 from agent.model.openadr import Signal, SignalKind
 
 MAX_PLANNED = 32
@@ -20,7 +24,7 @@ MAX_PLANNED = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitSettings:
-    """What a site makes of OpenADR's words. Watts of grid import, >= 0.
+    """What a site makes of OpenADR's words. Watts, >= 0, of import or export as the plan is.
 
     `level_limits_w` gives the limit of each SIMPLE level; a level that is missing gets the least restrictive
     of the higher ones that are given, else `fallback_w`. `subscription_w` is the contract's figure, for a
@@ -44,6 +48,7 @@ class Planned:
     `since_at` is when it began, which may lie before the plan; with `event_id` it names the command.
     """
 
+    kind: LimitKind
     since_at: datetime
     start_at: datetime
     end_at: datetime | None
@@ -61,8 +66,10 @@ class Planned:
         return "default@" + ("open" if self.end_at is None else f"{int(self.end_at.timestamp())}")
 
 
-def plan(outlook: Outlook, settings: LimitSettings, now: datetime) -> tuple[Planned, ...]:
-    """Lay out the limits from now on.
+def plan(
+    outlook: Outlook, settings: LimitSettings, now: datetime, direction: Direction = IMPORTS
+) -> tuple[Planned, ...]:
+    """Lay out the limits of one direction from now on.
 
     Returns
     -------
@@ -70,7 +77,7 @@ def plan(outlook: Outlook, settings: LimitSettings, now: datetime) -> tuple[Plan
         Covers every instant from `now` without gap or overlap; the last has no end. At most `MAX_PLANNED`;
         what does not fit, or is not known yet, is one last limit as strict as the strictest of the rest.
     """
-    tracks = _tracks(outlook.signals, settings)
+    tracks = _tracks(outlook.signals, settings, direction)
     edges = {now} | {
         edge
         for segments in tracks.values()
@@ -82,9 +89,9 @@ def plan(outlook: Outlook, settings: LimitSettings, now: datetime) -> tuple[Plan
     pieces: list[Planned] = []
     for index, edge in enumerate(ordered):
         end_at = ordered[index + 1] if index + 1 < len(ordered) else None
-        _append(pieces, _piece(tracks, settings, edge, end_at))
+        _append(pieces, _piece(tracks, settings, direction, edge, end_at))
     ahead = [_from(piece, now) for piece in pieces if piece.end_at is None or piece.end_at > now]
-    return _shortened(ahead, outlook.known_until)
+    return _shortened(ahead, outlook.known_until.get(direction.kind))
 
 
 def subscribed(outlook: Outlook, settings: LimitSettings, now: datetime) -> tuple[Planned, ...]:
@@ -97,6 +104,11 @@ def subscribed(outlook: Outlook, settings: LimitSettings, now: datetime) -> tupl
         replace(settings, subscription_w=safe),
         now,
     )
+
+
+def at_worst(planned: Iterable[Planned], now: datetime) -> tuple[Planned, ...]:
+    """Lay out what holds while nobody knows the time: the strictest of a plan, until it is replaced."""
+    return (replace(_strictest(planned), since_at=now, start_at=now, end_at=None),)
 
 
 def changed(before: Iterable[Planned], after: Iterable[Planned], now: datetime) -> tuple[Planned, ...]:
@@ -113,30 +125,31 @@ def _content(piece: Planned, now: datetime) -> tuple[datetime, datetime | None, 
     return (max(piece.start_at, now), piece.end_at, piece.limit_w, piece.event_id, piece.reason)
 
 
-def _tracks(signals: Iterable[Signal], settings: LimitSettings) -> dict[SignalKind, tuple[Segment, ...]]:
+def _tracks(
+    signals: Iterable[Signal], settings: LimitSettings, direction: Direction
+) -> dict[SignalKind, tuple[Segment, ...]]:
     by_kind: dict[SignalKind, list[Signal]] = {}
+    kinds = direction.kinds
     for signal in signals:
-        value = _limit_w(signal, settings)
+        value = _limit_w(signal, settings) if signal.kind in kinds else None
         if value is not None:
             by_kind.setdefault(signal.kind, []).append(replace(signal, value=value))
     return {kind: merge(mine) for kind, mine in by_kind.items()}
 
 
 def _limit_w(signal: Signal, settings: LimitSettings) -> float | None:
-    """Return the limit that a signal sets, infinite where it sets none; None: it is not about limits."""
+    """Return the limit that a signal sets, infinite where it sets none; None: it is to be left out."""
     match signal.kind:
-        case SignalKind.IMPORT_LIMIT | SignalKind.UNREADABLE_LIMIT | SignalKind.IMPORT_SUBSCRIPTION:
-            return settings.fallback_w if signal.value is None else signal.value
-        case SignalKind.IMPORT_RESERVATION:
+        case SignalKind.IMPORT_RESERVATION | SignalKind.EXPORT_RESERVATION:
             return signal.value  # what cannot be read adds nothing
-        case SignalKind.SETPOINT if settings.obey_setpoints:
-            return settings.fallback_w if signal.value is None else signal.value
-        case SignalKind.SETPOINT_RELATIVE if settings.obey_setpoints:
-            return _relative_w(signal.value, settings)
-        case SignalKind.LEVEL:
-            return settings.fallback_w if signal.value is None else _level_w(signal.value, settings)
-        case _:
+        case SignalKind.SETPOINT | SignalKind.SETPOINT_RELATIVE if not settings.obey_setpoints:
             return None
+        case SignalKind.SETPOINT_RELATIVE:
+            return _relative_w(signal.value, settings)
+        case SignalKind.LEVEL if signal.value is not None:
+            return _level_w(signal.value, settings)
+        case _:
+            return settings.fallback_w if signal.value is None else signal.value
 
 
 def _relative_w(change_w: float | None, settings: LimitSettings) -> float:
@@ -155,33 +168,25 @@ def _level_w(level: float, settings: LimitSettings) -> float:
     return given[0] if given else settings.fallback_w
 
 
-_REASONS = {
-    SignalKind.IMPORT_LIMIT: "IMPORT_CAPACITY_LIMIT",
-    SignalKind.UNREADABLE_LIMIT: "IMPORT_CAPACITY_LIMIT",
-    SignalKind.SETPOINT: "DISPATCH_SETPOINT",
-    SignalKind.SETPOINT_RELATIVE: "DISPATCH_SETPOINT_RELATIVE",
-    SignalKind.LEVEL: "SIMPLE",
-}
-_DEFAULT = "IMPORT_CAPACITY_SUBSCRIPTION"
-
-
 def _piece(
     tracks: Mapping[SignalKind, tuple[Segment, ...]],
     settings: LimitSettings,
+    direction: Direction,
     start_at: datetime,
     end_at: datetime | None,
 ) -> Planned:
     """Return what holds from one edge to the next."""
-    here = {kind: at(tracks.get(kind, ()), start_at) for kind in SignalKind}
+    here = {kind: at(tracks.get(kind, ()), start_at) for kind in direction.kinds}
     choices: list[tuple[float, str, str]] = [
         (found.value, reason, found.event_ids[0])
-        for kind, reason in _REASONS.items()
+        for kind, reason in direction.limits.items()
         if (found := here[kind]) is not None and math.isfinite(found.value)
     ]
-    if here[SignalKind.IMPORT_LIMIT] is None:
-        choices.extend(_default(here, settings))
+    if here[direction.limit] is None:
+        choices.extend(_default(here, settings, direction))
     asked_w, reason, event_id = min(choices) if choices else (None, "no limit", "")
     return Planned(
+        kind=direction.kind,
         since_at=start_at,
         start_at=start_at,
         end_at=end_at,
@@ -193,16 +198,16 @@ def _piece(
 
 
 def _default(
-    here: Mapping[SignalKind, Segment | None], settings: LimitSettings
+    here: Mapping[SignalKind, Segment | None], settings: LimitSettings, direction: Direction
 ) -> list[tuple[float, str, str]]:
     """Return what holds where no LIMIT does: what was subscribed to, and what was granted on top."""
-    announced, reserved = here[SignalKind.IMPORT_SUBSCRIPTION], here[SignalKind.IMPORT_RESERVATION]
+    announced, reserved = here[direction.subscription], here[direction.reservation]
     base_w = settings.subscription_w if announced is None else announced.value
     if base_w is None:
         return []
     extra_w = 0.0 if reserved is None else reserved.value
     event_id = "" if announced is None else announced.event_ids[0]
-    return [(base_w + extra_w, _DEFAULT, event_id)]
+    return [(base_w + extra_w, direction.default, event_id)]
 
 
 def _append(pieces: list[Planned], piece: Planned) -> None:
@@ -233,8 +238,11 @@ def _shortened(pieces: list[Planned], known_until: datetime | None) -> tuple[Pla
         kept = kept[: MAX_PLANNED - 1]
     first_at = pieces[0].start_at
     cut_at = first_at if cut_at is None else max(first_at, cut_at)
-    strictest = min(pieces, key=lambda p: (math.inf if p.limit_w is None else p.limit_w, p.start_at))
-    rest = replace(strictest, since_at=cut_at, start_at=cut_at, end_at=None)
+    rest = replace(_strictest(pieces), since_at=cut_at, start_at=cut_at, end_at=None)
     if kept:
         kept[-1] = replace(kept[-1], end_at=cut_at)
     return (*kept, rest)
+
+
+def _strictest(pieces: Iterable[Planned]) -> Planned:
+    return min(pieces, key=lambda p: (math.inf if p.limit_w is None else p.limit_w, p.start_at))

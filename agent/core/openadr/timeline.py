@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from agent.model.limits import Limit
 from agent.model.openadr import Signal, SignalKind
 
 Pick = Callable[[Iterable[float]], float]
@@ -70,37 +69,6 @@ def at(segments: tuple[Segment, ...], instant: datetime) -> Segment | None:
         return None
     found = segments[index]
     return found if found.end_at is None or found.end_at > instant else None
-
-
-def export_limit(signals: Iterable[Signal], now: datetime, *, believed: bool, source: str) -> Limit | None:
-    """Return what the site may export now; None: nobody limits it.
-
-    Parameters
-    ----------
-    signals : iterable of Signal
-        Of any kinds.
-    now : datetime
-        Calendar now.
-    believed : bool
-        Whether it can be; if not, the least of all that were ever told holds, from now without end.
-    source : str
-        Whose limit it is.
-    """
-    limits = [s for s in signals if s.kind is SignalKind.EXPORT_LIMIT]
-    if not believed:
-        limits = [replace(signal, start_at=now, end_at=None, priority=None) for signal in limits]
-    found = at(merge(limits), now)
-    if found is None:
-        return None
-    return Limit(
-        source=source,
-        command_id=" ".join(found.event_ids),
-        limit_w=max(0.0, found.value),
-        start_at=found.start_at,
-        end_at=found.end_at,
-        ramp_s=0.0,
-        reason="OpenADR EXPORT_CAPACITY_LIMIT",
-    )
 
 
 def _winner(active: list[Signal], pick: Pick, start_at: datetime, end_at: datetime | None) -> Segment:

@@ -14,13 +14,19 @@ from agent.build.base import Build
 from agent.build.meters import Lines, make_lines, make_meters
 from agent.build.setpoints import open_setpoints
 from agent.config import AgentConfig
+from agent.core.setpoints import ExportLimit
+from agent.devices.bus_setpoints import SetPoint
 from agent.devices.meters import run_meter
+from agent.modbus import ModbusBus
 from agent.model.limits import Limit
+from agent.model.readings import MeterRole
+from agent.model.sunspec import DER_CONTROLS, encode
 from agent.tasks.sense import Senses
-from sterna.clock import SystemClock
+from agent.tasks.setpoints import Steward
+from sterna.clock import FakeClock, SystemClock
 from sterna.config import parse
 from sterna.supervise import Pulse
-from tests.agent.devices.obedient import BATTERY, HOST, PLANT, ObedientSite
+from tests.agent.devices.obedient import BATTERY, CONTROLS, HOST, PLANT, ObedientSite
 from tests.conftest import Eventually
 from tests.system.daemons import Daemons, until
 
@@ -107,8 +113,7 @@ async def living(
         lines = make_lines(build)
         meters = make_meters(build, lines)
         senses = Senses(meters={meter.name: meter.role for meter in meters}, gpu=None, clock=clock)
-        open_setpoints(build, lines, senses)
-        build.export_limits.append(exports)  # operators' links are made later
+        open_setpoints(build, lines, senses, exports)
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(
@@ -130,6 +135,44 @@ async def test_an_operators_export_limit_lowers_the_configured_one_while_it_is_i
         await eventually(lambda: -2_000.0 <= site.grid_w <= -1_500.0, what="the operator's limit")
         told.clear()
         await eventually(lambda: -5_000.0 <= site.grid_w <= -4_500.0, what="the site's own limit")
+    assert site.plant_w == site.sun_w
+
+
+async def test_a_restart_lifts_no_limit_of_an_operator(eventually: Eventually) -> None:
+    site = ObedientSite()
+    async with living(site, EXPORT_LIMIT, lambda: (LIMIT,), plant=WRITABLE):
+        await eventually(lambda: -2_000.0 <= site.grid_w <= -1_500.0, what="the operator's limit")
+    assert -2_000.0 <= site.grid_w <= -1_500.0, "the device's own timer ends it, not the agent"
+
+
+async def test_what_an_earlier_run_left_is_not_lifted_before_something_is_metered() -> None:
+    site, clock = ObedientSite(), FakeClock(datetime(2026, 11, 22, tzinfo=UTC))
+    site.plant.registers = encode(DER_CONTROLS, {**CONTROLS, "WMaxLimPctEna": 1, "WMaxLimPct": 10.0})
+    async with (
+        site.server() as server,
+        ModbusBus(HOST, server.port, clock=clock, writable={PLANT: ()}) as bus,
+    ):
+        point = SetPoint(bus, clock=clock, unit=PLANT, control="generation-limit", allow_lasting=True)
+        steward = Steward(
+            name="plant",
+            device="plant",
+            rule=ExportLimit(
+                rated_w=20_000.0, export_limit_w=5_000.0, band_w=200.0, rise_w_per_s=100.0, grace_s=30.0
+            ),
+            point=point,
+            senses=Senses(
+                meters={"plant": MeterRole.GENERATION, "grid": MeterRole.GRID}, gpu=None, clock=clock
+            ),
+            clock=clock,
+            lasting=True,
+        )
+        for _ in range(30):
+            await steward.step()
+            clock.advance(1.0)
+        assert (site.plant.writes, site.plant_w) == (0, 2_000.0)
+        clock.advance(1.0)
+        await steward.step()
+        assert site.plant_w == 5_000.0, "after the grace the safe cap"
 
 
 async def test_the_plant_is_curtailed_to_what_may_be_exported_and_let_go_at_the_end(

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import strategies as st
 
 from agent.core.commands import Accepted, LastSeen, LimitRequest, Repeated, Rules, judge, parse_limit
 from agent.model.grid import Reason, Refusal
+from agent.model.limits import LimitKind
 
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
 RULES = Rules(site="site-a", hard_minimum_w=500.0)
@@ -74,7 +76,7 @@ REFUSED = [
     (payload(v=2), Reason.WRONG_VERSION, "v"),
     (payload(v=True), Reason.WRONG_VERSION, "v"),
     (payload(v="absent"), Reason.WRONG_VERSION, "v"),
-    (payload(kind="EXPORT_CAPACITY_LIMIT"), Reason.UNKNOWN_KIND, "kind"),
+    (payload(kind="DISPATCH_SETPOINT"), Reason.UNKNOWN_KIND, "kind"),
     (payload(kind=7), Reason.MALFORMED, "kind"),
     (payload(active="yes"), Reason.MALFORMED, "active"),
     (payload(id=""), Reason.MALFORMED, "id"),
@@ -140,6 +142,18 @@ def test_nesting_that_the_parser_takes_and_the_digest_did_not_is_refused(depth: 
     nested = payload()[:-1] + b',"x":' + b"[" * depth + b"]" * depth + b"}"
     verdict = told(nested)
     assert isinstance(verdict, Accepted) if depth < 16 else verdict.reason is Reason.MALFORMED
+
+
+def test_a_limit_of_the_export_needs_somebody_to_keep_it_and_knows_no_least_import() -> None:
+    exporting = {"kind": "EXPORT_CAPACITY_LIMIT", "valueW": 0}
+    verdict = told(payload(**exporting))
+    assert isinstance(verdict, Accepted)
+    assert (verdict.command.kind, verdict.command.value_w) == (LimitKind.EXPORT_CAPACITY_LIMIT, 0.0)
+    rules = replace(RULES, keeps_exports=False)
+    refused = told(payload(**exporting), rules=rules)
+    assert (refused.reason, refused.field) == (Reason.UNKNOWN_KIND, "kind")
+    assert isinstance(told(payload(**exporting, active=False), rules=rules), Accepted), "a release does not"
+    assert isinstance(told(payload(), rules=rules), Accepted), "nor does an import"
 
 
 def test_what_is_not_signed_is_refused_after_the_site_and_before_the_sequence() -> None:

@@ -13,6 +13,7 @@ from agent.core.setpoints import (
     SetState,
     Sight,
     decide,
+    least_export_w,
     sight_of,
     wish_of,
     within_limits,
@@ -203,3 +204,20 @@ def test_an_operators_limit_only_lowers_the_configured_one(told: list[float], ex
     assert isinstance(rule, ExportLimit)
     assert rule.export_limit_w == expected_w
     assert within_limits(Fixed(values={"WMaxLimPct": 50.0}), told) == Fixed(values={"WMaxLimPct": 50.0})
+
+
+@pytest.mark.parametrize(
+    ("grid_w", "plants_w", "least_w"),
+    [
+        (-5_000.0, [4_000.0], 1_000.0),
+        (-5_000.0, [4_000.0, 3_000.0], 0.0),
+        (2_000.0, [4_000.0], 0.0),
+        (None, [4_000.0], None),
+        (-5_000.0, [4_000.0, None], None),
+        (-5_000.0, [], None),
+    ],
+)
+def test_the_export_that_is_left_with_the_plants_off(
+    grid_w: float | None, plants_w: list[float | None], least_w: float | None
+) -> None:
+    assert least_export_w(grid_w, plants_w) == least_w

@@ -13,27 +13,30 @@ from pathlib import Path
 
 from agent.core.commands import Rules
 from agent.core.failsafe import FailsafeSettings
+from agent.core.limits import export_source
 from agent.grid.desk import GridDesk
 from agent.grid.wire import stamp
-from agent.model.limits import GridState
+from agent.model.limits import GridState, LimitKind
 from agent.store.commands import MIGRATIONS, CommandStore
 from agent.store.db import Database
 from sterna.clock import FakeClock
 from tests.agent.grid.operators import limit
 
 FAILSAFE_W = 4200.0
+FAILSAFE_EXPORT_W = 700.0
 TIMEOUT_S = 120.0
 TICK_S = 1.0
 SKEW_S, MAX_AGE_S = 60.0, 300.0
 SHORTEST_LOSS_S, LONGEST_LOSS_S = 5.0, 14 * 86_400.0
 START = datetime(2026, 11, 22, 10, tzinfo=UTC)
 SOURCE = "mqtt"
+EXPORTS = export_source(SOURCE)
 HELD = frozenset({GridState.INIT, GridState.FAILSAFE})
 
 
 @dataclass(slots=True)
 class Rule:
-    """The fail-safe rule of one link, of one process; times are boot seconds."""
+    """The fail-safe rule of one link and direction, of one process; times are boot seconds."""
 
     protected: bool = True
     heard_s: float | None = None
@@ -63,11 +66,13 @@ class Findings:
     schedules: int = 0
     samples: int = 0
     protected_samples: int = 0
+    protected_export_samples: int = 0
     losses: int = 0
     restarts: int = 0
     cold_boots: int = 0
     clock_steps: int = 0
     releases: int = 0
+    export_releases: int = 0
     virtual_days: float = 0.0
     worst_lag_s: float = 0.0
     violations: list[str] = field(default_factory=list)
@@ -89,6 +94,10 @@ class Schedule:
         self.sequence = self.beats = 0
         self.rule = Rule()
         self.last_limit_w: float | None = None
+        self.export_rng = random.Random(f"{seed} export")
+        self.export_rule = Rule()
+        self.export_sequence = 0
+        self.last_export_w: float | None = None
         self.old_beat = b""
 
     async def run(self) -> None:
@@ -114,9 +123,10 @@ class Schedule:
             settings=self.settings,
             rules=Rules(site="site-a", max_skew_s=SKEW_S, max_age_s=MAX_AGE_S),
             clock_synced=lambda: self.synced,
+            failsafe_exports_w={SOURCE: FAILSAFE_EXPORT_W},
         )
         await self.desk.recover()
-        self.rule = Rule()
+        self.rule, self.export_rule = Rule(), Rule()
         await self._sample()
 
     async def _pass(self, duration_s: float) -> None:
@@ -153,6 +163,16 @@ class Schedule:
             wanted_w = math.inf if self.last_limit_w is None else self.last_limit_w
             if envelope.state in HELD or limit_w != wanted_w:
                 found.violations.append(f"{self.name}: {envelope.state.value} at {limit_w} W, was released")
+        self._sample_export(boot_s)
+
+    def _sample_export(self, boot_s: float) -> None:
+        must_hold = self.export_rule.at(boot_s)
+        limit_w = min((limit.limit_w for limit in self.desk.exports()), default=math.inf)
+        commanded_w = math.inf if self.last_export_w is None else self.last_export_w
+        wanted_w = min(commanded_w, FAILSAFE_EXPORT_W) if must_hold else commanded_w
+        self.findings.protected_export_samples += must_hold
+        if limit_w != wanted_w:
+            self.findings.violations.append(f"{self.name}: exports {limit_w} W instead of {wanted_w} W")
 
     async def _beat(self) -> None:
         self.beats += 1
@@ -162,7 +182,26 @@ class Schedule:
         if (refusal is None) != (not self.synced or abs(self._off_s()) <= SKEW_S):
             self.findings.violations.append(f"{self.name}: heartbeat {refusal} with {self._off_s()} s off")
         if refusal is None:
-            self.rule.heartbeat(self.clock.boottime_s())
+            self._hear()
+        await self._sample()
+        if self.export_rng.random() < 0.2:
+            await self._command_export()
+
+    def _hear(self) -> None:
+        for rule in (self.rule, self.export_rule):
+            rule.heartbeat(self.clock.boottime_s())
+
+    async def _command_export(self) -> None:
+        value_w = self.export_rng.choice((None, None, 9000.0, 300.0))
+        self.export_sequence += 1
+        kind = LimitKind.EXPORT_CAPACITY_LIMIT.value
+        message = limit(self.export_sequence, value_w, now=self.true_now, kind=kind)
+        await self.desk.limit(SOURCE, json.dumps(message).encode())
+        if self.desk.last_sequence(EXPORTS) == self.export_sequence:
+            before = self.export_rule.protected
+            self.export_rule.command(self.clock.boottime_s())
+            self.last_export_w = value_w
+            self.findings.export_releases += before and not self.export_rule.protected
         await self._sample()
 
     async def _command(self) -> None:
@@ -179,6 +218,8 @@ class Schedule:
             self.last_limit_w = value_w
             self.findings.releases += before and not self.rule.protected
         await self._sample()
+        if self.export_rng.random() < 0.3:
+            await self._command_export()
 
     def _off_s(self) -> float:
         """Seconds that the site's calendar is ahead of the truth."""
@@ -214,7 +255,7 @@ class Schedule:
             # A process that has just started has no memory of heartbeats; one that is fresh it may take.
             if self.synced and abs(self._age_s()) > SKEW_S:
                 self.findings.violations.append(f"{self.name}: an old heartbeat counted")
-            self.rule.heartbeat(self.clock.boottime_s())
+            self._hear()
 
     def _age_s(self) -> float:
         sent_at = datetime.fromisoformat(json.loads(self.old_beat)["t"])

@@ -1,101 +1,18 @@
-"""The desk on a real store and a clock that moves when told to."""
+"""The desk: limits, sequences, fail-safe and breaches."""
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import timedelta
 
 import pytest
 
 from agent.core.breach import Judgement
-from agent.core.commands import Rules
-from agent.core.failsafe import FailsafeSettings
-from agent.grid.desk import GridDesk
 from agent.grid.wire import stamp
 from agent.model.grid import Reason
 from agent.model.limits import GridState
 from agent.model.readings import Quality, SitePower
-from agent.store.commands import MIGRATIONS, CommandStore
-from agent.store.db import Database
-from sterna.clock import FakeClock
 from sterna.errors import TransientError
-
-START = datetime(2026, 11, 22, 10, tzinfo=UTC)
-
-
-class Rig:
-    """One site whose agent and machine can be restarted."""
-
-    def __init__(self, path: Path) -> None:
-        self.clock = FakeClock(START)
-        self.path = path
-        self.boot = 1
-        self.synced = True
-        self.count = 0
-
-    async def start(self, operators: tuple[str, ...] = ("mqtt",)) -> GridDesk:
-        self.db = Database(self.path, MIGRATIONS)
-        await self.db.open()
-        self.store = CommandStore(self.db, boot_id=f"boot-{self.boot}")
-        self.desk = GridDesk(
-            clock=self.clock,
-            store=self.store,
-            operators=operators,
-            settings=FailsafeSettings(failsafe_import_w=4200.0),
-            rules=Rules(site="site-a"),
-            standing_limits_w={"hardware": 11_000.0},
-            clock_synced=lambda: self.synced,
-        )
-        await self.desk.recover()
-        return self.desk
-
-    async def stop(self) -> None:
-        await self.db.close()
-
-    async def reboot(self, gone_s: float) -> GridDesk:
-        """Power off, come back later on a boot clock that starts anew."""
-        await self.stop()
-        self.boot += 1
-        self.clock = FakeClock(self.clock.now() + timedelta(seconds=gone_s), boottime_s=5.0)
-        return await self.start()
-
-    def beat(self, source: str = "mqtt") -> Reason | None:
-        self.count += 1
-        body = {"n": self.count, "t": stamp(self.clock.now())}
-        refusal = self.desk.heartbeat(source, json.dumps(body).encode())
-        return None if refusal is None else refusal.reason
-
-    async def limit(self, seq: int, value_w: float | None, source: str = "mqtt", **more: object) -> str:
-        body = {
-            "v": 1,
-            "id": f"c{seq}",
-            "seq": seq,
-            "issued": stamp(self.clock.now()),
-            "kind": "IMPORT_CAPACITY_LIMIT",
-            "active": value_w is not None,
-            "valueW": value_w,
-            **more,
-        }
-        await self.desk.limit(source, json.dumps(body).encode())
-        return (await self.acks(source))[-1]
-
-    async def acks(self, source: str = "mqtt") -> list[str]:
-        batch = await self.desk.pending_acks(source)
-        await self.desk.delivered(number for number, _ in batch if number is not None)
-        return [f"{ack.command_id} {ack.status.value} {ack.reason}".strip() for _, ack in batch]
-
-    def shown(self) -> tuple[GridState, float | None]:
-        envelope = self.desk.envelope()
-        return envelope.state, None if envelope.binding is None else envelope.binding.limit_w
-
-
-@pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
-    rig = Rig(tmp_path / "agent.db")
-    await rig.start()
-    yield rig
-    await rig.stop()
+from tests.agent.grid.desk_rig import Rig
 
 
 async def test_a_day_with_an_operator(rig: Rig) -> None:

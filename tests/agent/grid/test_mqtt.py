@@ -123,7 +123,7 @@ async def site(
             site="site-a",
             client_id="sterna-site-a",
             desk=desk,
-            snapshot=lambda: SiteSnapshot(power=power(3000.0)),
+            snapshot=lambda: SiteSnapshot(power=power(3000.0), exports=desk.exports()),
             clock=CLOCK,
             on_forecast=keep if forecasts is not None else None,
             telemetry_period_s=0.1,
@@ -187,6 +187,33 @@ async def test_a_limit_is_stored_obeyed_acknowledged_and_released(broker: Broker
     async with operator(broker) as dso:
         await until(lambda: dso.of("status"))
         assert dso.of("status")[0] == {"v": 1, "online": False}
+
+
+async def test_a_limit_of_the_export_is_stored_acknowledged_and_told_beside_that_of_the_import(
+    broker: Broker, tmp_path: Path
+) -> None:
+    async with operator(broker) as dso:
+        async with site(broker, tmp_path) as (desk, _):
+            await dso.beat()
+            await until(lambda: desk.machines["mqtt"].heard)
+            await dso.limit(1, 2500.0)
+            await dso.limit(7, 1500.0, kind="EXPORT_CAPACITY_LIMIT", durationS=900)
+            await until(lambda: statuses(dso, "c7") == ["ACCEPTED"])
+            await until(lambda: any(s["exportSeq"] == 7 for s in dso.of("status")))
+            status = next(s for s in dso.of("status") if s["exportSeq"] == 7)
+            assert (status["exportLimitW"], status["exportLimitSource"]) == (1500.0, "mqtt-export")
+            assert 880 < status["exportRemainingS"] <= 900
+            assert (status["limitW"], status["limitSource"], status["seq"]) == (2500.0, "mqtt", 1)
+            await desk.tick()
+            await until(lambda: statuses(dso, "c7") == ["ACCEPTED", "STARTED"])
+            await dso.limit(7, 9000.0, kind="EXPORT_CAPACITY_LIMIT")
+            await until(lambda: statuses(dso, "c7")[-1] == "REJECTED")
+        async with site(broker, tmp_path) as (desk, _):
+            assert [limit.limit_w for limit in desk.exports()] == [1500.0], "after a restart"
+            await dso.limit(8, None, kind="EXPORT_CAPACITY_LIMIT")
+            await until(lambda: statuses(dso, "c8") == ["ACCEPTED"])
+            assert desk.exports() == ()
+            assert desk.envelope().binding.limit_w == 2500.0
 
 
 async def test_malformed_payloads_are_answered_where_an_id_can_be_read_and_change_nothing(

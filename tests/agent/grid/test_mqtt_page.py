@@ -81,7 +81,7 @@ def test_what_the_site_says_has_the_fields_of_the_page() -> None:
         reason="",
     )
     envelope = Envelope(state=GridState.LIMITED, limits=(limit,))
-    export = replace(limit, source="openadr", limit_w=6000.0, end_at=None)
+    export = replace(limit, source="mqtt-export", limit_w=6000.0, end_at=None)
     ack = Ack(
         source="mqtt",
         command_id="7d1e0c52",
@@ -92,7 +92,8 @@ def test_what_the_site_says_has_the_fields_of_the_page() -> None:
     )
     snapshot = wire.SiteSnapshot(power=power, achievable_min_w=1800.0, achievable_max_w=9200.0)
     snapshot = replace(snapshot, exports=(export,))
-    status = json.loads(wire.encode_status(envelope, snapshot, sequence=1287, now=NOW))
+    written = wire.encode_status(envelope, snapshot, sequence=1287, export_sequence=88, now=NOW)
+    status = json.loads(written)
     assert json.loads(example("`status`")) == {**status, "ageS": 0.6}
     assert json.loads(example("`ack`")) == json.loads(wire.encode_ack(ack))
     assert json.loads(example("`telemetry`")) == json.loads(wire.encode_telemetry(power))

@@ -19,7 +19,7 @@ from agent.grid.openadr_mqtt import MqttNotifier
 from agent.grid.openadr_reports import Reporter
 from agent.grid.openadr_rest import RestVtn
 from agent.model.figures import Figure, Quantity
-from agent.model.limits import GridState
+from agent.model.limits import GridState, LimitKind
 from agent.model.openadr import SignalKind
 from agent.model.readings import Quality
 from agent.simulator.vtn import SimulatedVtn
@@ -32,6 +32,8 @@ from tests.conftest import Eventually
 
 START = datetime(2026, 11, 22, 10, tzinfo=UTC)
 SETTINGS = LimitSettings(fallback_w=1500.0, level_limits_w={1: 8000.0, 2: 4000.0, 3: 0.0})
+EXPORT = "EXPORT_CAPACITY_LIMIT"
+LASTING = {"start": "2026-01-01T00:00:00Z", "duration": "P9999Y"}
 FIGURES = {
     Quantity.IMPORT_WH: Figure(value=2500.0, quality=Quality.OK),
     Quantity.IMPORT_W: Figure(value=5000.0, quality=Quality.ESTIMATED),
@@ -48,7 +50,12 @@ class Rig:
         self.synced = True
 
     async def start(
-        self, *, guarded: bool = True, settings: LimitSettings = SETTINGS, **more: object
+        self,
+        *,
+        guarded: bool = True,
+        settings: LimitSettings = SETTINGS,
+        failsafe_export_w: float | None = None,
+        **more: object,
     ) -> None:
         self.db = Database(self.path, MIGRATIONS)
         await self.db.open()
@@ -58,11 +65,20 @@ class Rig:
             operators=("openadr",) if guarded else (),
             settings=FailsafeSettings(failsafe_import_w=4200.0),
             rules=Rules(site="site-a"),
+            clock_synced=lambda: self.synced,
+            failsafe_exports_w={} if failsafe_export_w is None else {"openadr": failsafe_export_w},
         )
         await self.desk.recover()
         self.rest = self.client()
-        self.feed = PlanFeed(
-            desk=self.desk, source="openadr", clock=self.clock, clock_synced=lambda: self.synced
+        self.feed, exports = (
+            PlanFeed(
+                desk=self.desk,
+                source="openadr",
+                kind=kind,
+                clock=self.clock,
+                clock_synced=lambda: self.synced,
+            )
+            for kind in LimitKind
         )
         self.reporter = Reporter(
             vtn=self.rest,
@@ -79,6 +95,7 @@ class Rig:
             ven_name="site-a",
             resource_name="site-a-load",
             settings=settings,
+            exports=(exports, LimitSettings(fallback_w=0.0)),
             max_import_w=11_000.0,
             **more,  # type: ignore[arg-type]
         )
@@ -120,6 +137,9 @@ class Rig:
     def shown(self) -> tuple[GridState, float | None]:
         envelope = self.desk.envelope()
         return envelope.state, None if envelope.binding is None else envelope.binding.limit_w
+
+    def exports(self) -> list[tuple[str, float]]:
+        return [(limit.source, limit.limit_w) for limit in self.desk.exports()]
 
 
 @pytest.fixture
@@ -214,6 +234,64 @@ async def test_what_cannot_be_read_is_never_unlimited(rig: Rig) -> None:
     rig.clock.advance(3700)
     await rig.ven.poll()
     assert rig.shown() == (GridState.LIMITED, 1500.0)
+
+
+async def test_a_limit_of_the_export_is_held_like_one_of_the_import(rig: Rig) -> None:
+    await rig.ven.poll()
+    assert rig.desk.last_sequence("openadr-export") is None, "nobody waits to hear that there is none"
+    event_id = await rig.limit(4, kind=EXPORT)
+    await rig.limit(9, kind="EXPORT_CAPACITY_SUBSCRIPTION", intervalPeriod=LASTING)
+    await rig.ven.poll()
+    assert rig.exports() == [("openadr-export", 4000.0)]
+    limit = rig.desk.exports()[0]
+    assert (limit.end_at, limit.reason) == (START + timedelta(hours=1), "OpenADR EXPORT_CAPACITY_LIMIT")
+    assert rig.shown() == (GridState.UNLIMITED, None), "the import is not limited by it"
+    await rig.vtn.stop()
+    await rig.restart()
+    assert rig.exports() == [("openadr-export", 4000.0)], "a restart without the VTN forgets nothing"
+    rig.clock.advance(3600.0)
+    await rig.desk.tick()
+    assert rig.exports() == [("openadr-export", 9000.0)], "the schedule has run out into the subscription"
+    await rig.vtn.start()
+    await rig.restart()
+    await rig.vtn.delete("events", event_id)
+    await rig.ven.poll()
+    assert rig.exports() == [("openadr-export", 9000.0)]
+    await rig.ven.discard_limits()
+    assert rig.exports() == [("openadr-export", 9000.0)]
+
+
+@pytest.mark.parametrize("kw", ["five", -5, [1]])
+async def test_an_export_limit_that_cannot_be_read_is_none_at_all(rig: Rig, kw: object) -> None:
+    await rig.limit(kw, kind=EXPORT)
+    await rig.ven.poll()
+    assert rig.exports() == [("openadr-export", 0.0)]
+    assert rig.shown() == (GridState.UNLIMITED, None)
+
+
+async def test_without_a_calendar_the_least_export_that_was_told_holds(rig: Rig) -> None:
+    rig.synced = False
+    await rig.limit(4, kind=EXPORT, start_h=5)
+    for _ in range(3):
+        await rig.ven.poll()
+    assert rig.exports() == [("openadr-export", 4000.0)]
+    assert rig.desk.last_sequence("openadr-export") == 1, "said once"
+    rig.synced = True
+    await rig.ven.poll()
+    assert rig.exports() == []
+    rig.clock.advance(5 * 3600.0)
+    assert rig.exports() == [("openadr-export", 4000.0)]
+
+
+async def test_the_export_has_its_own_failsafe(rig: Rig) -> None:
+    await rig.restart(failsafe_export_w=700.0)
+    assert rig.exports() == [("failsafe", 700.0)]
+    await rig.ven.poll()
+    assert rig.exports() == [], "a plan that limits nothing is a word too"
+    rig.clock.advance(121.0)
+    assert rig.exports() == [("failsafe", 700.0)]
+    await rig.ven.poll()
+    assert rig.exports() == []
 
 
 async def test_only_the_programs_that_are_followed_count(rig: Rig) -> None:

@@ -4,14 +4,15 @@ import json
 import logging
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from agent.core import failsafe
 from agent.core.failsafe import TABLE, Trigger
-from agent.model.limits import GridState
+from agent.grid.guards import Guards
+from agent.model.limits import GridState, LimitCommand, LimitKind
 from tests.agent.grid.outages import TICK_S, TIMEOUT_S, Findings, live_through
 
 FEW, MANY = 100, 1000
@@ -19,7 +20,7 @@ FEW, MANY = 100, 1000
 
 @pytest.fixture(autouse=True)
 def _quiet(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.ERROR, "agent.grid.desk")
+    caplog.set_level(logging.ERROR, "agent.grid")
 
 
 @pytest.fixture
@@ -37,6 +38,7 @@ def check(findings: Findings, schedules: int) -> None:
     assert TIMEOUT_S <= findings.worst_lag_s <= TIMEOUT_S + TICK_S
     assert min(findings.losses, findings.restarts, findings.cold_boots, findings.clock_steps) >= schedules / 2
     assert findings.releases >= schedules, "most sites were freed, by the rule"
+    assert findings.export_releases >= schedules / 2
 
 
 async def test_a_hundred_schedules(folder: Path) -> None:
@@ -49,6 +51,12 @@ async def test_a_thousand_schedules(folder: Path) -> None:
     check(await live_through(folder, range(MANY)), MANY)
 
 
+def _told_to_all(guards: Guards, command: LimitCommand, now_boot_s: float) -> None:
+    for kind in LimitKind:
+        _TOLD(guards, replace(command, kind=kind), now_boot_s)
+
+
+_TOLD = Guards.told
 _S, _T = GridState, Trigger
 BREAKAGES: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "left on a heartbeat alone": lambda m: m.setitem(TABLE, (_S.FAILSAFE, _T.HEARTBEAT), _S.UNLIMITED),
@@ -60,6 +68,7 @@ BREAKAGES: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
         "agent.core.failsafe.cold_start",
         lambda now_s, _settings: failsafe.Machine(state=_S.UNLIMITED, entered_s=now_s),
     ),
+    "freed by a word on the other direction": lambda m: m.setattr(Guards, "told", _told_to_all),
     "silence is not noticed": lambda m: m.setitem(TABLE, (_S.LIMITED, _T.HEARTBEAT_LOST), _S.LIMITED),
 }
 

@@ -4,7 +4,6 @@ import asyncio
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -26,23 +25,6 @@ EXAMPLES = Path(__file__).parents[3] / "examples"
 INIT, UNLIMITED, LIMITED, FAILSAFE = range(4)
 MODBUS, FROM_FAILSAFE = 1, 6
 ACCEPTED, REJECTED, STARTED, SUCCEEDED = 1, 2, 3, 4
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Site:
-    return Site(tmp_path / "agent.db")
-
-
-@pytest.fixture
-async def server(site: Site) -> AsyncIterator[RtuServer]:
-    async with site.running() as server:
-        yield server
-
-
-@pytest.fixture
-async def peer(server: RtuServer) -> AsyncIterator[Rtu]:
-    async with rtu(server.port) as peer:
-        yield peer
 
 
 async def told(peer: Rtu, *names: str) -> tuple[object, ...]:

@@ -1,7 +1,6 @@
 """Model 704 as the operator's RTU sees it, on real sockets and a real store."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,18 +28,6 @@ def site(tmp_path: Path) -> Site:
     site = Site(tmp_path / "agent.db")
     site.nameplate = replace(site.nameplate, export_w=WMAX_W, curtailable=True)
     return site
-
-
-@pytest.fixture
-async def server(site: Site) -> AsyncIterator[RtuServer]:
-    async with site.running() as server:
-        yield server
-
-
-@pytest.fixture
-async def peer(server: RtuServer) -> AsyncIterator[Rtu]:
-    async with rtu(server.port) as peer:
-        yield peer
 
 
 def exports(site: Site) -> list[tuple[str, float]]:
@@ -177,16 +164,19 @@ async def test_a_silent_operator_limits_the_export_too_where_the_site_says_so(si
     site.failsafe_exports_w = {"modbus": 3000.0}
     async with site.running() as server, rtu(server.port) as peer:
         assert await limit(peer, 60.0) is None
-        assert exports(site)[0] == ("failsafe", 3000.0), "INIT"
+        assert exports(site)[0] == ("failsafe", 3000.0), "INIT: a command without a heartbeat"
         await peer.beat()
         assert await peer.limit(None) is None
+        assert exports(site)[0] == ("failsafe", 3000.0), "a word on the import is none on the export"
+        assert await limit(peer, 60.0) is None
         assert exports(site) == [("modbus-wmaxlim", 6000.0)]
         site.clock.advance(120.0)
         assert exports(site)[0] == ("failsafe", 3000.0), "FAILSAFE"
         await peer.beat()
         assert exports(site)[0] == ("failsafe", 3000.0), "a heartbeat alone ends nothing"
-        assert await peer.limit(5000) is None
-        assert exports(site) == [("modbus-wmaxlim", 6000.0)]
+        assert await peer.write(SET, [0]) is None
+        assert exports(site) == [("modbus-wmaxlim", 6000.0)], "either control is a word on the export"
+        assert site.desk.envelope().state.value == "FAILSAFE", "which frees no import"
 
 
 @pytest.mark.parametrize("change", [{"curtailable": False}, {"export_w": None}])

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,13 @@ from agent.core.failsafe import FailsafeSettings
 from agent.grid.desk import GridDesk
 from agent.grid.mqtt import MqttLink
 from agent.grid.wire import SiteSnapshot
-from agent.model.limits import GridState
-from agent.simulator.operator import GridOperator, load_signer
+from agent.model.limits import GridState, LimitKind
+from agent.simulator.operator import GridOperator, choose_exporter, load_signer
 from agent.store.commands import MIGRATIONS, CommandStore
 from agent.store.db import Database
 from sterna.clock import SystemClock
 from tests.agent.grid.operators import Signer, seal
+from tests.agent.grid.rtu_rig import power
 from tests.brokers import Broker
 
 pytestmark = pytest.mark.broker
@@ -79,6 +81,61 @@ async def test_a_site_that_knows_its_key_is_greeted_with_a_heartbeat_and_a_relea
             for task in tasks:
                 task.cancel()
         assert desk.envelope().state is (GridState.UNLIMITED if knows_the_key else GridState.INIT)
+
+
+async def test_a_limit_of_the_export_goes_to_the_site_that_exports_most(
+    broker: Broker, tmp_path: Path
+) -> None:
+    journal = tmp_path / "journal"
+    operator = GridOperator(
+        name="dso",
+        sites=["site-a"],
+        limit_after_s=0.0,
+        limit_before_s=0.0,
+        limit_s=10.0,
+        shed_frac=0.75,
+        journal=journal,
+        kind=LimitKind.EXPORT_CAPACITY_LIMIT,
+    )
+    async with Database(tmp_path / "agent.db", MIGRATIONS) as db:
+        desk = GridDesk(
+            clock=SystemClock(),
+            store=CommandStore(db, boot_id="boot"),
+            operators=("mqtt",),
+            settings=FailsafeSettings(failsafe_import_w=4200.0),
+            rules=Rules(site="site-a"),
+            failsafe_exports_w={"mqtt": 500.0},
+        )
+        await desk.recover()
+        link = MqttLink(
+            host=broker.host,
+            port=broker.port,
+            operator="dso",
+            site="site-a",
+            client_id="sterna-site-a",
+            desk=desk,
+            snapshot=lambda: SiteSnapshot(power=replace(power(-8000.0), measured_at=SystemClock().now())),
+            clock=SystemClock(),
+            status_period_s=0.2,
+        )
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(link.run()),
+                group.create_task(operator.run(broker.host, broker.port)),
+            ]
+            async with asyncio.timeout(30):
+                while [limit.limit_w for limit in desk.exports()] != [2000.0]:  # noqa: ASYNC110 - a peer's
+                    await asyncio.sleep(0.02)
+            for task in tasks:
+                task.cancel()
+        assert desk.envelope().state is GridState.UNLIMITED, "both directions are greeted"
+
+
+def test_only_an_export_that_is_worth_it_is_limited() -> None:
+    told = {"a": {"gridW": -500.0}, "b": {"gridW": -900.0}, "c": {"gridW": None}, "d": {}}
+    assert choose_exporter(told, 0.5) == ("b", 450)
+    assert choose_exporter({"a": {"gridW": 2000.0}, "b": {"gridW": -99.0}}, 0.5) is None
+    assert choose_exporter({}, 0.5) is None
 
 
 def acked(journal: Path) -> list[str]:

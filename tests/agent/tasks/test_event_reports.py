@@ -37,10 +37,14 @@ def balance(at: datetime, grid_w: float) -> SitePower:
 
 
 def make(
-    desk: GridDesk, clock: FakeClock, measured: Measurements, publish: Callable[[bytes], None]
+    desk: GridDesk,
+    clock: FakeClock,
+    measured: Measurements,
+    publish: Callable[[bytes], None],
+    source: str = "mqtt",
 ) -> EventReports:
     return EventReports(
-        speaking=lambda: desk.speaking("mqtt"),
+        speaking=lambda: desk.speaking(source),
         measurements=measured,
         publish=publish,
         client_name="site-a",
@@ -84,6 +88,25 @@ async def test_each_interval_of_a_limit_is_reported_with_what_was_measured(tmp_p
     assert payloads(second) == {"DEMAND": 3.6, "USAGE": 0.03, "SETPOINT": 3.0, "DATA_QUALITY": "OK"}
     [interval] = second["resources"][0]["intervals"]
     assert interval["intervalPeriod"] == {"start": "2026-11-22T10:01:00.000Z", "duration": "PT30S"}
+
+
+async def test_a_limit_of_the_export_is_reported_with_the_connections_own_sign(tmp_path: Path) -> None:
+    clock, written = FakeClock(START), []
+    async with Database(tmp_path / "agent.db", MIGRATIONS) as db:
+        desk = make_desk(db, clock)
+        measurements = SiteMeasurements(snapshot=SiteSnapshot, envelope=desk.envelope)
+        reports = make(desk, clock, measurements, written.append, "mqtt-export")
+        await desk.limit("mqtt", json.dumps(limit(1, 9000.0, now=clock.now())).encode())
+        body = limit(4, 3000.0, now=clock.now(), kind="EXPORT_CAPACITY_LIMIT", durationS=60)
+        await desk.limit("mqtt", json.dumps(body).encode())
+        for _ in range(62):
+            measurements.take(balance(clock.now(), -2400.0))
+            await reports.step()
+            clock.advance(1)
+    [report] = map(json.loads, written)
+    assert report["eventID"] == "c4", "of the import another one tells"
+    assert payloads(report) == {"DEMAND": -2.4, "USAGE": -0.04, "SETPOINT": 3.0, "DATA_QUALITY": "OK"}
+    assert "BASELINE" not in {each["payloadType"] for each in report["payloadDescriptors"]}
 
 
 class Settled:

@@ -8,7 +8,17 @@ from hypothesis import strategies as st
 
 from agent.core.openadr.book import Book, Outlook, chance
 from agent.core.openadr.commands import request
-from agent.core.openadr.plan import MAX_PLANNED, LimitSettings, Planned, changed, plan, subscribed
+from agent.core.openadr.directions import EXPORTS
+from agent.core.openadr.plan import (
+    MAX_PLANNED,
+    LimitSettings,
+    Planned,
+    at_worst,
+    changed,
+    plan,
+    subscribed,
+)
+from agent.model.limits import LimitKind
 from agent.model.openadr import Event, Signal, SignalKind, Unreadable
 from tests.agent.core.openadr.events import T0, at, interval, make, period
 
@@ -209,7 +219,7 @@ def test_a_long_schedule_is_cut_to_size_by_its_strictest_limit() -> None:
 
 def test_a_window_that_has_passed_leaves_one_limit() -> None:
     event = make(interval(0, 9), interval(1, 4), when=period(0, "PT12H"))
-    seen = Outlook(signals=outlook(event).signals, known_until=at(1))
+    seen = Outlook(signals=outlook(event).signals, known_until={LimitKind.IMPORT_CAPACITY_LIMIT: at(1)})
     assert lines(plan(seen, SETTINGS, at(2))) == [(2, None, 4000)]
 
 
@@ -235,6 +245,65 @@ def test_discarding_limits_leaves_the_subscription_or_the_fallback() -> None:
     assert lines(subscribed(outlook(limited), SETTINGS, T0)) == [(0, None, 1000)]
     contract = LimitSettings(fallback_w=1000, subscription_w=6000)
     assert lines(subscribed(Outlook(), contract, T0)) == [(0, None, 6000)]
+
+
+EXPORT_TABLE = {
+    "nothing is said of it": ([of_kind("IMPORT_CAPACITY_LIMIT", 1)], [(0, None, None)]),
+    "a limit, then none": ([of_kind("EXPORT_CAPACITY_LIMIT", 5)], [(0, 1, 5000), (1, None, None)]),
+    "the least of several": (
+        [of_kind("EXPORT_CAPACITY_LIMIT", 5), of_kind("EXPORT_CAPACITY_LIMIT", 3, id="e2")],
+        [(0, 1, 3000), (1, None, None)],
+    ),
+    "the subscription between and after limits, with what is reserved": (
+        [
+            make(interval(0, 8, kind="EXPORT_CAPACITY_SUBSCRIPTION"), when=period(-999, "P9999Y"), id="sub"),
+            of_kind("EXPORT_CAPACITY_LIMIT", 5),
+            make(interval(0, 2, kind="EXPORT_CAPACITY_RESERVATION"), when=period(1, "PT1H"), id="more"),
+        ],
+        [(0, 1, 5000), (1, 2, 10_000), (2, None, 8000)],
+    ),
+    "what cannot be read is the fall-back": (
+        [of_kind("EXPORT_CAPACITY_LIMIT", -5)],
+        [(0, 1, 200), (1, None, None)],
+    ),
+    "an event that cannot be read": (
+        [Unreadable(id="e9", fault="", may_limit=False, may_limit_export=True)],
+        [(0, None, 200)],
+    ),
+    "the import's own": ([subscription(12), of_kind("SIMPLE", 3), UNREADABLE], [(0, None, None)]),
+}
+
+
+@pytest.mark.parametrize(("events", "expected"), EXPORT_TABLE.values(), ids=EXPORT_TABLE)
+def test_the_export_is_planned_by_the_same_rules(
+    events: list[Event | Unreadable], expected: list[tuple[float, float | None, float | None]]
+) -> None:
+    planned = plan(outlook(*events), LimitSettings(fallback_w=200), T0, EXPORTS)
+    assert lines(planned) == expected
+    assert {piece.kind for piece in planned} == {LimitKind.EXPORT_CAPACITY_LIMIT}
+
+
+def test_an_export_that_goes_on_beyond_the_window_cuts_no_plan_of_the_import() -> None:
+    loop = make(
+        interval(0, 9, kind="EXPORT_CAPACITY_LIMIT"),
+        interval(1, 4, kind="EXPORT_CAPACITY_LIMIT"),
+        when=period(0, "PT12H"),
+        duration="P9999Y",
+        id="loop",
+    )
+    seen = outlook(loop, make(interval(0, 7), when=HOUR), until=36)
+    assert lines(plan(seen, SETTINGS, T0)) == [(0, 1, 7000), (1, None, None)]
+    assert lines(plan(seen, SETTINGS, T0, EXPORTS)) == [
+        (0, 12, 9000),
+        (12, 24, 4000),
+        (24, 36, 9000),
+        (36, None, 4000),
+    ]
+
+
+def test_without_a_calendar_the_strictest_of_a_plan_holds() -> None:
+    seen = outlook(subscription(12), make(interval(0, 5), interval(1, 4), when=period(2, "PT1H")))
+    assert lines(at_worst(plan(seen, SETTINGS, T0), at(-7))) == [(-7, None, 4000)]
 
 
 def test_a_planned_limit_becomes_a_command_from_now() -> None:
@@ -301,7 +370,8 @@ signals = st.lists(
 @given(signals, st.none() | st.integers(-5, 30))
 def test_a_plan_answers_every_instant_once(some: list[Signal], known_until: int | None) -> None:
     until = None if known_until is None else at(known_until)
-    planned = plan(Outlook(signals=tuple(some), known_until=until), LEVELS, T0)
+    known_until = {} if until is None else {LimitKind.IMPORT_CAPACITY_LIMIT: until}
+    planned = plan(Outlook(signals=tuple(some), known_until=known_until), LEVELS, T0)
     assert planned[0].start_at == T0
     assert planned[-1].end_at is None
     for one, other in pairwise(planned):

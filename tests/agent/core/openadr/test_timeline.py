@@ -1,11 +1,10 @@
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.openadr.timeline import Segment, export_limit, merge
+from agent.core.openadr.timeline import Segment, merge
 from agent.core.openadr.timeline import at as segment_at
 from agent.model.openadr import Signal, SignalKind
 from tests.agent.core.openadr.events import at
@@ -97,20 +96,3 @@ def test_at_every_instant_the_most_restrictive_of_the_foremost_holds(some: list[
     best = [s.value for s, rank in zip(active, ranks, strict=True) if rank == min(ranks)]
     assert found is not None
     assert found.value == min(v for v in best if v is not None)
-
-
-def test_what_may_be_exported_now() -> None:
-    told = [signal("import", 0, 9, 1.0)]
-    told += [
-        replace(one, kind=SignalKind.EXPORT_LIMIT)
-        for one in (signal("a", 0, 4, 5000.0), signal("b", 1, 2, 3000.0), signal("c", 6, None, -2.0))
-    ]
-    hours = (-1, 0, 1, 2, 4, 6)
-    limits = [export_limit(told, at(hour), believed=True, source="openadr") for hour in hours]
-    assert [None if limit is None else limit.limit_w for limit in limits] == [None, 5e3, 3e3, 5e3, None, 0.0]
-    assert limits[2] is not None
-    assert (limits[2].source, limits[2].command_id, limits[2].end_at) == ("openadr", "b", at(2))
-    unsure = export_limit(told[:3], at(-9), believed=False, source="openadr")
-    assert unsure is not None
-    assert (unsure.limit_w, unsure.start_at, unsure.end_at) == (3000.0, at(-9), None)
-    assert export_limit(told[:1], at(0), believed=False, source="openadr") is None

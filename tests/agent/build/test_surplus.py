@@ -1,10 +1,11 @@
-"""The RTU's server as configured: what it declares while the export is limited."""
+"""What is declared while the export is limited."""
 
+import json
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 from agent.build.base import Build
-from agent.build.rtu import open_rtu
+from agent.build.surplus import declare_curtailment
 from agent.config import AgentConfig
 from agent.core.commands import LimitRequest
 from agent.core.exportlimit import W_SET, Standing, command, registers
@@ -14,6 +15,7 @@ from agent.tasks.sense import Senses
 from sterna.config import parse
 from sterna.supervise import Pulse
 from tests.agent.config.test_surplus import BASE, PLANT, RTU
+from tests.agent.grid import operators
 from tests.agent.grid.rtu_rig import Site
 
 WMAX_W = 10_000.0
@@ -36,18 +38,23 @@ async def test_what_a_curtailed_plant_cannot_feed_in_is_declared(tmp_path: Path)
         )
         senses = Senses(meters={}, gpu=None, clock=clock)
         news = News(desk=site.desk, senses=senses, control=None, uplink=None, clock=clock)  # type: ignore[arg-type]
-        assert config.grid.modbus is not None
-        open_rtu(build, site.desk, news, config.grid.modbus)
-        assert (build.exports(), news.declare(clock.now())) == ((), ())
+        declare_curtailment(build, site.desk, news, 3000.0)
+        assert news.declare(clock.now()) == ()
         off = registers(W_SET, Standing(limit=None), now_boot_s=0.0, rated_w=WMAX_W)
         written = {W_SET.switch: 1, W_SET.value: 4000, W_SET.timer: 900}
         request = command(W_SET, written, off, last=None, now=clock.now(), rated_w=WMAX_W)
         assert isinstance(request, LimitRequest)
         await site.desk.request("modbus-wset", request)
-        assert [limit.limit_w for limit in build.exports()] == [4000.0]
         [span] = news.declare(clock.now())
         assert (span.surplus_w, span.source) == (3000.0, "modbus-wset export limit")
         assert (span.end_at - clock.now()).total_seconds() == 900.0
+        for link, told_w in (("openadr", None), ("mqtt", 12_000.0), ("mqtt", 1000.0)):
+            sequence = (site.desk.last_sequence(f"{link}-export") or 0) + 1
+            message = operators.limit(sequence, told_w or 1.0, now=clock.now(), kind="EXPORT_CAPACITY_LIMIT")
+            await site.desk.limit(link, json.dumps(message).encode())
+            sources = [span.source for span in news.declare(clock.now())]
+            rows = ["mqtt-export export limit"] if told_w == 1000.0 else []
+            assert sources == [*rows, "modbus-wset export limit"], "of the VTN the schedule tells itself"
         build.clock_trust.synced = False
         assert news.declare(clock.now()) == (), "nothing counts while the clock cannot be believed"
-        assert build.exports(), "but the limit holds"
+        assert site.desk.exports(), "but the limit holds"
