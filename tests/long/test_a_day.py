@@ -157,7 +157,7 @@ def config(folder: Path) -> AgentConfig:
     return parse(document, AgentConfig, name="agent.toml")
 
 
-def restless_meter(table: MeterTable, clock: Clock) -> FakeMeter:
+def restless_meter(table: MeterTable, _lines: object, *, clock: Clock, **_more: object) -> FakeMeter:
     """A meter of a sunny day; a figure never stands still, and each is dead for a minute an hour."""
 
     def power_w() -> float:
@@ -286,7 +286,7 @@ def desks(monkeypatch: pytest.MonkeyPatch) -> list[GridDesk]:
     real = daemon.make_desk
     monkeypatch.setattr(daemon, "make_desk", make_desk)
     monkeypatch.setattr(db, "ThreadPoolExecutor", Inline)
-    monkeypatch.setattr(meter_builder, "make_fake", restless_meter)
+    monkeypatch.setattr(meter_builder, "open_meter", restless_meter)
     monkeypatch.setattr(openadr_builder, "RestVtn", RestlessVtn)
     return made
 
