@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from agent.devices.gpu_ports import GpuCapabilities, GpuProvider
+from agent.devices.gpu_ports import GpuCapabilities, GpuProvider, total_power_w
 from agent.model.readings import GpuReading
 from sterna.errors import TransientError
 
@@ -25,11 +25,6 @@ class CalibratedGpu:
         self.rail_w: float | None = None
         """What the devices stated together at the last reading, before the factor; None: unknown."""
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the devices."""
-        return self._gpu.names
-
     def capabilities(self) -> GpuCapabilities:
         """Tell what can be read and capped, a cap's range in watts at the meter."""
         found = self._gpu.capabilities()
@@ -50,7 +45,7 @@ class CalibratedGpu:
         except TransientError:
             self.rail_w = None
             raise
-        self.rail_w = total_w([reading.power_w for reading in readings])
+        self.rail_w = total_power_w(readings)
         factor, cap_covers_node = self._factor(), self._gpu.capabilities().cap_covers_node
         return [_calibrated(reading, factor, cap_covers_node) for reading in readings]
 
@@ -67,12 +62,6 @@ class CalibratedGpu:
     def close(self) -> None:
         """Let go of the devices."""
         self._gpu.close()
-
-
-def total_w(powers_w: list[float | None]) -> float | None:
-    """Sum what the devices draw; None when there is none or one does not say, for then it is unknown."""
-    known_w = [power_w for power_w in powers_w if power_w is not None]
-    return sum(known_w) if known_w and len(known_w) == len(powers_w) else None
 
 
 def _calibrated(reading: GpuReading, factor: float, cap_covers_node: bool) -> GpuReading:

@@ -62,15 +62,10 @@ class FakeGpu:
         self._settled_s = clock.boottime_s()
         self._written: str | None = None
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The one device."""
-        return (self._name,)
-
     def capabilities(self) -> GpuCapabilities:
         """Power can be read and capped down to idle."""
         return GpuCapabilities(
-            names=self.names,
+            names=(self._name,),
             can_read_power=True,
             can_cap=True,
             cap_min_w=self._idle_w,

@@ -63,16 +63,11 @@ class JetsonGpu:
         if self._hand is not None:
             self._hand.probe()
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The one device."""
-        return ("gpu0",)
-
     def capabilities(self) -> GpuCapabilities:
         """Probe what can be read; whether it can be capped was probed before, and lately."""
         can_cap = self._hand is not None and self._hand.ready
         return GpuCapabilities(
-            names=self.names,
+            names=("gpu0",),
             can_read_power=self._power_w() is not None,
             can_cap=can_cap,
             cap_min_w=self._at_clock_w(self._clocks_hz[0]) if can_cap else None,

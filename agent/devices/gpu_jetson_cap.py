@@ -141,9 +141,10 @@ class HelperHand:
             fault = str(error)
         self._ready = not fault
         if fault != self._fault:
-            log.warning("the GPU cannot be capped", extra={"fault": fault}) if fault else log.info(
-                "the GPU can be capped", extra={"device": self._device}
-            )
+            if fault:
+                log.warning("the GPU cannot be capped", extra={"fault": fault})
+            else:
+                log.info("the GPU can be capped", extra={"device": self._device})
             self._fault = fault
 
     def set_max_hz(self, clock_hz: int | None) -> int:

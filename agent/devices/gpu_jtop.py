@@ -44,16 +44,11 @@ class JtopGpu:
         self._clock = clock
         self._session = _start() if session is None else session
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The one device."""
-        return ("gpu0",)
-
     def capabilities(self) -> GpuCapabilities:
         """Read only: jtop's setters give no answer, so nothing may rest on them."""
         power = self._session.power.get("tot", {})
         return GpuCapabilities(
-            names=self.names,
+            names=("gpu0",),
             can_read_power=self._power_w() is not None,
             can_cap=False,
             scope=Scope.PARTS,

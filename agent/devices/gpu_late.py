@@ -42,11 +42,6 @@ class LateGpu:
         self._tried_s = self._probed_s = clock.boottime_s()
         self._try_to_open()
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the devices; none while they are not there."""
-        return self._found.names
-
     def capabilities(self) -> GpuCapabilities:
         """Tell what was found at the last probe, at most `PROBE_S` before the last reading."""
         return self._found

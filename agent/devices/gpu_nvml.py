@@ -96,11 +96,6 @@ class NvmlGpu:
         if not self._devices:
             raise TransientError("nvml: the driver has no GPU")
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Every device that was ever seen, the lost ones too."""
-        return tuple(device.name for device in self._devices)
-
     def capabilities(self) -> GpuCapabilities:
         """Probe what the devices answer; a cap needs every device that is there to take one."""
         with self._lock:
@@ -111,7 +106,7 @@ class NvmlGpu:
             can_cap = bool(present) and all(device.can_cap for device in present)
             models = sorted({self._model(device) for device in present})
             return GpuCapabilities(
-                names=self.names,
+                names=tuple(device.name for device in self._devices),
                 can_read_power=any(self._power_w(device) is not None for device in present),
                 can_cap=can_cap,
                 cap_min_w=sum(low for low, _ in limits_w) if can_cap else None,

@@ -1,6 +1,6 @@
 """What the agent wants of a node's GPUs, whatever they are."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,8 +12,9 @@ from agent.model.readings import GpuReading
 class GpuCapabilities:
     """What was found by probing, not by asking the data sheet.
 
-    `cap_min_w` and `cap_max_w` bound the cap over all devices together, in watts; None when `can_cap` is
-    False or the device does not say. `scope` is what the power figures cover; None: there are none.
+    `names` are those of the devices in order, stable within the node, e.g. ``gpu0``. `cap_min_w` and
+    `cap_max_w` bound the cap over all devices together, in watts; None when `can_cap` is False or the device
+    does not say. `scope` is what the power figures cover; None: there are none.
     `cap_covers_node` tells in which watts a cap is meant: the node's, or those of the devices alone. `source`
     says in words what is read, for people.
     """
@@ -28,13 +29,15 @@ class GpuCapabilities:
     source: str = ""
 
 
+def total_power_w(readings: Iterable[GpuReading]) -> float | None:
+    """Sum what the devices draw; None when there is none or one does not say, for then it is unknown."""
+    powers_w = [reading.power_w for reading in readings]
+    known_w = [power_w for power_w in powers_w if power_w is not None]
+    return sum(known_w) if known_w and len(known_w) == len(powers_w) else None
+
+
 class GpuProvider(Protocol):
     """The GPUs of one node. Calls block for milliseconds: call them in a thread; they may overlap."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the devices in order, stable within the node, e.g. ``gpu0``."""
-        ...
 
     def capabilities(self) -> GpuCapabilities:
         """Tell what can be read and capped."""

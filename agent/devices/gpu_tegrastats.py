@@ -54,16 +54,11 @@ class TegrastatsGpu:
             self.close()
             raise TransientError("tegrastats: it says nothing that can be read")
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The one device."""
-        return ("gpu0",)
-
     def capabilities(self) -> GpuCapabilities:
         """Read only."""
         line = self._line
         return GpuCapabilities(
-            names=self.names,
+            names=("gpu0",),
             can_read_power=line is not None and line.power_w is not None,
             can_cap=False,
             scope=None if line is None else line.scope,

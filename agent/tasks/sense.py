@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from agent.core.sitepower import site_power
-from agent.devices.gpu_ports import GpuProvider
+from agent.devices.gpu_ports import GpuProvider, total_power_w
 from agent.grid.desk import GridDesk
 from agent.model.readings import GpuReading, MeterReading, MeterRole, SitePower
 from agent.store.telemetry import TelemetryStore
@@ -48,16 +48,9 @@ class Senses:
         """Read the GPU, balance the site, and keep both."""
         self.gpus = await self._read_gpus()
         self.power = site_power(
-            self.readings, meters=self.meters, now=self.clock.now(), compute_w=self._compute_w()
+            self.readings, meters=self.meters, now=self.clock.now(), compute_w=total_power_w(self.gpus)
         )
         return self.power
-
-    def _compute_w(self) -> float | None:
-        """Sum the GPUs' draw; None when one of them does not say, for then the sum is unknown."""
-        draws = [reading.power_w for reading in self.gpus]
-        if not draws or any(draw is None for draw in draws):
-            return None
-        return sum(draw for draw in draws if draw is not None)
 
     async def _read_gpus(self) -> tuple[GpuReading, ...]:
         if self.gpu is None:

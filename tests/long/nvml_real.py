@@ -23,7 +23,7 @@ def provider() -> Iterator[GpuProvider]:
         provider = open_provider("nvml", clock=SystemClock())
     except (ConfigError, TransientError) as error:
         pytest.skip(f"no NVIDIA GPU here: {error}")
-    if not provider.names:
+    if not provider.capabilities().names:
         pytest.skip("NVML answers, but knows no device")
     yield provider
     provider.close()
@@ -32,7 +32,7 @@ def provider() -> Iterator[GpuProvider]:
 def test_figures_are_believable_or_absent(provider: GpuProvider) -> None:
     readings = provider.read()
     print(provider.capabilities(), *readings, sep="\n")
-    assert tuple(reading.name for reading in readings) == provider.names
+    assert tuple(reading.name for reading in readings) == provider.capabilities().names
     for reading in readings:
         assert reading.power_w is None or 1 < reading.power_w < 2000
         assert reading.utilization_frac is None or 0 <= reading.utilization_frac <= 1

@@ -81,14 +81,14 @@ async def test_a_jetson_that_comes_after_the_agent(
     it = build({"kind": "jetson", "idle_w": 5.0, "max_w": 25.0, "root": "tree"})
     gpu = await open_gpu(it, ROLES, database)
     assert gpu is not None
-    assert (gpu.names, gpu.capabilities().can_read_power) == ((), False)
+    assert (gpu.capabilities().names, gpu.capabilities().can_read_power) == ((), False)
     with pytest.raises(TransientError, match="neither power rails nor a GPU"):
         gpu.read()
     orin_nano(tmp_path / "tree")
     assert isinstance(it.clock, FakeClock)
     it.clock.advance(RETRY_S)
     assert gpu.read()[0].power_w == pytest.approx(7.56)
-    assert (gpu.names, gpu.capabilities().can_read_power) == (("gpu0",), True)
+    assert (gpu.capabilities().names, gpu.capabilities().can_read_power) == (("gpu0",), True)
 
 
 async def test_settings_that_can_never_do_stop_the_agent(

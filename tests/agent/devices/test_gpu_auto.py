@@ -72,5 +72,5 @@ def test_this_machine(tmp_path: Path) -> None:
     except TransientError as error:
         assert all(f"{kind}: " in str(error) for kind in ("jetson", "nvml", "jtop", "tegrastats"))
         return
-    assert gpu.names
+    assert gpu.capabilities().names
     gpu.close()

@@ -51,7 +51,7 @@ def clock() -> FakeClock:
 
 def test_one_that_is_there_is_there_at_once(clock: FakeClock) -> None:
     gpu = LateGpu(Port(clock, present=True).open, clock=clock)
-    assert gpu.names == ("gpu0",)
+    assert gpu.capabilities().names == ("gpu0",)
     assert gpu.capabilities().can_cap
     assert gpu.read()[0].power_w == 5.0
 
@@ -59,7 +59,7 @@ def test_one_that_is_there_is_there_at_once(clock: FakeClock) -> None:
 def test_one_that_comes_late_is_found_within_seconds_with_jobs_and_cap(clock: FakeClock) -> None:
     port = Port(clock, present=False)
     gpu = LateGpu(port.open, clock=clock)
-    assert (gpu.names, gpu.capabilities().can_read_power) == ((), False)
+    assert (gpu.capabilities().names, gpu.capabilities().can_read_power) == ((), False)
     gpu.set_jobs({"job-1": 40.0})
     with pytest.raises(TransientError, match="no driver"):
         gpu.set_power_cap_w(20.0)
@@ -68,7 +68,7 @@ def test_one_that_comes_late_is_found_within_seconds_with_jobs_and_cap(clock: Fa
         gpu.read()  # not at every reading
     clock.advance(RETRY_S)
     assert gpu.read()[0].power_w == 20.0
-    assert (gpu.names, gpu.capabilities().can_cap) == (("gpu0",), True)
+    assert (gpu.capabilities().names, gpu.capabilities().can_cap) == (("gpu0",), True)
 
 
 def test_one_that_goes_away_is_opened_anew(clock: FakeClock) -> None:
@@ -80,7 +80,7 @@ def test_one_that_goes_away_is_opened_anew(clock: FakeClock) -> None:
     with pytest.raises(TransientError, match="went away"):
         gpu.read()
     assert port.opened[0].closed
-    assert gpu.names == ()
+    assert gpu.capabilities().names == ()
     for _ in range(3):
         clock.advance(RETRY_S)
         with pytest.raises(TransientError, match="no driver"):

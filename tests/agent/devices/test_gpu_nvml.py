@@ -198,7 +198,7 @@ def test_a_card_falls_off_the_bus_and_comes_back_with_its_name_and_cap(fault: Nv
     gpu.set_power_cap_w(600.0)
     cards[0].fault = fault
     assert [reading.power_w for reading in gpu.read()] == [None, 251.5]
-    assert gpu.names == ("gpu0", "gpu1")
+    assert gpu.capabilities().names == ("gpu0", "gpu1")
     assert gpu.capabilities().can_cap
     inits = nvml.inits
     clock.advance(RESCAN_S)
