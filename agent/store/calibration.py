@@ -50,13 +50,9 @@ class CalibrationStore:
     async def save(self, sensors: str, pairs: tuple[Pair, ...]) -> None:
         """Keep the pairs of these sensors in place of what was kept before."""
         body = msgspec.json.encode(pairs)
-        await self._database.run(lambda connection: _replace(connection, sensors, body))
+        await self._database.write("INSERT OR REPLACE INTO calibration VALUES (1, ?, ?)", (sensors, body))
 
 
 def _select(connection: sqlite3.Connection, sensors: str) -> bytes | None:
     row = connection.execute("SELECT pairs FROM calibration WHERE sensors = ?", (sensors,)).fetchone()
     return None if row is None else bytes(row[0])
-
-
-def _replace(connection: sqlite3.Connection, sensors: str, body: bytes) -> None:
-    connection.execute("INSERT OR REPLACE INTO calibration VALUES (1, ?, ?)", (sensors, body))

@@ -9,7 +9,7 @@ import fcntl
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self, TypeVar
@@ -143,6 +143,10 @@ class Database:
         A caller that is cancelled while `work` runs does not undo it: the transaction still commits.
         """
         return await self._in_thread(lambda: self._with_room(work, spare=spare))
+
+    async def write(self, statement: str, *rows: Sequence[object] | Mapping[str, object]) -> int:
+        """Run one statement for each row, in a transaction; return the rows it changed. Raises as `run`."""
+        return await self.run(lambda connection: connection.executemany(statement, rows).rowcount)
 
     async def migrate(self, migrations: Iterable[Migration]) -> None:
         """Bring the tables of further store modules up to date; applied steps are skipped."""

@@ -76,11 +76,7 @@ class JobRecords:
             "phase": record.phase.value,
             "record": msgspec.json.encode(record).decode(),
         }
-
-        def work(connection: sqlite3.Connection) -> int:
-            return connection.execute(_SAVE, values).rowcount
-
-        if await self._database.run(work) != 1:
+        if await self._database.write(_SAVE, values) != 1:
             raise CorruptError(f"job {record.job_id}: epoch {record.highest_epoch} is below the stored one")
 
 

@@ -101,13 +101,7 @@ class SettlementStore:
     async def settle(self, lines: Iterable[SettledBaseline]) -> None:
         """Store what events are settled at; what is settled already stays as it is."""
         rows = [(_seconds(line.start_at), line.method, msgspec.json.encode(line)) for line in lines]
-        await self._db.run(
-            lambda connection: (
-                connection.executemany(
-                    "INSERT OR IGNORE INTO settlement_baseline VALUES (?, ?, ?)", rows
-                ).rowcount
-            )
-        )
+        await self._db.write("INSERT OR IGNORE INTO settlement_baseline VALUES (?, ?, ?)", *rows)
 
     async def intervals(self, from_at: datetime, until_at: datetime) -> tuple[Interval, ...]:
         """Return what settling needs of the records that begin within a stretch of time, in order."""
