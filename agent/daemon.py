@@ -17,6 +17,7 @@ from agent.config import AgentConfig
 from agent.devices.meters import Meter, run_meter
 from agent.grid.desk import GridDesk
 from agent.jobs.keeper import Keeper
+from agent.shim import files
 from agent.store import commands as command_store
 from agent.store import jobs as job_store
 from agent.store import telemetry as telemetry_store
@@ -76,7 +77,7 @@ async def run(config: AgentConfig, base_dir: Path) -> int:
 async def _assemble(build: Build) -> None:
     """Build every part, hand it to the others, and name the loops of those that run."""
     config, clock = build.config, build.clock
-    boot_id = command_store.read_boot_id()
+    boot_id = files.boot_id()
     database, telemetry = await _open_store(build)
     desk = make_desk(build, command_store.CommandStore(database, boot_id=boot_id))
     await desk.recover()

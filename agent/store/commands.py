@@ -6,7 +6,6 @@ Acceptance is one transaction: the sequence, the command and its ack are on the 
 import sqlite3
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from pathlib import Path
 
 from agent.core.breach import BreachTally
 from agent.core.commands import LastSeen
@@ -50,11 +49,6 @@ MIGRATIONS = (
     ),
     Migration("grid", 2, "ALTER TABLE grid_config ADD COLUMN issued_at TEXT"),
 )
-
-
-def read_boot_id(path: Path = Path("/proc/sys/kernel/random/boot_id")) -> str:
-    """Return what tells this boot of the machine from every other."""
-    return path.read_text(encoding="ascii").strip()
 
 
 class CommandStore:
@@ -127,20 +121,12 @@ class CommandStore:
             config.heartbeat_timeout_s,
             issued_at,
         )
-        await self._db.run(
-            lambda connection: (
-                connection.execute("INSERT OR REPLACE INTO grid_config VALUES (?, ?, ?, ?, ?)", row).rowcount
-            )
-        )
+        await self._db.write("INSERT OR REPLACE INTO grid_config VALUES (?, ?, ?, ?, ?)", row)
 
     async def keep_tally(self, tally: BreachTally) -> None:
         """Store how often a limit was broken."""
         row = (tally.samples, tally.episodes, tally.worst_excess_w)
-        await self._db.run(
-            lambda connection: (
-                connection.execute("INSERT OR REPLACE INTO grid_breach VALUES (1, ?, ?, ?)", row).rowcount
-            )
-        )
+        await self._db.write("INSERT OR REPLACE INTO grid_breach VALUES (1, ?, ?, ?)", row)
 
     async def pending_acks(self, source: str, most: int) -> list[tuple[int, Ack]]:
         """Return the oldest acks that were not yet delivered, with their numbers."""
@@ -155,10 +141,7 @@ class CommandStore:
 
     async def drop_acks(self, numbers: Iterable[int]) -> None:
         """Forget acks that were delivered."""
-        gone = [(number,) for number in numbers]
-        await self._db.run(
-            lambda connection: connection.executemany("DELETE FROM grid_ack WHERE number = ?", gone).rowcount
-        )
+        await self._db.write("DELETE FROM grid_ack WHERE number = ?", *[(number,) for number in numbers])
 
     def _accept(
         self,
