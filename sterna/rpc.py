@@ -6,7 +6,7 @@ caller's word (metadata ``sterna-identity``) stands for a certificate, for devel
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import grpc
@@ -103,9 +103,9 @@ def open_channel(
     )
 
 
-def make_server(*, interceptors: "Sequence[grpc.aio.ServerInterceptor[Any, Any]]" = ()) -> grpc.aio.Server:
+def make_server() -> grpc.aio.Server:
     """Make a server with our message sizes and keepalive; it listens after `bind` and ``start``."""
-    return grpc.aio.server(options=_SERVER_OPTIONS, interceptors=tuple(interceptors))
+    return grpc.aio.server(options=_SERVER_OPTIONS)
 
 
 def bind(
@@ -193,12 +193,12 @@ class Health:
         names = (*self._services[1:], health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
 
-    async def set_serving(self, serving: bool, service: str | None = None) -> None:
-        """Tell whether a service serves; None: all of them."""
+    async def set_serving(self, serving: bool) -> None:
+        """Tell whether the services serve."""
         status = health_pb2.HealthCheckResponse.SERVING
         if not serving:
             status = health_pb2.HealthCheckResponse.NOT_SERVING
-        for name in self._services if service is None else (service,):
+        for name in self._services:
             await self._servicer.set(name, status)
 
 

@@ -169,9 +169,9 @@ def check_power_helper(config: AgentConfig, base_dir: Path) -> Finding:
     return good(part, f"{path}: answers")
 
 
-def check_service(unit: str = "sterna-agent") -> Finding:
+def check_service() -> Finding:
     """Ask systemd about the agent's unit."""
-    part = "service"
+    part, unit = "service", "sterna-agent"
     command = ["systemctl", "show", unit, "--property=LoadState,ActiveState,WatchdogUSec,NRestarts"]
     try:
         shown = subprocess.run(

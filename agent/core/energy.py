@@ -6,7 +6,7 @@ reset; then, and where there is no counter, power is integrated and the result s
 without a counter the energy is unknown, which is None and never 0.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -106,7 +106,6 @@ def step(
     *,
     max_power_w: float,
     max_gap_s: float,
-    wraps_wh: Sequence[float] = WRAPS_WH,
 ) -> tuple[EnergyTrack, EnergyStep | None]:
     """Take a reading.
 
@@ -120,8 +119,6 @@ def step(
         Largest power that can flow, > 0: a counter that went faster is not believed.
     max_gap_s : float
         Longest time between two readings over which power is integrated.
-    wraps_wh : sequence of float
-        Where counters may start again from 0.
 
     Returns
     -------
@@ -149,7 +146,6 @@ def step(
             # A counter that is read seldom moves by more than one step's energy at once.
             since_s=max(elapsed_s, reading.measured_boottime_s - counter.moved_s),
             max_power_w=max_power_w,
-            wraps_wh=wraps_wh,
         )
         for counter, after_wh, flow in (
             (track.imported, reading.energy_import_wh, flows[0]),
@@ -249,7 +245,6 @@ def _amount(
     *,
     since_s: float,
     max_power_w: float,
-    wraps_wh: Sequence[float],
 ) -> Amount:
     before_wh = counter.energy_wh
     if before_wh is None:
@@ -257,7 +252,7 @@ def _amount(
     if after_wh is None:
         # Counted energy will come with the next reading of the counter: integrating too would count it twice.
         return NOTHING
-    widths_wh = (0.0,) if after_wh >= before_wh else tuple(w for w in sorted(wraps_wh) if w >= before_wh)
+    widths_wh = (0.0,) if after_wh >= before_wh else tuple(w for w in WRAPS_WH if w >= before_wh)
     for width_wh in widths_wh:
         reached_wh = after_wh + width_wh
         if counter_fault(before_wh, reached_wh, elapsed_s=since_s, max_power_w=max_power_w) is None:

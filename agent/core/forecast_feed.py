@@ -11,9 +11,11 @@ VERSION = 1
 MAX_SLOTS = 1000
 MAX_BYTES = 262_144
 MAX_SLOT_S = 86_400.0
+MAX_SKEW_S = 60.0
+"""How far in the future it may be issued."""
 
 
-def parse_forecast(payload: bytes, *, now: datetime, max_skew_s: float = 60.0) -> PlantForecast | Refusal:
+def parse_forecast(payload: bytes, *, now: datetime) -> PlantForecast | Refusal:
     """Read a forecast; whatever the bytes are, the answer is a value.
 
     Parameters
@@ -22,8 +24,6 @@ def parse_forecast(payload: bytes, *, now: datetime, max_skew_s: float = 60.0) -
         As received.
     now : datetime
         Calendar now: a forecast from the future, or one that is wholly past, is refused.
-    max_skew_s : float
-        How far in the future it may be issued.
 
     Returns
     -------
@@ -36,7 +36,7 @@ def parse_forecast(payload: bytes, *, now: datetime, max_skew_s: float = 60.0) -
         issued_at = fields.instant(message, "issued")
         source = fields.text(message, "source", longest=64, shortest=1)
         slots = _slots(message)
-        if (issued_at - now).total_seconds() > max_skew_s:
+        if (issued_at - now).total_seconds() > MAX_SKEW_S:
             raise FieldError(Reason.FUTURE_ISSUE, "issued")
         if slots[-1].start_at + timedelta(seconds=slots[-1].duration_s) <= now:
             raise FieldError(Reason.EXPIRED, "slots")

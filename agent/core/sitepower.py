@@ -14,8 +14,6 @@ def site_power(
     meters: Mapping[str, MeterRole],
     now: datetime,
     compute_w: float | None = None,
-    compute_quality: Quality = Quality.ESTIMATED,
-    declared_surplus_w: float | None = None,
 ) -> SitePower:
     """Balance a site.
 
@@ -28,11 +26,8 @@ def site_power(
     now : datetime
         Aware.
     compute_w : float or None
-        Draw of our nodes, >= 0, from the GPUs; used where no meter has the role. None: unknown.
-    compute_quality : Quality
-        How far that figure is to be trusted; it counts only where the figure enters the balance.
-    declared_surplus_w : float or None
-        Surplus that the operator declares, >= 0: the least that is reported. None: nothing is declared.
+        Draw of our nodes, >= 0, from the GPUs; used where no meter has the role, and then an estimate. None:
+        unknown.
 
     Returns
     -------
@@ -48,7 +43,7 @@ def site_power(
     if by_role[MeterRole.COMPUTE]:
         compute_w = metered[MeterRole.COMPUTE]
     elif not load_metered:
-        qualities.append(compute_quality if compute_w is not None else Quality.BAD)
+        qualities.append(Quality.ESTIMATED if compute_w is not None else Quality.BAD)
     grid_w, generation_w = metered[MeterRole.GRID], metered[MeterRole.GENERATION]
     battery_w = metered[MeterRole.BATTERY]
     # No battery meter: there is no battery, and its term is absent rather than unknown.
@@ -66,7 +61,7 @@ def site_power(
         battery_w=battery_w,
         compute_w=compute_w,
         site_load_w=site_load_w,
-        surplus_w=_surplus(generation_w, available_w, site_load_w, declared_surplus_w),
+        surplus_w=_surplus(generation_w, available_w, site_load_w),
         grid_quality=max(
             (_quality(reading) for reading in by_role[MeterRole.GRID]), key=WORSE.index, default=Quality.BAD
         ),
@@ -137,12 +132,7 @@ def _greater(active_w: float | None, available_w: float | None) -> float | None:
 
 
 def _surplus(
-    generation_w: float | None,
-    available_w: float | None,
-    site_load_w: float | None,
-    declared_w: float | None,
+    generation_w: float | None, available_w: float | None, site_load_w: float | None
 ) -> float | None:
     plant_w = generation_w if available_w is None else available_w
-    if plant_w is None or site_load_w is None:
-        return declared_w
-    return max(0.0, plant_w - site_load_w, declared_w or 0.0)
+    return None if plant_w is None or site_load_w is None else max(0.0, plant_w - site_load_w)

@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 PATIENCE_S, RTU_PATIENCE_S = 0.03, 0.15
+"""Least time that a request may keep others waiting; an answer over RTU takes that long on the wire."""
 # On a bus that is never idle, one turn in so many goes to those that did not answer, or they never would.
 FAIR_EVERY = 64
 
@@ -31,19 +32,14 @@ class SharedBus:
         The connection, owned by nobody else.
     clock : Clock
         For durations.
-    floor_s : float or None
-        Least time that a request may keep others waiting. None: 30 ms, and 150 ms for RTU, whose answers take
-        that long on the wire.
     probe_max_s : float
         Longest time between two probes of a dead unit.
     """
 
-    def __init__(
-        self, bus: ModbusBus, *, clock: Clock, floor_s: float | None = None, probe_max_s: float = 5.0
-    ) -> None:
+    def __init__(self, bus: ModbusBus, *, clock: Clock, probe_max_s: float = 5.0) -> None:
         self.peer = bus.peer
         self._bus, self._clock = bus, clock
-        self._floor_s = floor_s or (RTU_PATIENCE_S if bus.rtu else PATIENCE_S)
+        self._floor_s = RTU_PATIENCE_S if bus.rtu else PATIENCE_S
         # A late answer over RTU carries no transaction id: the unit is left alone until it cannot come.
         self._quarantine_s = bus.request_timeout_s if bus.rtu else 0.0
         self._probe_max_s = probe_max_s

@@ -34,13 +34,10 @@ class Trust:
     ----------
     clock : Clock
         Its duration clock is used.
-    lasts_s : float
-        Seconds after which a verification says nothing any more.
     """
 
-    def __init__(self, clock: Clock, lasts_s: float = TRUST_S) -> None:
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._lasts_s = lasts_s
         self._seen: dict[str, _Seen] = {}
 
     def note(self, checkpoint_id: str, folder: Path, files: Sequence[CheckpointFile]) -> None:
@@ -59,7 +56,7 @@ class Trust:
     def holds(self, checkpoint_id: str, folder: Path, files: Sequence[CheckpointFile]) -> bool:
         """Tell whether a checkpoint need not be hashed again. Blocks briefly."""
         seen = self._seen.get(checkpoint_id)
-        if seen is None or self._clock.boottime_s() - seen.at_s > self._lasts_s:
+        if seen is None or self._clock.boottime_s() - seen.at_s > TRUST_S:
             return False
         try:
             return seen.stamps == tuple(_stamp((folder / file.path).stat()) for file in files)

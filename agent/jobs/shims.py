@@ -18,6 +18,7 @@ from agent.shim.files import TAKEN
 from sterna.errors import TransientError
 
 START_TIMEOUT_S = 20.0
+SHIM = str(Path(agent.shim.__file__).parent)
 SYSTEMD_RUNS = Path("/run/systemd/system")
 """Exists where systemd is the init process: sd_booted(3)."""
 
@@ -44,25 +45,15 @@ class ShimStarter(Protocol):
 
 
 class ForkedShims:
-    """Shims that the agent starts itself, in its own cgroup and sandbox.
-
-    Parameters
-    ----------
-    python : str
-        Interpreter that runs the shim.
-    """
-
-    def __init__(self, *, python: str = sys.executable) -> None:
-        self._python = python
-        self._shim = str(Path(agent.shim.__file__).parent)
+    """Shims that the agent starts itself, in its own cgroup and sandbox."""
 
     async def start(self, directory: Path, lock_fd: int) -> None:
         """Start the shim, which forks and leaves our process tree; see `ShimStarter.start`."""
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 process = await asyncio.create_subprocess_exec(
-                    self._python,
-                    *("-I", "-S", self._shim, str(directory), str(lock_fd)),
+                    sys.executable,
+                    *("-I", "-S", SHIM, str(directory), str(lock_fd)),
                     pass_fds=(lock_fd,),
                     stdin=asyncio.subprocess.DEVNULL,
                     start_new_session=True,

@@ -97,7 +97,7 @@ class Liaison:
         """Extend a lease."""
         await self.keeper.extend_lease(job_id, epoch, ttl_s, counted_from_boot_s)
 
-    def on_welcome(self, fleet: str, ticket_key: bytes) -> None:
+    def on_welcome(self, ticket_key: bytes) -> None:
         """Learn the key that checks transfer tickets."""
         self.ticket_key.value = ticket_key
 

@@ -213,7 +213,7 @@ class Uplink:
         half_trip_s = (self._clock.boottime_s() - sent_s) / 2
         self._skew_s = (welcome.sent_at - sent_at).total_seconds() - half_trip_s
         self._outbox.begin_session()
-        self._handler.on_welcome(welcome.fleet, welcome.ticket_key)
+        self._handler.on_welcome(welcome.ticket_key)
         self._connected = True
         self._sessions += 1
         self._fault = None

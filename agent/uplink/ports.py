@@ -43,8 +43,8 @@ class UplinkHandler(Protocol):
         """Take a lease: it ends `ttl_s` seconds after `counted_from_boot_s` (CLOCK_BOOTTIME); None: never."""
         ...
 
-    def on_welcome(self, fleet: str, ticket_key: bytes) -> None:
-        """Learn the fleet's name and the key that checks transfer tickets naming this site."""
+    def on_welcome(self, ticket_key: bytes) -> None:
+        """Learn the key that checks transfer tickets naming this site."""
         ...
 
     def on_offers(self, offers: FlexibilityOffers) -> None:

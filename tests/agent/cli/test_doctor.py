@@ -50,7 +50,7 @@ async def test_a_site_that_works_and_then_does_not(
     await health.add_to(server)
     port = rpc.bind(server, "127.0.0.1:0", credentials=None, insecure=True)
     await server.start()
-    await health.set_serving(True, "")
+    await health.set_serving(True)
     async with site.server() as meters:
         text = (
             "insecure = true\n" + config_text(meters.port) + f'[coordinator]\naddress = "127.0.0.1:{port}"\n'

@@ -69,30 +69,11 @@ def test_balance(
     assert site.surplus_w == surplus_w
 
 
-@pytest.mark.parametrize(
-    ("available", "declared", "surplus_w"),
-    [
-        (None, None, 2000.0),
-        (5000.0, None, 4000.0),
-        (100.0, None, 2000.0),
-        (None, 3500.0, 3500.0),
-        (None, 500.0, 2000.0),
-        (5000.0, 4500.0, 4500.0),
-    ],
-)
-def test_curtailed_plant_counts_with_what_it_could_give(
-    available: float | None, declared: float | None, surplus_w: float
-) -> None:
-    site = balance(
-        {GRID: -2000.0, GENERATION: 3000.0}, available=available, compute_w=0.0, declared_surplus_w=declared
-    )
+@pytest.mark.parametrize(("available", "surplus_w"), [(None, 2000.0), (5000.0, 4000.0), (100.0, 2000.0)])
+def test_curtailed_plant_counts_with_what_it_could_give(available: float | None, surplus_w: float) -> None:
+    site = balance({GRID: -2000.0, GENERATION: 3000.0}, available=available, compute_w=0.0)
     assert site.surplus_w == surplus_w
     assert site.generation_w == 3000.0
-
-
-def test_declared_surplus_counts_where_nothing_is_known() -> None:
-    site = balance({GRID: None}, declared_surplus_w=800.0)
-    assert (site.surplus_w, site.quality) == (800.0, Quality.BAD)
 
 
 def test_two_plants_add_up_and_one_that_is_silent_makes_it_unknown() -> None:
@@ -116,17 +97,20 @@ def test_two_plants_add_up_and_one_that_is_silent_makes_it_unknown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("grid", "generation", "compute", "worst"),
+    ("grid", "generation", "worst"),
     [
-        (Quality.OK, Quality.OK, Quality.OK, Quality.OK),
-        (Quality.OK, Quality.OK, Quality.ESTIMATED, Quality.ESTIMATED),
-        (Quality.STALE, Quality.OK, Quality.ESTIMATED, Quality.STALE),
-        (Quality.STALE, Quality.BAD, Quality.OK, Quality.BAD),
+        (Quality.OK, Quality.OK, Quality.OK),
+        (Quality.STALE, Quality.OK, Quality.STALE),
+        (Quality.STALE, Quality.BAD, Quality.BAD),
     ],
 )
-def test_worst_quality(grid: Quality, generation: Quality, compute: Quality, worst: Quality) -> None:
-    site = balance({GRID: (1.0, grid), GENERATION: (1.0, generation)}, compute_w=0.0, compute_quality=compute)
-    assert site.quality is worst
+def test_worst_quality(grid: Quality, generation: Quality, worst: Quality) -> None:
+    metered = {GRID: (1.0, grid), GENERATION: (1.0, generation), COMPUTE: (0.0, Quality.OK)}
+    assert balance(metered).quality is worst
+
+
+def test_a_draw_that_no_meter_has_makes_an_estimate() -> None:
+    assert balance({GRID: 1.0, GENERATION: 1.0}, compute_w=0.0).quality is Quality.ESTIMATED
 
 
 def test_a_site_without_meters_knows_nothing() -> None:

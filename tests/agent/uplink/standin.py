@@ -135,7 +135,7 @@ class Handler:
         self.received_boot_s: list[float] = []
         self.leases: list[tuple[str, int, float | None, float]] = []
         self.offers: list[FlexibilityOffers] = []
-        self.welcomes: list[tuple[str, bytes]] = []
+        self.welcomes: list[bytes] = []
         self.gate = asyncio.Event()
         self.gate.set()
         self.fails: SternaError | None = None
@@ -166,8 +166,8 @@ class Handler:
             raise self.fails
         self.leases.append((job_id, epoch, ttl_s, counted_from_boot_s))
 
-    def on_welcome(self, fleet: str, ticket_key: bytes) -> None:
-        self.welcomes.append((fleet, ticket_key))
+    def on_welcome(self, ticket_key: bytes) -> None:
+        self.welcomes.append(ticket_key)
 
     def on_offers(self, offers: FlexibilityOffers) -> None:
         self.offers.append(offers)

@@ -129,7 +129,7 @@ async def test_a_session_says_hello_and_learns_the_fleet(coordinator: Coordinato
         assert [(job.job_id, job.step) for job in hello.jobs] == [("job-1", 7)]
         assert (hello.capabilities.slots, list(hello.capabilities.gpus)) == (2, ["gpu0"])
         assert coordinator.session.metadata["sterna-identity"] == "spiffe://fleet/site/north"
-        assert north.handler.welcomes == [("fleet", KEY)]
+        assert north.handler.welcomes == [KEY]
         assert north.uplink.fault is None
     await until(lambda: coordinator.session.ended)
 
