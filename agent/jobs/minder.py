@@ -164,7 +164,7 @@ class Minder:
             if never_ran and record.phase is JobPhase.STARTING:
                 return await self._launch(record, run)
             return await self._finish(record, run, seen)
-        await asyncio.to_thread(self._instruct, record, run)
+        await asyncio.to_thread(run.instruct, record)
         self._see(seen)
         if seen.identity is None:
             return SOON_S
@@ -178,14 +178,6 @@ class Minder:
         await self._measure_load(record, seen)
         await self._seal_if_due(record, run, seen)
         return self._tools.tick_s
-
-    def _instruct(self, record: JobRecord, run: Run) -> None:
-        """Have the shim know what the record says; a no-op when it does."""
-        if record.lease is not None:
-            paused = record.phase is JobPhase.PAUSED
-            run.write_control(epoch=record.epoch, lease=record.lease, paused=paused)
-        if record.phase is JobPhase.STOPPING and record.spec is not None:
-            run.request_stop(record.stop_reason, record.spec.stop_grace_s)
 
     def _see(self, seen: Snapshot) -> None:
         self._book.see(self._job_id, seen_live(seen))

@@ -23,7 +23,7 @@ RESTARTS = 3
 _CAUSES = {
     EndCause.LEASE: "the lease expired",
     EndCause.SHUTDOWN: "the machine or its operator ended it",
-    EndCause.REVOKED: "its epoch was revoked",
+    EndCause.REVOKED: "its run directory was taken away",
 }
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from agent.core.containers import within_run
 from agent.core.outcome import EndCause, Exit, Result
+from agent.model.jobs import JobPhase
 from agent.model.records import JobRecord, Lease
 from agent.shim import files
 from sterna.errors import TransientError
@@ -37,7 +38,6 @@ class Identity:
     pid: int
     start_ticks: int
     child_pid: int
-    child_start_ticks: int
     child_started_s: float
     boot_id: str
     epoch: int
@@ -140,21 +140,19 @@ class Run:
             pid=_int(record, "pid"),
             start_ticks=_int(record, "start_ticks"),
             child_pid=_int(record, "child_pid"),
-            child_start_ticks=_int(record, "child_start_ticks"),
             child_started_s=_float(record, "child_started_s") or 0.0,
             boot_id=str(record.get("boot_id")),
             epoch=_int(record, "epoch"),
             paused=bool(record.get("paused")),
         )
 
-    def write_control(self, *, epoch: int, lease: Lease, paused: bool, revoked: bool = False) -> None:
+    def write_control(self, *, epoch: int, lease: Lease, paused: bool) -> None:
         """Tell the shim under which grant it runs; no more than a comparison when nothing has changed."""
         control: files.Record = {
             "epoch": epoch,
             "boot_id": lease.boot_id,
             "expires_s": lease.expires_s,
             "paused": paused,
-            "revoked": revoked,
         }
         if files.read_record(str(self.directory), files.CONTROL) == control:
             return
@@ -164,6 +162,14 @@ class Run:
         except OSError as error:
             raise TransientError(f"run {self.run_id}: its shim cannot be told: {error}") from error
         self.nudge()
+
+    def instruct(self, record: JobRecord) -> None:
+        """Have the shim know what a record says; a no-op when it does."""
+        if record.lease is not None:
+            paused = record.phase is JobPhase.PAUSED
+            self.write_control(epoch=record.epoch, lease=record.lease, paused=paused)
+        if record.phase is JobPhase.STOPPING and record.spec is not None:
+            self.request_stop(record.stop_reason, record.spec.stop_grace_s)
 
     def request_stop(self, reason: str, grace_s: float) -> None:
         """Ask for the end, by stop file; the shim adds the signal and, after the grace, SIGKILL."""
@@ -302,34 +308,6 @@ def run_of(root: Path, record: JobRecord) -> Run:
     """
     contained = record.spec is not None and record.spec.container is not None
     return Run(root / record.job_id / "runs" / record.run_id, contained=contained)
-
-
-def end_runs(jobs_root: Path, timeout_s: float) -> int:
-    """Stop every run below a site's jobs folder, with grace, for whoever takes the whole site down.
-
-    Parameters
-    ----------
-    jobs_root : Path
-        The keeper's root.
-    timeout_s : float
-        Seconds after which what still runs is killed.
-
-    Returns
-    -------
-    int
-        Runs that were alive.
-    """
-    runs = [run for run in map(Run, jobs_root.glob("*/runs/*")) if run.is_alive()]
-    for run in runs:
-        run.nudge(signal.SIGTERM)
-    deadline_s = files.boottime_s() + timeout_s
-    while any(run.is_alive() for run in runs) and files.boottime_s() < deadline_s:
-        time.sleep(SETTLE_S)
-    for run in runs:
-        if run.is_alive():
-            run.nudge(signal.SIGKILL)
-        run.kill_leftovers(0.0)
-    return len(runs)
 
 
 def _opt_int(record: Mapping[str, object], key: str) -> int | None:

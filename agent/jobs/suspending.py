@@ -84,12 +84,8 @@ async def halt(tools: Tools, job_id: str, reason: str) -> bool:
 
 
 def _tell(run: Run, record: JobRecord) -> None:
-    if not record.run_id or record.lease is None or not run.is_alive():
-        return
-    paused = record.phase is JobPhase.PAUSED
-    run.write_control(epoch=record.epoch, lease=record.lease, paused=paused)
-    if record.phase is JobPhase.STOPPING and record.spec is not None:
-        run.request_stop(record.stop_reason, record.spec.stop_grace_s)
+    if record.run_id and record.lease is not None and run.is_alive():
+        run.instruct(record)
 
 
 async def _acknowledged(run: Run, clock: Clock, paused: bool) -> bool:

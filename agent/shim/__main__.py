@@ -2,8 +2,8 @@
 
 Without arguments systemd started it, and who is connected to its standard input says which run it is.
 It outlives the agent. It starts the program, enforces its lease on CLOCK_BOOTTIME, stops it with grace,
-pauses it, kills it when its epoch is revoked, and leaves a durable exit record. It talks with the agent
-through the run directory alone (`files`); SIGHUP says "look now", SIGTERM says "stop the job".
+pauses it, kills it when its run directory is taken away, and leaves a durable exit record. It talks with the
+agent through the run directory alone (`files`); SIGHUP says "look now", SIGTERM says "stop the job".
 """
 
 import os

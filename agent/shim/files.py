@@ -7,7 +7,7 @@ writer and is replaced by rename, so that a reader never sees half of one.
 file             writer   content
 ================ ======== =====================================================================
 ``run.json``     agent    what to run; never changes
-``control.json`` agent    epoch, lease, revoked, paused; replaced as they change
+``control.json`` agent    epoch, lease, paused; replaced as they change, gone: nothing may run
 ``stop.json``    either   STERNA_STOP_FILE: reason and deadline; its presence is the request
 ``shim.json``    shim     who the shim and its child are: pids, start ticks, boot id, epoch
 ``exit.json``    shim     how it ended; durable before the shim lets go of the lock

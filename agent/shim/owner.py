@@ -89,6 +89,7 @@ class Owner:
             self._engine = engine_of(run)
         self._control: Record = {}
         self._stamp: tuple[int, int] | None = None
+        self._revoked = False
         self._paused = False
         self._identity_is_stale = False
         self._pid = 0
@@ -149,10 +150,10 @@ class Owner:
 
     def _refusal(self) -> tuple[str, str]:
         """Say why nothing may be started, as cause and sentence; the latter empty when it may."""
+        if self._revoked:
+            return "revoked", "the run directory was taken away"
         if self._control.get("boot_id") != self._boot_id:
             return "lease", "granted in another boot"
-        if self._control.get("revoked"):
-            return "revoked", "the epoch was revoked"
         if self._lease_left_s() <= 0:
             return "lease", "the lease expired before the start"
         return "", ""
@@ -177,7 +178,7 @@ class Owner:
 
     def _follow(self) -> None:
         self._read_control()
-        if self._control.get("revoked"):
+        if self._revoked:
             self._kill("revoked")
             return
         if self._kill_at_s is not None:
@@ -245,7 +246,7 @@ class Owner:
         try:
             stat = os.stat(f"{self._directory}/{files.CONTROL}")  # noqa: PTH116
         except FileNotFoundError:  # the agent never removes it: somebody did away with the run
-            self._control = {**self._control, "revoked": True}
+            self._revoked = True
             return
         if (stat.st_ino, stat.st_mtime_ns) == self._stamp:
             return

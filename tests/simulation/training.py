@@ -99,7 +99,7 @@ class Shim:
         self._since_s = self.machine.world.now_s
         self.machine.watch.process_began(self.machine.site_id, self.job_id, control.epoch, self.start_step)
         identity = Identity(
-            pid=1, start_ticks=1, child_pid=2, child_start_ticks=1,
+            pid=1, start_ticks=1, child_pid=2,
             child_started_s=self.machine.clock.boottime_s(), boot_id=self.machine.clock.boot_id,
             epoch=control.epoch, paused=False,
         )  # fmt: skip

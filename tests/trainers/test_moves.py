@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from agent.jobs.runner import end_runs
 from agent.model.jobs import JobPhase as P
 from agent.model.jobs import JobSpec
 from agent.model.orders import Fetch, Prepare, Start, Stop
 from tests.agent.jobs import conftest as sites
+from tests.agent.jobs.endings import end_runs
 from tests.trainers import conftest, running
 
 pytestmark = [pytest.mark.long, pytest.mark.trainers, pytest.mark.timeout(600)]

@@ -15,7 +15,6 @@ from agent.jobs.containers import ContainerRuns
 from agent.jobs.fakes import CopyCarrier
 from agent.jobs.keeper import Keeper
 from agent.jobs.launch import Launcher
-from agent.jobs.runner import end_runs
 from agent.jobs.twins import Twins
 from agent.model.jobs import JobPhase, JobSpec
 from agent.model.orders import Action, JobReport, Order, OrderAck
@@ -23,6 +22,7 @@ from agent.shim import files
 from agent.store.db import Database
 from agent.store.jobs import MIGRATIONS, JobRecords
 from sterna.clock import SystemClock
+from tests.agent.jobs.endings import end_runs
 
 DEADLINE_S = 20.0
 

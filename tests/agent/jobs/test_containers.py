@@ -12,12 +12,13 @@ import pytest
 
 from agent.core.containers import PYTHON as MODULES
 from agent.core.containers import RUN, Folder
-from agent.jobs.runner import Run, end_runs
+from agent.jobs.runner import Run
 from agent.model.jobs import ContainerSpec, JobPhase, JobSpec
 from agent.model.orders import Fetch, OrderResult, Prepare, Start, Stop
 from agent.shim import files
 from tests.agent.jobs import engines
 from tests.agent.jobs.conftest import Site, until
+from tests.agent.jobs.endings import end_runs
 from tests.agent.jobs.engines import IMAGE, Rig
 
 TRAINER = Path(__file__).parent / "container_trainer.py"

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from agent.jobs.runner import Run, end_runs
+from agent.jobs.runner import Run
 from agent.model.jobs import JobPhase as P
 from agent.model.orders import Fetch, OrderResult, Pause, Prepare, Release, Resume, Start, Stop
 from agent.shim import files
 from agent.simulator import steplog
 from sterna.errors import PermanentError, TransientError
 from tests.agent.jobs.conftest import Site, SpecMaker, shell, until
+from tests.agent.jobs.endings import end_runs
 
 ANSWERED = (OrderResult.ACCEPTED, OrderResult.DONE)
 

@@ -37,9 +37,11 @@ class Shim:
             "boot_id": files.boot_id(),
             "expires_s": None,
             "paused": False,
-            "revoked": False,
         }
         files.write_record(str(self.directory), files.CONTROL, record | fields)
+
+    def revoke(self) -> None:
+        (self.directory / files.CONTROL).unlink()
 
     def start(
         self,
@@ -174,7 +176,7 @@ def test_lease_can_be_extended_and_changes_epoch(shim: Shim) -> None:
     wait(lambda: shim.read(files.SHIM)["epoch"] == 2)
     wait(lambda: files.boottime_s() > ends_s + 0.7)
     assert shim.locked()
-    shim.control(revoked=True)
+    shim.revoke()
     shim.signal(signal.SIGHUP)
     shim.ended()
 
@@ -184,7 +186,6 @@ def test_lease_can_be_extended_and_changes_epoch(shim: Shim) -> None:
     [
         ({"boot_id": "another"}, "lease"),
         ({"expires_s": 0.0}, "lease"),
-        ({"revoked": True}, "revoked"),
     ],
 )
 def test_nothing_starts_without_a_grant(shim: Shim, control: dict[str, object], cause: str) -> None:
@@ -195,10 +196,16 @@ def test_nothing_starts_without_a_grant(shim: Shim, control: dict[str, object], 
     assert not (shim.directory / "up").exists()
 
 
-def test_revoked_epoch_is_killed_without_grace(shim: Shim) -> None:
+def test_nothing_starts_once_its_grant_is_taken_away(shim: Shim) -> None:
+    shim.revoke()
+    shim.start("touch up")
+    assert (shim.ended()["cause"], (shim.directory / "up").exists()) == ("revoked", False)
+
+
+def test_a_run_whose_grant_is_taken_away_is_killed_without_grace(shim: Shim) -> None:
     shim.start("trap '' TERM; touch up; while :; do sleep 0.02; done", grace_s=600)
     shim.up()
-    shim.control(revoked=True)
+    shim.revoke()
     record = shim.ended()
     assert (record["cause"], record["signal"]) == ("revoked", signal.SIGKILL)
     assert not (shim.directory / files.STOP).exists()
