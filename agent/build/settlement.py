@@ -27,12 +27,12 @@ GAP_POLLS = 3
 
 async def open_settlement(
     build: Build, database: Database, desk: GridDesk, control: Control, boot_id: str
-) -> Settlement | None:
-    """Make the settlement and have it run; None: there is nothing to settle."""
+) -> None:
+    """Make the settlement and have it run, where the site has a meter to settle by."""
     table, senses = build.config.settlement, control.senses
-    if not table.enabled or MeterRole.GRID not in senses.meters.values():
-        log.info("nothing is settled", extra={"enabled": table.enabled})
-        return None
+    if MeterRole.GRID not in senses.meters.values():
+        log.info("nothing is settled: no meter has the role grid")
+        return
     meters = build.config.meters
     settlement = Settlement(
         store=settlement_store.SettlementStore(database),
@@ -59,7 +59,6 @@ async def open_settlement(
     heart = build.pulse.heart("settlement", 2 * LOOP_DEADLINE_S)
     build.loops["settlement"] = partial(settlement.run, heart)
     build.measurements.append(partial(_with_past, settlement, _rule(RULES[table.report_method], table)))
-    return settlement
 
 
 def _with_past(settlement: Settlement, rule: Rule, inner: Measurements) -> Measurements:

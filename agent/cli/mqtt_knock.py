@@ -103,7 +103,7 @@ def _text(text: str) -> bytes:
 def _framed(kind: int, body: bytes) -> bytes:
     length, left = b"", len(body)
     while True:
-        left, digit = divmod(left, 128)[0], left % 128
+        left, digit = divmod(left, 128)
         length += bytes([digit | (0x80 if left else 0)])
         if not left:
             return bytes([kind]) + length + body

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from agent.core.staleness import MeterTrack, answered, failed, poll_delay_s, published
-from agent.model.readings import MeterReading, MeterRole
+from agent.model.readings import MeterReading, MeterRole, Quality
 from sterna.clock import Clock
 from sterna.errors import PeerProtocolError, TransientError
 from sterna.supervise import Heart
@@ -113,6 +113,6 @@ def _tell(reading: MeterReading, told: str | None) -> str | None:
     state = reading.quality.value
     if state == told:
         return told
-    level = logging.INFO if reading.quality.value == "OK" else logging.WARNING
+    level = logging.INFO if reading.quality is Quality.OK else logging.WARNING
     log.log(level, "meter quality", extra={"meter": reading.meter, "quality": state, "fault": reading.fault})
     return state

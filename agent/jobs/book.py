@@ -113,8 +113,8 @@ class JobBook:
             try:
                 await self._store.save(self.get(job_id))
             except CorruptError:
-                self._records.update({record.job_id: record for record in await self._store.load()
-                                      if record.job_id == job_id})  # fmt: skip
+                stored = {record.job_id: record for record in await self._store.load()}
+                self._records[job_id] = stored[job_id]
                 self.report(job_id)
             self._doubtful.discard(job_id)
         return self.get(job_id)

@@ -119,11 +119,9 @@ class Launcher:
         """Say why a job cannot run at this site, naming the field; empty when it can."""
         if spec.container is None:
             return ""
-        return (
-            "no containers run here"
-            if self._containers is None
-            else self._containers.obstacle(spec.container)
-        )
+        if self._containers is None:
+            return "no containers run here"
+        return self._containers.obstacle(spec.container)
 
     async def image_obstacle(self, spec: JobSpec, spawn: "Spawn") -> str:
         """Say that what a job without an `obstacle` runs in is not here yet, and have it fetched."""

@@ -88,10 +88,7 @@ class Session:
             The link broke.
         """
         await self._send(hello)
-        message = await self._read()
-        if message.WhichOneof("message") != "welcome":
-            raise PeerProtocolError("coordinator: the first message is not Welcome")
-        welcome = decode.down(message)
+        welcome = decode.down(await self._read())
         if not isinstance(welcome, decode.Welcome):
             raise PeerProtocolError("coordinator: the first message is not Welcome")
         # What was measured until now waited for the link.

@@ -51,11 +51,8 @@ def _line(sample: Sample) -> str:
         f'{name}="{value.translate(_ESCAPES)}"'
         for name, value in zip(family.labels, sample.labels, strict=True)
     )
-    return (
-        f"{family.sample_name}{{{labels}}} {_number(sample.value)}"
-        if labels
-        else (f"{family.sample_name} {_number(sample.value)}")
-    )
+    labelled = f"{{{labels}}}" if labels else ""
+    return f"{family.sample_name}{labelled} {_number(sample.value)}"
 
 
 def _number(value: float) -> str:
