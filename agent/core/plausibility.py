@@ -4,10 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from agent.core.staleness import plausible
 from sterna.units import joules_to_wh
-
-__all__ = ["BOUNDS", "Bounds", "believable", "counter_fault", "plausible"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +32,23 @@ BOUNDS: Mapping[str, Bounds] = {
     **{f"phase{n}_voltage_v": Bounds(0.0, 1e6) for n in (1, 2, 3)},
     **{f"phase{n}_current_a": Bounds(-1e5, 1e5) for n in (1, 2, 3)},
 }
+
+
+def plausible(power_w: float | None, *, max_power_w: float) -> str | None:
+    """Say why a power cannot be believed, in one sentence; None when it can.
+
+    Parameters
+    ----------
+    power_w : float or None
+        As decoded; None: the device does not implement it.
+    max_power_w : float
+        Largest magnitude that the installation can reach, > 0.
+    """
+    if power_w is None:
+        return "the device gives no active power"
+    if not math.isfinite(power_w) or abs(power_w) > max_power_w:
+        return f"active power {power_w:g} W is beyond {max_power_w:g} W"
+    return None
 
 
 def believable(name: str, value: float | None) -> float | None:

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from agent.core.plausibility import believable
-from agent.core.staleness import plausible
+from agent.core.plausibility import believable, plausible
 
 MAINS_HZ = (45.0, 66.0)
 VOLTAGE_V = (80.0, 700.0)

@@ -4,7 +4,6 @@ A meter that does not answer keeps its last good reading until that is too old, 
 that talks nonsense says BAD at once and gives no number. A meter whose every figure stands still says STALE.
 """
 
-import math
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -102,23 +101,6 @@ def published(
     if stuck_after_s is not None and still_s > stuck_after_s and _would_move(last):
         return replace(last, quality=Quality.STALE, fault=f"no figure changed for {still_s:.0f} s")
     return replace(last, fault=track.fault)
-
-
-def plausible(power_w: float | None, *, max_power_w: float) -> str | None:
-    """Say why a power cannot be believed, in one sentence; None when it can.
-
-    Parameters
-    ----------
-    power_w : float or None
-        As decoded; None: the device does not implement it.
-    max_power_w : float
-        Largest magnitude that the installation can reach, > 0.
-    """
-    if power_w is None:
-        return "the device gives no active power"
-    if not math.isfinite(power_w) or abs(power_w) > max_power_w:
-        return f"active power {power_w:g} W is beyond {max_power_w:g} W"
-    return None
 
 
 def _figures(reading: MeterReading) -> tuple[float | None, ...]:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from agent.core.staleness import plausible
+from agent.core.plausibility import plausible
 from agent.model.readings import MeterReading, MeterRole, Quality
 from sterna.clock import Clock
 from sterna.errors import TransientError

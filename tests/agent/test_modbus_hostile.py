@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from agent.core.staleness import plausible
+from agent.core.plausibility import plausible
 from agent.devices.bus_shared import SharedBus
 from agent.devices.meters_registers import RegisterMeter
 from agent.devices.meters_sunspec import SunSpecMeter

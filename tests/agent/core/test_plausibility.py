@@ -1,8 +1,20 @@
 """Bounds of what is believed."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from agent.core.plausibility import BOUNDS, believable, counter_fault
+from agent.core.plausibility import BOUNDS, believable, counter_fault, plausible
+
+
+@pytest.mark.parametrize("power_w", [float("nan"), float("inf"), -float("inf"), 2.7e23, -1001.0, None])
+def test_what_cannot_be_real(power_w: float | None) -> None:
+    assert plausible(power_w, max_power_w=1000.0)
+
+
+@given(st.floats(-1000, 1000))
+def test_what_can_be_real(power_w: float) -> None:
+    assert plausible(power_w, max_power_w=1000.0) is None
 
 
 @pytest.mark.parametrize(

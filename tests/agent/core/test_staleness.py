@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.staleness import MeterTrack, answered, failed, plausible, poll_delay_s, published
+from agent.core.staleness import MeterTrack, answered, failed, poll_delay_s, published
 from agent.model.readings import MeterReading, MeterRole, Quality
 
 START = datetime(2026, 3, 30, 12, tzinfo=UTC)
@@ -95,16 +95,6 @@ def test_a_failing_device_is_only_probed(failures: int, period_s: float, delay_s
         track = failed(track, "no answer")
     assert poll_delay_s(track, period_s=period_s) == delay_s
     assert poll_delay_s(answered(track, reading(1)), period_s=period_s) == period_s
-
-
-@pytest.mark.parametrize("power_w", [float("nan"), float("inf"), -float("inf"), 2.7e23, -1001.0, None])
-def test_what_cannot_be_real(power_w: float | None) -> None:
-    assert plausible(power_w, max_power_w=1000.0)
-
-
-@given(st.floats(-1000, 1000))
-def test_what_can_be_real(power_w: float) -> None:
-    assert plausible(power_w, max_power_w=1000.0) is None
 
 
 events = st.lists(st.one_of(st.none(), st.floats(-500, 500), st.just("nonsense")), max_size=30)
