@@ -1,10 +1,11 @@
 """Where a SunSpec device keeps its models: found by walking its map, known only by tables that we have."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agent.core.blocks import Span, compile_blocks, together
 from agent.devices.bus import Bus
-from agent.model.sunspec import BASE_ADDRESSES, END_OF_MAP, HEADER, MODELS, SUNS, Model
+from agent.model.sunspec import BASE_ADDRESSES, COMMON, END_OF_MAP, HEADER, MODELS, SUNS, Model, Value, decode
 from sterna.errors import PeerProtocolError
 
 # A real map has some twenty models; garbage that looks like a chain must end somewhere.
@@ -80,6 +81,15 @@ async def walk_map(bus: Bus, unit: int) -> list[tuple[int, int, int]]:
         found.append((model_id, address, length))
         address += HEADER + length
     raise PeerProtocolError(f"{bus.peer} unit {unit}: the SunSpec map has no end")
+
+
+async def read_common(bus: Bus, unit: int, address: int, length: int) -> Mapping[str, Value]:
+    """Read who a device says that it is; nothing where it refuses, for it may be read all the same."""
+    try:
+        registers = await bus.read_holding(unit, address, min(length, COMMON.length) + HEADER)
+    except PeerProtocolError:
+        return {}
+    return decode(COMMON, registers)
 
 
 async def _base(bus: Bus, unit: int) -> int:

@@ -3,12 +3,13 @@
 import logging
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 from agent.core.plausibility import plausible
 from agent.devices.bus import Bus
-from agent.devices.bus_sunspec import FoundModel, find_models
+from agent.devices.bus_sunspec import FoundModel, find_models, read_common
 from agent.devices.meters_storage import StorageSide
-from agent.model.readings import MeterReading, MeterRole, Quality, Storage
+from agent.model.readings import MeterReading, MeterRole, Quality
 from agent.model.sunspec import (
     COMMON,
     DER_AC,
@@ -111,9 +112,29 @@ class SunSpecMeter:
         except PeerProtocolError:
             self._found = None  # some inverters drop models at night: look again next time
             raise
-        available_w = await self._available_w()
-        stored = None if self._storage is None else await self._storage.poll()
-        return self._reading(self._found.model, values, available_w, stored)
+        power_w = _number(values["W"])
+        reading = MeterReading(
+            meter=self.name,
+            role=self.role,
+            measured_at=self._clock.now(),
+            measured_boottime_s=self._clock.boottime_s(),
+            quality=Quality.BAD,
+            active_power_w=None,
+            fault=plausible(power_w, max_power_w=self._max_power_w),
+        )
+        if power_w is None or reading.fault is not None:
+            return reading
+        imported_wh, exported_wh = self._energies_wh(self._found.model, values)
+        return replace(
+            reading,
+            quality=Quality.OK,
+            active_power_w=self._signed_w(self._found.model, power_w),
+            energy_import_wh=imported_wh,
+            energy_export_wh=exported_wh,
+            frequency_hz=_hz(values["Hz"]),
+            available_power_w=await self._available_w(),
+            storage=None if self._storage is None else await self._storage.poll(),
+        )
 
     async def _values(self, found: FoundModel, names: tuple[str, ...]) -> dict[str, Value]:
         """Read these points; None for those that the device's model is too short for."""
@@ -169,12 +190,10 @@ class SunSpecMeter:
         )
 
     async def _introduce(self, chain: list[FoundModel], found: FoundModel) -> None:
-        common: dict[str, Value] = {}
-        for block in chain:
-            if block.model is COMMON:
-                count = min(block.length, COMMON.length) + HEADER
-                common = decode(COMMON, await self._bus.read_holding(self._unit, block.address, count))
-                break
+        commons = [block for block in chain if block.model is COMMON]
+        common: Mapping[str, Value] = {}
+        if commons:
+            common = await read_common(self._bus, self._unit, commons[0].address, commons[0].length)
         log.info(
             "sunspec device found",
             extra={
@@ -187,68 +206,23 @@ class SunSpecMeter:
             },
         )
 
-    def _reading(
-        self, model: Model, values: Mapping[str, Value], available_w: float | None, stored: Storage | None
-    ) -> MeterReading:
-        power_w = _number(values["W"])
-        fault = plausible(power_w, max_power_w=self._max_power_w)
-        if fault is not None or power_w is None:
-            return self._stamped(Quality.BAD, None, fault=fault)
-        sign = -1.0 if self._invert else 1.0
-        hz = _hz(values["Hz"])
-        imported_wh, exported_wh = (_energy(values.get(name)) for name in COUNTERS[model.name])
-        if self._invert:
-            imported_wh, exported_wh = exported_wh, imported_wh
+    def _signed_w(self, model: Model, power_w: float) -> float:
+        signed_w = -power_w if self._invert else power_w
         if self.role is MeterRole.GENERATION:
             # An inverter that sleeps draws some watts: that is load, not negative production.
-            power_w = max(0.0, sign * power_w)
-        elif model is DER_AC:
-            power_w = -sign * power_w  # SunSpec counts injection as positive
-        else:
-            power_w = sign * power_w
-        return self._stamped(
-            Quality.OK,
-            power_w,
-            available_w=available_w,
-            imported_wh=imported_wh,
-            exported_wh=exported_wh,
-            hz=hz,
-            stored=stored,
-        )
+            return max(0.0, signed_w)
+        return -signed_w if model is DER_AC else signed_w  # SunSpec counts injection as positive
 
-    def _stamped(
-        self,
-        quality: Quality,
-        power_w: float | None,
-        *,
-        available_w: float | None = None,
-        imported_wh: float | None = None,
-        exported_wh: float | None = None,
-        hz: float | None = None,
-        stored: Storage | None = None,
-        fault: str | None = None,
-    ) -> MeterReading:
-        return MeterReading(
-            meter=self.name,
-            role=self.role,
-            measured_at=self._clock.now(),
-            measured_boottime_s=self._clock.boottime_s(),
-            quality=quality,
-            active_power_w=power_w,
-            available_power_w=available_w,
-            energy_import_wh=imported_wh,
-            energy_export_wh=exported_wh,
-            frequency_hz=hz,
-            storage=stored,
-            fault=fault,
-        )
+    def _energies_wh(self, model: Model, values: Mapping[str, Value]) -> tuple[float | None, float | None]:
+        imported_wh, exported_wh = (_energy_wh(values.get(name)) for name in COUNTERS[model.name])
+        return (exported_wh, imported_wh) if self._invert else (imported_wh, exported_wh)
 
 
 def _number(value: Value | None) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-def _energy(value: Value | None) -> float | None:
+def _energy_wh(value: Value | None) -> float | None:
     number = _number(value)
     return abs(number) if number is not None and math.isfinite(number) else None
 

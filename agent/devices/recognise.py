@@ -3,19 +3,19 @@
 It only reads. What the figures of a table are worth is decided in `agent.core.recognise`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from agent.core.blocks import Span, compile_blocks, wanted, words
 from agent.core.recognise import Verdict, judge_figures
 from agent.devices.bus import Bus
-from agent.devices.bus_sunspec import walk_map
+from agent.devices.bus_sunspec import read_common, walk_map
 from agent.devices.meters_sunspec import ROLE_MODELS
 from agent.modbus import NotConnectedError
 from agent.model.readings import MeterRole
 from agent.model.registers import Space, Table, decode
-from agent.model.sunspec import BASE_ADDRESSES, COMMON, HEADER, MODELS, SUNS, Value
-from agent.model.sunspec import decode as decode_model
+from agent.model.sunspec import BASE_ADDRESSES, COMMON, MODELS, SUNS, Value
 from sterna.errors import PeerProtocolError, TransientError
 
 STORAGE_MODELS = frozenset({124, 713, 802})
@@ -81,11 +81,11 @@ async def find_sunspec(bus: Bus, unit: int) -> SunSpecFind | None:
         chain = await walk_map(bus, unit)
     except (PeerProtocolError, TransientError):
         return None
-    common: dict[str, Value] = {}
+    common: Mapping[str, Value] = {}
     for number, address, length in chain:
         if number in COMMON.ids:
-            count = min(length, COMMON.length) + HEADER
-            common = decode_model(COMMON, await bus.read_holding(unit, address, count))
+            with suppress(TransientError):  # it has answered before: its models tell what it is
+                common = await read_common(bus, unit, address, length)
             break
     maker, product, serial = (str(common.get(name) or "") for name in ("Mn", "Md", "SN"))
     return SunSpecFind(

@@ -11,6 +11,7 @@ import sunspec2.modbus.client as oracle
 from sunspec2.device import Model as OracleModel
 
 from agent.devices.meters_sunspec import SunSpecMeter
+from agent.devices.recognise import find_sunspec
 from agent.modbus import ModbusBus
 from agent.modbus_server import RegisterDevice, RegisterRefusedError, RegisterServer
 from agent.model.readings import MeterReading, MeterRole, Quality, Storage, StorageStatus
@@ -20,6 +21,7 @@ from agent.model.sunspec import (
     DER_AC,
     DER_STORAGE,
     END_OF_MAP,
+    HEADER,
     INVERTER,
     INVERTER_FLOAT,
     METER,
@@ -254,6 +256,45 @@ async def test_what_a_curtailed_plant_could_give() -> None:
     async with serving(sunspec_map(COMMON_BLOCK, inverter, status)) as bus:
         reading = await meter(bus, MeterRole.GENERATION).poll()
     assert (reading.active_power_w, reading.available_power_w) == (900.0, 4200.0)
+
+
+async def test_a_reading_is_as_old_as_its_power() -> None:
+    clock = FakeClock(datetime(2026, 3, 30, tzinfo=UTC))
+    registers = sunspec_map(COMMON_BLOCK, POWER, CAPACITY)
+    charge = 40000 + len(registers) - 2 - len(CAPACITY)
+
+    async def read(address: int, count: int) -> Sequence[int]:
+        if address == charge and count > HEADER:
+            clock.advance(2.0)
+        return registers[address - 40000 : address - 40000 + count]
+
+    device = RegisterDevice(unit=1, spans={40000: len(registers)}, read=read)
+    async with (
+        RegisterServer(HOST, 0, [device]) as server,
+        ModbusBus(HOST, server.port, clock=SystemClock(), timeout_s=0.5, retries=0) as bus,
+    ):
+        reading = await SunSpecMeter("m", MeterRole.BATTERY, bus, clock=clock).poll()
+    assert reading.storage is not None
+    assert clock.boottime_s() - reading.measured_boottime_s == 2.0, "the charge was read after it"
+
+
+async def test_a_device_that_does_not_say_who_it_is_is_read() -> None:
+    registers = sunspec_map(COMMON_BLOCK, meter_block(FIGURES))
+
+    async def read(address: int, count: int) -> Sequence[int]:
+        if address == 40002 and count > HEADER:
+            raise RegisterRefusedError(2)
+        return registers[address - 40000 : address - 40000 + count]
+
+    device = RegisterDevice(unit=1, spans={40000: len(registers)}, read=read)
+    async with (
+        RegisterServer(HOST, 0, [device]) as server,
+        ModbusBus(HOST, server.port, clock=SystemClock(), timeout_s=0.5, retries=0) as bus,
+    ):
+        assert (await meter(bus).poll()).quality is Quality.OK
+        find = await find_sunspec(bus, 1)
+    assert find is not None
+    assert (find.maker, find.roles) == ("", (MeterRole.GRID,))
 
 
 async def test_a_plant_that_does_not_say_what_it_could_give_is_not_asked_again() -> None:
