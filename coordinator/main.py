@@ -16,7 +16,9 @@ def main(argv: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, about in (("run", "run the coordinator"), ("check-config", "check a configuration and end")):
         command = commands.add_parser(name, help=about)
-        command.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="default: %(default)s")
+        command.add_argument(
+            "--config", type=Path, default=DEFAULT_CONFIG, help="coordinator.toml; default: %(default)s"
+        )
         if name == "run":
             command.add_argument(
                 "--restored",

@@ -54,3 +54,11 @@ def kw_to_w(power_kw: float) -> float:
 def w_to_kw(power_w: float) -> float:
     """Watts to kilowatts; kW exist only inside OpenADR messages."""
     return power_w / W_PER_KW
+
+
+def with_prefix(value: float, unit: str) -> str:
+    """Return four digits with the SI prefix that fits, for people: ``73.1 Mbit/s``."""
+    for prefix, factor in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= factor:
+            return f"{value / factor:.4g} {prefix}{unit}"
+    return f"{value:.4g} {unit}"

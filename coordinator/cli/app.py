@@ -9,6 +9,7 @@ import typer
 
 from coordinator.cli import demo, forecast, ledger, pki, replay
 from coordinator.cli.exits import CallError, Exit
+from coordinator.cli.options import ConfigOption, JsonOption
 from sterna.errors import SternaError
 
 if TYPE_CHECKING:
@@ -30,13 +31,6 @@ app.add_typer(ledger.app, name="ledger")
 app.command(name="demo")(demo.command)
 app.command(name="replay")(replay.command)
 
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--config", help="client.toml; default: $STERNA_CLIENT_CONFIG, ~/.config/sterna/client.toml."
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="A JSON document on standard output.")]
 JobArgument = Annotated[
     str, typer.Argument(help="Job id, a beginning of it that fits one job, or the job's name.")
 ]
@@ -44,8 +38,6 @@ SiteArgument = Annotated[str, typer.Argument(help="Site id.")]
 
 
 def _desk(config: Path | None, json: bool) -> "Desk":
-    # gRPC's core writes its own lines on a failed handshake; ours says it once. Read when grpc is imported.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from coordinator.cli.commands import Desk
 
     return Desk(config=config, json=json)
@@ -184,14 +176,22 @@ def fence(
 
 def main() -> None:
     """Run the command; every Sterna error is one message on standard error and an exit code."""
+    # Both are read when grpc is imported. Its core writes lines of its own on a failed handshake, where ours
+    # says it once, and on each process that the demo starts, which needs none of what gRPC does at a fork.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
     try:
         app()
     except CallError as error:
         _fail(error, error.exit_code)
     except SternaError as error:
         _fail(error, Exit.USAGE)
+    except OSError as error:
+        if error.filename is None:  # not of a file that the command line names
+            raise
+        _fail(f"{error.filename}: {error.strerror}", Exit.USAGE)
 
 
-def _fail(error: SternaError, code: Exit) -> None:
+def _fail(error: SternaError | str, code: Exit) -> None:
     sys.stderr.write(f"sterna: {error}\n")
     raise SystemExit(code) from None

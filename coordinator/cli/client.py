@@ -1,15 +1,15 @@
 """The connection of the `sterna` command to its coordinator: where it is, and who we are."""
 
+import asyncio
 import os
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from coordinator.cli.exits import CallError, Exit
 from sterna.clock import SystemClock
 from sterna.config import load
 from sterna.errors import ConfigError
@@ -18,11 +18,7 @@ from sterna.identity import Credentials, Identity, Role, load_credentials
 if TYPE_CHECKING:
     import grpc.aio
 
-    from sterna.v1.operator_service_pb2_grpc import OperatorServiceAsyncStub
-
-__all__ = ["CALL_TIMEOUT_S", "CallError", "ClientConfig", "Exit", "TlsFiles", "connect"]
-__all__ += ["default_config_path", "open_line", "read_client_config", "request_id"]
-
+T = TypeVar("T")
 CALL_TIMEOUT_S = 10.0
 
 
@@ -93,8 +89,27 @@ def read_client_config(path: Path) -> ClientConfig:
     return load(path, ClientConfig)
 
 
+def call(path: Path | None, work: "Callable[[grpc.aio.Channel], Awaitable[T]]") -> T:
+    """Do some work over a connection of its own, and return what it returns; see `connect`.
+
+    Parameters
+    ----------
+    path : Path or None
+        ``client.toml``; None: the default one.
+    work : callable
+        Given the channel.
+    """
+    path = path or default_config_path()
+
+    async def run() -> T:
+        async with connect(read_client_config(path), path.parent) as channel:
+            return await work(channel)
+
+    return asyncio.run(run())
+
+
 @asynccontextmanager
-async def connect(config: ClientConfig, base_dir: Path) -> "AsyncIterator[OperatorServiceAsyncStub]":
+async def connect(config: ClientConfig, base_dir: Path) -> "AsyncIterator[grpc.aio.Channel]":
     """Open a channel to the coordinator.
 
     Parameters
@@ -111,15 +126,6 @@ async def connect(config: ClientConfig, base_dir: Path) -> "AsyncIterator[Operat
     CallError
         In place of every error that a call within the context ends with.
     """
-    from sterna.v1.operator_service_pb2_grpc import OperatorServiceStub
-
-    async with open_line(config, base_dir) as channel:
-        yield OperatorServiceStub(channel)
-
-
-@asynccontextmanager
-async def open_line(config: ClientConfig, base_dir: Path) -> "AsyncIterator[grpc.aio.Channel]":
-    """Open a channel to the coordinator, for any of its services; see `connect`."""
     import grpc.aio
 
     from coordinator.cli.failures import explain

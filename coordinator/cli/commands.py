@@ -1,6 +1,5 @@
 """What each command of `sterna` does: one call, then a document or tables. Loaded when a command runs."""
 
-import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -8,21 +7,21 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 
 from coordinator.cli import client, document, render, screen
 from coordinator.cli.client import CALL_TIMEOUT_S
+from coordinator.cli.console import open_console
 from coordinator.cli.exits import CallError, Exit
 from coordinator.cli.explanation import explanation
 from sterna.clock import SystemClock
 from sterna.v1 import operator_service_pb2 as api
+from sterna.v1.operator_service_pb2_grpc import OperatorServiceStub
 
 if TYPE_CHECKING:
     from sterna.v1.operator_service_pb2_grpc import OperatorServiceAsyncStub
 
 T = TypeVar("T")
-PIPE_COLUMNS = 200
-"""Width of tables where nobody's terminal sets one: lines that `grep` can use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,19 +136,13 @@ class Desk:
         self._print("fence", answer, table, f"jobs that may now start elsewhere: {freed}")
 
     def _call(self, call: "Callable[[OperatorServiceAsyncStub], Awaitable[T]]") -> T:
-        path = self.config or client.default_config_path()
-
-        async def run() -> T:
-            async with client.connect(client.read_client_config(path), path.parent) as stub:
-                return await call(stub)
-
-        return asyncio.run(run())
+        return client.call(self.config, lambda channel: call(OperatorServiceStub(channel)))
 
     def _print(self, kind: str, data: Any, *parts: RenderableType) -> None:
         if self.json:
             sys.stdout.write(document.encode(kind, data).decode())
             return
-        console = _console()
+        console = open_console()
         for part in parts:
             console.print(part)
 
@@ -160,7 +153,7 @@ class Desk:
                 sys.stdout.write(document.encode("fleet", snapshot, indent=0).decode())
                 sys.stdout.flush()
             return
-        console = _console()
+        console = open_console()
         if not console.is_terminal:
             async for snapshot in snapshots:
                 console.print(screen.fleet_screen(snapshot, title="fleet"))
@@ -178,11 +171,6 @@ async def _first_snapshot(stub: "OperatorServiceAsyncStub") -> api.WatchFleetRes
         stream.cancel()
         return snapshot
     raise CallError("the coordinator ended the stream without a snapshot", Exit.FAILED)
-
-
-def _console() -> Console:
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=PIPE_COLUMNS)
 
 
 def _now() -> datetime:

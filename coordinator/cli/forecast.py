@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from coordinator.cli.options import JsonOption
 from coordinator.forecast.kinds import Kind
 from sterna.errors import PermanentError
 
@@ -30,11 +31,19 @@ def _forecast() -> None:
 
 @app.command()
 def score(
-    trace: Annotated[list[Path], typer.Option("--trace", help="CSV of a trace, also .gz; may be repeated.")],
+    trace: Annotated[
+        list[Path],
+        typer.Option("--trace", metavar="<path>", help="CSV of a trace, also .gz; may be repeated."),
+    ],
     site: Annotated[
-        list[str] | None, typer.Option("--site", help="Only these traces; * and ? match.")
+        list[str] | None, typer.Option("--site", metavar="<str>", help="Only these traces; * and ? match.")
     ] = None,
-    kind: Annotated[list[Kind] | None, typer.Option("--kind", help="Only series of this kind.")] = None,
+    kind: Annotated[
+        list[Kind] | None,
+        typer.Option(
+            "--kind", metavar="<kind>", help="Only series of this kind: sun, wind or other; may be repeated."
+        ),
+    ] = None,
     train_frac: Annotated[
         float, typer.Option("--train-frac", min=0.1, max=0.95, help="Share to learn from, not scored.")
     ] = 0.6,
@@ -44,7 +53,7 @@ def score(
         Path | None, typer.Option("--picture", help="Also draw CRPS and coverage by lead (matplotlib).")
     ] = None,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes.")] = 1,
-    json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Score the learnt forecast against persistence, the day before and climatology, by lead time.
 
@@ -70,9 +79,9 @@ def score(
         document = {"schema": "sterna.cli/1", "scores": [as_json(one) for one in scored]}
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(document)).decode() + "\n")
     else:
-        from rich.console import Console
+        from coordinator.cli.console import open_console
 
-        console = Console(highlight=False)
+        console = open_console()
         for one in scored if by_site else ():
             console.print(score_table([one], one.name))
         for one_kind in Kind:

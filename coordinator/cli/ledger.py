@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from coordinator.cli.options import ConfigOption, JsonOption
 from sterna.errors import ConfigError, CorruptError
 
 if TYPE_CHECKING:
@@ -19,13 +20,6 @@ app = typer.Typer(
     help="What was drawn by whom and where it came from; signed records, and their check.",
 )
 
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--config", help="client.toml; default: $STERNA_CLIENT_CONFIG, ~/.config/sterna/client.toml."
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="A JSON document on standard output.")]
 SinceOption = Annotated[str, typer.Option("--from", help="Instant, e.g. 2026-11-01 or 2026-11-01T06:00Z.")]
 UntilOption = Annotated[str, typer.Option("--to", help="Instant; not included.")]
 KeyOption = Annotated[Path, typer.Option("--key", help="The ledger's public key, as PEM.")]

@@ -1,6 +1,5 @@
 """The calls of `sterna ledger`: one each. Loaded when a command runs."""
 
-import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -61,13 +60,7 @@ def export_records(config: Path | None, file: Path, *, since: datetime | None, u
 
 
 def _call(config: Path | None, call: "Callable[[LedgerServiceAsyncStub], Awaitable[T]]") -> T:
-    path = config or client.default_config_path()
-
-    async def run() -> T:
-        async with client.open_line(client.read_client_config(path), path.parent) as channel:
-            return await call(LedgerServiceStub(channel))
-
-    return asyncio.run(run())
+    return client.call(config, lambda channel: call(LedgerServiceStub(channel)))
 
 
 def _stamp(at: datetime | None) -> Timestamp | None:

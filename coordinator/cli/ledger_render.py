@@ -5,15 +5,14 @@ from collections.abc import Sequence
 from datetime import UTC
 from typing import TextIO
 
-from rich.console import Console
 from rich.table import Table
 
+from coordinator.cli.console import open_console
 from sterna.units import s_to_hours
 from sterna.v1 import ledger_service_pb2 as api
 
 UNKNOWN = "–"
 IDLE = "(no job)"
-PIPE_COLUMNS = 200
 COLUMNS = (
     "site",
     "job",
@@ -47,9 +46,7 @@ def write_csv(file: TextIO, account: api.GetAccountResponse) -> None:
 
 def print_account(account: api.GetAccountResponse) -> None:
     """Print the account, its sum, and what it covers."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=PIPE_COLUMNS)
+    console = open_console()
     if not account.HasField("booked_from"):
         console.print(f"nothing is booked yet; slots of {_hours(account.slot.ToTimedelta().total_seconds())}")
         return

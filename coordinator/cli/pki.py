@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from coordinator.cli.options import JsonOption
 from sterna.identity import Role
 
 if TYPE_CHECKING:
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Make the fleet's certificates.")
 
 DirOption = Annotated[Path, typer.Option("--dir", help="Folder of the authority.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="A JSON document on standard output.")]
 
 
 @app.command()
@@ -33,7 +33,10 @@ def issue(
     role: Annotated[Role, typer.Argument(help="What the holder is.")],
     name: Annotated[str, typer.Argument(help="Site, coordinator or person.")],
     directory: DirOption = Path("pki"),
-    host: Annotated[list[str] | None, typer.Option("--host", help="Further DNS name or address.")] = None,
+    host: Annotated[
+        list[str] | None,
+        typer.Option("--host", metavar="<str>", help="Further DNS name or address; may be repeated."),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Issue a certificate and its key. Whoever has the key is the holder."""

@@ -168,11 +168,16 @@ def migrations_table(migrations: Sequence[fleet_pb2.Migration], names: dict[str,
             migration.source_site,
             migration.destination_site,
             migration_state(migration.state),
-            f"{size(migration.transferred_bytes)} of {size(migration.checkpoint_bytes)}",
+            _sent(migration),
             UNKNOWN if downtime is None else duration(_seconds(downtime)),
             migration.failure or migration.reason,
         )
     return table
+
+
+def _sent(migration: fleet_pb2.Migration) -> str:
+    sent, whole = size(migration.transferred_bytes), size(migration.checkpoint_bytes)
+    return sent if sent == whole else f"{sent} of {whole}"
 
 
 def offers_table(sites: Sequence[api.SiteOffers]) -> Table:
@@ -280,7 +285,8 @@ def warnings(snapshot: api.WatchFleetResponse) -> list[str]:
         if site.fenced:
             lines.append(f"site {site.site_id} is fenced; `sterna site resume {site.site_id}` ends it")
         elif not site.connected:
-            lines.append(f"site {site.site_id}: {_link(site, now)}; its jobs may well run")
+            jobs = "; its jobs may well run" if site.job_ids else ""
+            lines.append(f"site {site.site_id}: {_link(site, now)}{jobs}")
         if site.grid_status.unachievable:
             lines.append(f"site {site.site_id}: its own load is above the grid limit")
         if site.grid_status.breaches:
@@ -327,7 +333,7 @@ def _link(site: fleet_pb2.Site, now: datetime) -> Text:
         return Text("fenced", style="red")
     if not site.connected:
         if not site.HasField("last_seen_at"):
-            return Text("never seen", style="red")
+            return Text("not heard yet", style="red")
         silent_s = (now - instant(site.last_seen_at)).total_seconds()
         return Text(f"silent {duration(silent_s)}", style="red")
     return Text("draining", style="yellow") if site.draining else Text("up", style="green")

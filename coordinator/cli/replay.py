@@ -32,9 +32,11 @@ def command(
     policy: Annotated[
         str, typer.Option(help="Names, comma separated; oracle: knows all that is to come.")
     ] = "static,feasibility-aware",
-    data: Annotated[Path, typer.Option(help="Folder of the recorded traces.")] = Path("../shared/data"),
+    data: Annotated[Path, typer.Option(help="Folder of the recorded traces; docs/traces.md.")] = Path(
+        "../shared/data"
+    ),
     period: Annotated[str, typer.Option(help="Names, comma separated; all: every one.")] = "all",
-    offsets: Annotated[str, typer.Option(help="0,1 or 0..3; all: every one.")] = "0",
+    offsets: Annotated[str, typer.Option(help="Of the job trace: 0,1 or 0..3; all: every one.")] = "0",
     forecast: Annotated[str, typer.Option(help="perfect, learnt or persistence.")] = "perfect",
     clairvoyant: Annotated[bool, typer.Option(help="Jobs declare their work.")] = False,
     threshold_w: Annotated[
@@ -54,6 +56,8 @@ def command(
     from coordinator.replay.evaluation import table
     from coordinator.replay.scenariofile import read_traces
 
+    if not data.is_dir():
+        raise ConfigError(f"{data}: no such folder; --data names the one with the traces (docs/traces.md)")
     chosen = _scenario(scenario, threshold_w)
     asked = _Asked(
         scenario=scenario,
@@ -189,9 +193,12 @@ def _offsets(text: str, scenario: "ScenarioFile") -> Sequence[int]:
         return scenario.offsets
     try:
         first, dots, last = text.partition("..")
-        return range(int(first), int(last) + 1) if dots else [int(number) for number in text.split(",")]
+        offsets = range(int(first), int(last) + 1) if dots else [int(number) for number in text.split(",")]
     except ValueError as error:
         raise ConfigError(f"offsets {text}: expected numbers like 0,2 or 0..3, or all") from error
+    if not offsets:
+        raise ConfigError(f"offsets {text}: none; expected numbers like 0,2 or 0..3, or all")
+    return offsets
 
 
 def _write(folder: Path, world: "World", outcome: "Outcome", about: Mapping[str, object]) -> None:

@@ -1,11 +1,9 @@
-"""Where the energy came from: metered watts over time, split into renewable and not (DESIGN 3).
+"""Where the energy came from: watts over time, split into renewable and not (DESIGN 3).
 
-The same code counts a live fleet and a replayed one. A sample holds until the next (a step function),
-for `hold_s` at most: beyond that nothing is known and nothing is counted, but the gap is.
+The same split counts a live fleet (`energy_ledger`) and a replayed one.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
@@ -22,8 +20,7 @@ Figure = TypeVar("Figure", float, NDArray[np.float64])
 class PowerSample:
     """Power at a site at one instant; None is unknown.
 
-    `compute_w`: what Sterna's nodes draw, >= 0. `surplus_w`: what was left over for them, >= 0; where it
-    is unknown, none of the draw counts as renewable.
+    `compute_w`: what Sterna's nodes draw, >= 0. `surplus_w`: what was left over for them, >= 0.
     """
 
     at: datetime
@@ -33,15 +30,14 @@ class PowerSample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Energy:
-    """Energy drawn, in Wh, and the time for which nobody knows it, in seconds."""
+    """Energy drawn, in Wh."""
 
     renewable_wh: float = 0.0
     nonrenewable_wh: float = 0.0
-    unmetered_s: float = 0.0
 
     @property
     def total_wh(self) -> float:
-        """Return all energy that was metered, in Wh."""
+        """Return all energy, in Wh."""
         return self.renewable_wh + self.nonrenewable_wh
 
     @property
@@ -53,55 +49,7 @@ class Energy:
         return Energy(
             renewable_wh=self.renewable_wh + other.renewable_wh,
             nonrenewable_wh=self.nonrenewable_wh + other.nonrenewable_wh,
-            unmetered_s=self.unmetered_s + other.unmetered_s,
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ledger:
-    """A site's account so far: its energy and the sample that still holds."""
-
-    hold_s: float
-    """For how long a sample says something, > 0."""
-    grid_renewable_frac: float = 0.0
-    """Renewable share of what is imported, 0 to 1; 0 when it is not known."""
-    energy: Energy = field(default_factory=Energy)
-    last: PowerSample | None = None
-
-    def add(self, sample: PowerSample) -> "Ledger":
-        """Return the account after one more sample.
-
-        One that is earlier than the last changes nothing; one of the same instant replaces it.
-        """
-        if self.last is None:
-            return self._with(self.energy, sample)
-        elapsed_s = (sample.at - self.last.at).total_seconds()
-        if elapsed_s < 0.0:
-            return self
-        return self._with(self.energy + self._drawn(self.last, elapsed_s), sample)
-
-    def _with(self, energy: Energy, last: PowerSample) -> "Ledger":
-        return Ledger(
-            hold_s=self.hold_s, grid_renewable_frac=self.grid_renewable_frac, energy=energy, last=last
-        )
-
-    def _drawn(self, sample: PowerSample, elapsed_s: float) -> Energy:
-        held_s = min(elapsed_s, self.hold_s) if sample.compute_w is not None else 0.0
-        drawn_w = max(0.0, sample.compute_w or 0.0)
-        covered_w = float(renewable_w(drawn_w, sample.surplus_w or 0.0, self.grid_renewable_frac))
-        return Energy(
-            renewable_wh=joules_to_wh(covered_w * held_s),
-            nonrenewable_wh=joules_to_wh((drawn_w - covered_w) * held_s),
-            unmetered_s=elapsed_s - held_s,
-        )
-
-
-def account(samples: Iterable[PowerSample], *, hold_s: float, grid_renewable_frac: float = 0.0) -> Energy:
-    """Return the energy of one site over its samples in order of time; see `Ledger`."""
-    ledger = Ledger(hold_s=hold_s, grid_renewable_frac=grid_renewable_frac)
-    for sample in samples:
-        ledger = ledger.add(sample)
-    return ledger.energy
 
 
 def account_steps(

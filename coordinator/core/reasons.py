@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import isfinite
 
 from coordinator.core import domain
+from sterna.units import with_prefix
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,8 +119,8 @@ class MoveReasons:
             least_bps = domain.smallest_link_bps(budget, self.overhead_s, self.checkpoint_bytes, self.eta)
             if least_bps is not None:
                 most = domain.largest_checkpoint_bytes(budget, self.overhead_s, self.link_bps, self.eta)
-                mends.append(f"a checkpoint below {most:.4g} B")
-                mends.append(f"a link above {least_bps:.4g} bit/s")
+                mends.append(f"a checkpoint below {with_prefix(most, 'B')}")
+                mends.append(f"a link above {with_prefix(least_bps, 'bit/s')}")
             elif budget > 0.0:
                 mends.append(f"less than {budget:.1f} s of seal, load and downtime together")
         return " or ".join(mends)

@@ -14,8 +14,10 @@ from itertools import pairwise
 from math import inf
 from operator import itemgetter
 
+import numpy as np
+
 from coordinator.core import domain
-from coordinator.core.ledger import Energy, Ledger, PowerSample
+from coordinator.core.ledger import Energy, account_steps
 from coordinator.core.policy import PlannerSettings, Policy
 from coordinator.model.decision import Decision, DecisionKind
 from coordinator.model.forecast import ForecastSlot, SurplusForecast
@@ -129,10 +131,9 @@ class _Run:
         self._tick = 0
         self._jobs = {job.job_id: _Job(job) for job in scenario.jobs}
         self._changes_s = sorted({at_s for site in scenario.sites for at_s, _ in site.points})
-        self._ledgers = {
-            site.site_id: Ledger(hold_s=scenario.duration_s, grid_renewable_frac=settings.grid_renewable_frac)
-            for site in scenario.sites
-        }
+        self._edges_s: list[float] = []
+        self._power_w: dict[str, list[tuple[float, float]]] = {site.site_id: [] for site in scenario.sites}
+        """Surplus and draw of each site from each edge on."""
         self._moves: list[ReplayMove] = []
         self._carriage = Carriage(access_of(scenario.links, None), settings.eta)
         self._sealing: set[str] = set()
@@ -156,7 +157,12 @@ class _Run:
         """Close the books."""
         self._settle()
         self._meter()
-        by_site = {site_id: ledger.energy for site_id, ledger in self._ledgers.items()}
+        edges_s = np.array([*self._edges_s, self.now_s])
+        by_site = {}
+        for site_id, power_w in self._power_w.items():
+            surplus_w, drawn_w = np.array(power_w).T
+            share = self._settings.grid_renewable_frac
+            by_site[site_id] = account_steps(edges_s, surplus_w, drawn_w, share)
         under_way = [
             ReplayMove(
                 job_id=job.spec.job_id,
@@ -226,18 +232,16 @@ class _Run:
             job.phase, job.bound_for, job.since_s = Phase.MIGRATING, decision.target_site, self.now_s
 
     def _meter(self) -> None:
-        drawn = dict.fromkeys(self._ledgers, 0.0)
+        drawn = dict.fromkeys(self._power_w, 0.0)
         for job in self._jobs.values():
             site_id, power_w = job.draw(self.now_s)
             if site_id is not None:
                 drawn[site_id] += power_w
         for site in self._scenario.sites:
-            sample = PowerSample(
-                at=_at(self._scenario, self.now_s),
-                surplus_w=_surplus_w(site, self.now_s),
-                compute_w=drawn[site.site_id],
-            )
-            self._ledgers[site.site_id] = self._ledgers[site.site_id].add(sample)
+            # An unknown surplus covers nothing.
+            surplus_w = _surplus_w(site, self.now_s) or 0.0
+            self._power_w[site.site_id].append((surplus_w, drawn[site.site_id]))
+        self._edges_s.append(self.now_s)
 
     def _next_s(self) -> float:
         following = [self._scenario.duration_s, self._tick * self._scenario.tick_s, self._carriage.next_s]

@@ -26,3 +26,18 @@ def test_known_values(there: Convert, back: Convert, value: float, converted: fl
 @pytest.mark.parametrize(("there", "back"), [pair[:2] for pair in PAIRS])
 def test_there_and_back(there: Convert, back: Convert, value: float) -> None:
     assert back(there(value)) == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (0.0, "0 B"),
+        (999.0, "999 B"),
+        (1e3, "1 kB"),
+        (6.8814e6, "6.881 MB"),
+        (22.5e9, "22.5 GB"),
+        (3e12, "3 TB"),
+    ],
+)
+def test_prefixes_for_people(value: float, words: str) -> None:
+    assert units.with_prefix(value, "B") == words

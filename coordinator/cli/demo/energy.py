@@ -10,7 +10,8 @@ import numpy as np
 from coordinator.cli import render
 from coordinator.cli.demo import world as w
 from coordinator.cli.demo.fleet import Fleet
-from coordinator.core.ledger import Energy, PowerSample, account
+from coordinator.core.energy_ledger import Entry, MeterSample, book, metered_course
+from coordinator.core.ledger import Energy, PowerSample
 from coordinator.core.policies import policy_named
 from coordinator.core.policy import PlannerSettings
 from coordinator.forecast.kinds import PLANTS as KINDS
@@ -55,9 +56,19 @@ class MeterRoll:
         }
 
 
-def metered(rolls: Mapping[str, Sequence[PowerSample]]) -> Energy:
-    """Account for what was drawn."""
-    return sum((account(samples, hold_s=HOLD_S) for samples in rolls.values()), start=Energy())
+def metered(rolls: Mapping[str, Sequence[PowerSample]], start_at: datetime, end_at: datetime) -> Entry:
+    """Account for what was drawn at all sites, as the coordinator's ledger does."""
+    courses = [
+        metered_course(
+            [MeterSample(power=sample) for sample in samples],
+            start_at=start_at,
+            end_at=end_at,
+            hold_s=HOLD_S,
+            carbon_g_per_kwh=None,
+        )
+        for samples in rolls.values()
+    ]
+    return sum((entry for course in courses for entry in book(course, ()).values()), start=Entry())
 
 
 def replayed(day: Scenario, world: w.World, policy: str, foresight: Foresight) -> Energy:

@@ -26,6 +26,7 @@ from sterna.clock import Clock
 from sterna.errors import PermanentError
 from sterna.v1 import fleet_pb2, job_pb2
 from sterna.v1 import operator_service_pb2 as api
+from sterna.v1.operator_service_pb2_grpc import OperatorServiceStub
 
 READY_WITHIN_S = 60.0
 # Jobs are sized to end within the day; a machine that is busy with other things may need longer.
@@ -66,7 +67,8 @@ async def play(
         A daemon ended, or the fleet did not come up, or the jobs did not end in time.
     """
     config = client.read_client_config(fleet.client_config)
-    async with client.connect(config, fleet.folder) as stub:
+    async with client.connect(config, fleet.folder) as channel:
+        stub = OperatorServiceStub(channel)
         await _until_ready(stub, fleet, processes, clock)
         await asyncio.sleep(max(0.0, (fleet.start_at - clock.now()).total_seconds()))
         ready()
@@ -162,7 +164,7 @@ def judge(fleet: Fleet, outcome: Outcome) -> DemoSummary:
     world, snapshot = fleet.world, outcome.snapshot
     evidence = _evidence(fleet)
     rolls = outcome.roll.between(outcome.began_at, outcome.ended_at)
-    energy = metered(rolls)
+    energy = metered(rolls, outcome.began_at, outcome.ended_at)
     day = metered_day(rolls, world, start_at=outcome.began_at)
     hindsight = Hindsight(world, pasts(fleet, outcome.began_at), day)
     again = {policy: replayed(day, world, policy, hindsight) for policy in REPLAYED}
@@ -178,10 +180,10 @@ def judge(fleet: Fleet, outcome: Outcome) -> DemoSummary:
         weights_identical=weights_identical(
             {name: one["digest"] for name, one in evidence.items()}, _reference_digests(fleet)
         ),
-        renewable_share=energy.renewable_frac or 0.0,
+        renewable_share=energy.renewable_wh / energy.drawn_wh if energy.drawn_wh else 0.0,
         renewable_share_replayed={name: energy.renewable_frac or 0.0 for name, energy in again.items()},
         forecasts_learnt_frac=outcome.looks[LEARNT] / max(1, outcome.looks.total()),
-        energy_wh=energy.total_wh,
+        energy_wh=energy.drawn_wh,
         bytes_moved=sum(m.transferred_bytes for m in outcome.migrations),
         downtime_s=tuple(seconds for one in evidence.values() for seconds in one["downtime_s"]),
         limit_events=sum(row["event"] == "limit" for row in journal),

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import io
 import json
-import os
 import shutil
 import signal
 import sys
@@ -18,11 +17,12 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 
 from coordinator.cli import render, screen
-from coordinator.cli.client import Exit
+from coordinator.cli.console import open_console
 from coordinator.cli.demo import fleet as fleets
 from coordinator.cli.demo.play import judge, play
 from coordinator.cli.demo.processes import Processes
 from coordinator.cli.demo.world import make_world
+from coordinator.cli.exits import Exit
 from sterna.clock import SystemClock
 from sterna.errors import SternaError
 from sterna.v1 import fleet_pb2
@@ -48,20 +48,25 @@ class Options:
 
 def run(options: Options) -> int:
     """Run the demo; returns its exit code."""
-    # The demo starts processes while its channel is open; gRPC's fork handlers are not wanted.
-    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
     world = make_world(sites=options.sites, jobs=options.jobs, minutes=options.minutes, seed=options.seed)
-    console = Console(stderr=True, highlight=False)
+    console = open_console(stderr=True)
     clock = SystemClock()
+    for written in (options.json, options.picture):
+        if written is not None:
+            written.touch()  # whether it can be written is told before the day, not after it
     with _folder(options.keep) as folder:
         now = clock.now()
         fleet = fleets.lay_out(folder, world, now=now, start_at=now + timedelta(seconds=SETTLE_S))
         processes = Processes(folder / "logs")
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as Ctrl-C does
         try:
-            console.print(f"starting {3 + 2 * options.sites} processes in {folder}")
+            starting = (
+                f"starting {3 + 2 * options.sites} processes in {folder}; "
+                f"the day begins in about {SETTLE_S:.0f} s"
+            )
+            console.print(starting)
             fleets.start(fleet, processes)
-            with _view(console, live=options.screen and console.is_terminal) as view:
+            with _view(console, starting, live=options.screen and console.is_terminal) as view:
                 outcome = asyncio.run(
                     play(
                         fleet,
@@ -82,7 +87,7 @@ def run(options: Options) -> int:
             console.print("stopped")
             return 128 + signal.SIGINT
         except SternaError as error:
-            console.print(f"demo: {error}", markup=False)
+            console.print(f"demo: {error}")
             return Exit.FAILED
         finally:
             processes.stop_everything()
@@ -90,7 +95,7 @@ def run(options: Options) -> int:
         options.json.write_text(json.dumps(summary.to_json(), indent=2) + "\n")
     sys.stdout.write("\n".join(summary.lines()) + "\n")
     for problem in summary.problems():
-        console.print(f"demo: {problem}", markup=False)
+        console.print(f"demo: {problem}")
     return Exit.FAILED if summary.problems() else Exit.OK
 
 
@@ -114,7 +119,8 @@ class _View:
     console: Console
     live: Live | None
     busy: RenderableType = ""
-    """The last screen on which a job was on its way."""
+    """The screen on which most was going on: jobs under way, and moves that were made."""
+    _busiest: int = 0
     _news: list[str] = field(default_factory=list)
     _told: dict[str, str] = field(default_factory=dict)
 
@@ -122,12 +128,13 @@ class _View:
         for line in self._changes(snapshot):
             self._news.append(line)
             if self.live is None:
-                self.console.print(line, markup=False, soft_wrap=True)
+                self.console.print(line, soft_wrap=True)
         picture = screen.fleet_screen(snapshot, title="Sterna demo", news=self._news[-6:])
         if self.live is not None:
             self.live.update(picture, refresh=True)
-        if not self.busy or any(job.state == _MIGRATING for job in snapshot.jobs):
-            self.busy = picture
+        going_on = sum(job.state in _UNDER_WAY for job in snapshot.jobs) + len(snapshot.migrations)
+        if going_on >= self._busiest:
+            self.busy, self._busiest = picture, going_on
 
     def draw(self, path: Path) -> None:
         """Write the busy screen as SVG."""
@@ -164,12 +171,13 @@ class _View:
 
 
 _MIGRATING = fleet_pb2.JOB_STATE_MIGRATING
+_UNDER_WAY = {fleet_pb2.JOB_STATE_RUNNING, _MIGRATING}
 
 
 @contextlib.contextmanager
-def _view(console: Console, *, live: bool) -> Iterator[_View]:
+def _view(console: Console, starting: str, *, live: bool) -> Iterator[_View]:
     if not live:
         yield _View(console, None)
         return
-    with Live(console=console, auto_refresh=False, screen=True) as display:
+    with Live(starting, console=console, auto_refresh=False, screen=True) as display:
         yield _View(console, display)

@@ -80,6 +80,15 @@ async def test_explain_prints_each_term_its_limit_and_what_would_mend_it(config:
     assert "  against: the site is not available" in ended.out.splitlines()
 
 
+async def test_brackets_in_a_name_are_no_markup(config: Path, tmp_path: Path) -> None:
+    file = tmp_path / "job.toml"
+    file.write_text('name = "[/x] [red]a:bug:"\nargv = ["x"]\npower_w = 1.0\ncheckpoint_bytes = 1\n')
+    for words in (["job", "submit", str(file)], ["jobs"], ["status"]):
+        ended = await run(*words, "--config", str(config))
+        assert (ended.code, ended.err) == (0, "")
+        assert " [/x] [red]a:bug:  queued " in ended.out
+
+
 async def test_a_job_that_ended_is_explained_by_its_end(config: Path) -> None:
     ended = await run("job", "explain", DONE, "--config", str(config))
     assert ended.code == 0

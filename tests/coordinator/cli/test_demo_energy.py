@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from coordinator.cli.demo import world as w
-from coordinator.cli.demo.energy import metered_day, replayed
+from coordinator.cli.demo.energy import HOLD_S, metered, metered_day, replayed
 from coordinator.cli.demo.foresight import Hindsight
 from coordinator.cli.demo.summary import DemoSummary
 from coordinator.core.ledger import PowerSample
@@ -85,6 +85,20 @@ def test_the_same_day_side_by_side() -> None:
     }
     assert shares["static"] is not None and shares["sterna"] is not None
     assert shares["sterna"] > shares["static"]
+
+
+def test_what_was_metered_is_accounted_for_by_the_ledger_of_production() -> None:
+    def sample(at_s: float, surplus_w: float | None, compute_w: float | None) -> PowerSample:
+        return PowerSample(at=START + timedelta(seconds=at_s), surplus_w=surplus_w, compute_w=compute_w)
+
+    rolls = {
+        "a": [sample(0, 300, 400), sample(2, None, 400), sample(3, 400, None), sample(4, 900, 400)],
+        "b": [sample(4, 0, 400)],
+    }
+    got = metered(rolls, START, START + timedelta(seconds=20))
+    seconds = (got.renewable_wh * 3600, got.nonrenewable_wh * 3600, got.unattributed_wh * 3600)
+    assert seconds == pytest.approx((2 * 300 + HOLD_S * 400, 2 * 100 + HOLD_S * 400, 400))
+    assert got.unmetered_s == pytest.approx(1 + 2 * (20 - 4 - HOLD_S) + 4)
 
 
 def test_the_kind_of_a_plant_follows_from_its_nameplates() -> None:

@@ -53,6 +53,20 @@ async def test_refusals(config: Path, words: list[str], code: Exit, lines: list[
         assert ended.err.splitlines() == lines
 
 
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["demo", "--no-screen", "--json", "/nowhere/x.json"], "/nowhere/x.json: No such file or directory"),
+        (["replay", "--data", "/nowhere"], "/nowhere: no such folder; --data names the one with the traces"),
+        (["replay", "--data", "/", "--offsets", "3..1"], "offsets 3..1: none; expected numbers like 0,2 or"),
+    ],
+)
+async def test_what_cannot_be_is_told_at_once(words: list[str], line: str) -> None:
+    ended = await run(*words)
+    assert (ended.code, ended.out) == (Exit.USAGE, "")
+    assert ended.err.startswith(f"sterna: {line}") and len(ended.err.splitlines()) == 1
+
+
 async def test_every_fault_of_a_spec_is_a_line(config: Path, tmp_path: Path) -> None:
     file = tmp_path / "job.toml"
     file.write_text(

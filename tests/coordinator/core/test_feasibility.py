@@ -131,8 +131,8 @@ def test_remedies_are_the_inverses() -> None:
     slow = replace(BASE, until_window_end_s=858.0)  # budget 78 s, of which 18 are left to carry
     text = reasons(slow)["time"]
     assert "a window of more than 871 s from now" in text
-    assert "a checkpoint below 2.25e+10 B" in text
-    assert "a link above 1.067e+10 bit/s" in text
+    assert "a checkpoint below 22.5 GB" in text
+    assert "a link above 10.67 Gbit/s" in text
     assert passes(replace(slow, checkpoint_bytes=2.249e10))
     assert passes(replace(slow, link_bps=1.067e10))
     assert passes(replace(BASE, until_window_end_s=872.0))

@@ -257,7 +257,7 @@ def test_terms_carry_figure_limit_and_remedy() -> None:
         False,
     )
     assert "a window of more than 132 s from now" in terms["time"].remedy
-    assert "a checkpoint below 7.273e+08 B" in terms["time"].remedy
+    assert "a checkpoint below 727.3 MB" in terms["time"].remedy
 
 
 def test_a_link_named_alone_is_directed() -> None:
