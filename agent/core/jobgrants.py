@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from agent.core.joborders import Accept, remember
 from agent.core.jobtable import JobEvent
 from agent.model.jobs import Checkpoint, JobPhase
-from agent.model.orders import Fetch, Order, Pause, Prepare, Release, Resume, Start, Stop
+from agent.model.orders import Fetch, Order, Pause, Prepare, Release, Resume, Slow, Start, Stop
 from agent.model.records import Hold, JobRecord, Lease, PendingStart
 
 
@@ -39,7 +39,7 @@ def apply_order(  # noqa: PLR0911 - one way out an action
     boot_id : str
         This boot.
     """
-    if isinstance(order.action, (Pause, Resume)):
+    if isinstance(order.action, (Pause, Slow, Resume)):
         return _held(record, order, now_s=now_s, now=now, boot_id=boot_id)
     record = replace(
         record,
@@ -91,25 +91,26 @@ def apply_order(  # noqa: PLR0911 - one way out an action
 
 
 def _held(record: JobRecord, order: Order, *, now_s: float, now: datetime, boot_id: str) -> JobRecord:
-    """Take a pause or a resume of the plan: known by its sequence, and of no migration."""
-    assert isinstance(order.action, (Pause, Resume))
+    """Take a pause, a slowing or a resume of the plan: known by its sequence, and of no migration."""
+    assert isinstance(order.action, (Pause, Slow, Resume))
     highest = max(record.highest_epoch, order.epoch)
     if order.action.sequence <= record.hold_sequence:  # late: only its epoch was news
         return replace(record, highest_epoch=highest)
     hold = None
-    if isinstance(order.action, Pause):
+    if isinstance(order.action, (Pause, Slow)):
         length_s = order.action.expires_after_s
         hold = Hold(
             until_s=now_s + length_s,
             until_at=now + timedelta(seconds=length_s),
             boot_id=boot_id,
             reason=order.action.reason,
+            power_w=order.action.power_w if isinstance(order.action, Slow) else None,
         )
     return replace(record, highest_epoch=highest, hold=hold, hold_sequence=order.action.sequence)
 
 
 def is_held_back(record: JobRecord, now_s: float, boot_id: str) -> bool:
-    """Tell whether the plan holds a job back now."""
+    """Tell whether the plan holds a job back or slows it now."""
     hold = record.hold
     return hold is not None and hold.boot_id == boot_id and now_s < hold.until_s
 

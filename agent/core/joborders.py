@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from agent.core.jobtable import LIVE, SLOT_HOLDING, TABLE, JobEvent
 from agent.model.jobs import JobPhase as P
-from agent.model.orders import Fetch, Offer, Order, Pause, Prepare, Release, Resume, Start, Stop
+from agent.model.orders import Fetch, Offer, Order, Pause, Prepare, Release, Resume, Slow, Start, Stop
 from agent.model.records import JobRecord, OrderKey
 
 KEYS_KEPT = 32
@@ -202,12 +202,13 @@ HOLDABLE = frozenset({P.STARTING, P.RUNNING, P.PAUSED})
 
 
 def _pause(record: JobRecord, order: Order, room: Room) -> Verdict:
-    assert isinstance(order.action, Pause)
+    assert isinstance(order.action, (Pause, Slow))
     if order.action.sequence <= record.hold_sequence:
         return Done()
     if record.phase not in HOLDABLE or order.epoch != record.epoch:
         return Refuse(reason=f"the job is {record.phase.name} here, under epoch {record.epoch}")
-    return Accept(event=JobEvent.PAUSE if record.phase is P.RUNNING else None)
+    stops = isinstance(order.action, Pause) and record.phase is P.RUNNING
+    return Accept(event=JobEvent.PAUSE if stops else None)
 
 
 def _resume(record: JobRecord, order: Order, room: Room) -> Verdict:
@@ -243,5 +244,6 @@ _JUDGES: dict[type, Callable[[JobRecord, Order, Room], Verdict]] = {
     Offer: _offer,
     Release: _release,
     Pause: _pause,
+    Slow: _pause,
     Resume: _resume,
 }

@@ -7,6 +7,7 @@ worst is assumed.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -165,8 +166,22 @@ def _look(
         draw_w=draw_w,
     )
     follow_w = math.inf if state.follow_w is None else state.follow_w
-    bound = ceiling(state, moment, envelope=inputs.envelope, follow_w=follow_w, settings=settings)
+    bound = ceiling(
+        state,
+        moment,
+        envelope=inputs.envelope,
+        follow_w=follow_w,
+        plan_w=max(moment.least_w, _plan_w(jobs, draws)),
+        settings=settings,
+    )
     return state, draws, bound
+
+
+def _plan_w(jobs: Sequence[BudgetJob], draws: Draws) -> float:
+    """Return what all jobs may draw together where the plan slows some; inf: it slows none."""
+    if all(job.slow_w is None for job in jobs):
+        return math.inf
+    return draws.idle_w + sum(draws.power_w[job.job_id] if job.slow_w is None else job.slow_w for job in jobs)
 
 
 def _from_the_bottom(

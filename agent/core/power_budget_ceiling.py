@@ -51,7 +51,13 @@ def ease(state: BudgetState, envelope: Envelope, now_boot_s: float) -> BudgetSta
 
 
 def ceiling(
-    state: BudgetState, moment: Moment, *, envelope: Envelope, follow_w: float, settings: BudgetSettings
+    state: BudgetState,
+    moment: Moment,
+    *,
+    envelope: Envelope,
+    follow_w: float,
+    settings: BudgetSettings,
+    plan_w: float = math.inf,
 ) -> Ceiling:
     """Bound our draw.
 
@@ -67,15 +73,18 @@ def ceiling(
         What following the surplus leaves, watts; inf: it is not followed.
     settings : BudgetSettings
         In force now.
+    plan_w : float
+        What jobs may draw that the plan slows, with all others, watts; inf: it slows none.
     """
     steps = [(limit, *_step(limit, state, moment, settings)) for limit in envelope.limits]
     bounds = [
         (allowed_w, _by_limit(limit, moment, state, settings, ramping=allowed_w > target_w))
         for limit, allowed_w, target_w in steps
     ]
-    if follow_w < math.inf:
-        step_w = _down(state, moment, follow_w, settings.ramp_down_w_per_s)
-        bounds.append((step_w, Because(bound=Bound.SURPLUS)))
+    for wanted_w, bound in ((follow_w, Bound.SURPLUS), (plan_w, Bound.PLAN)):
+        if wanted_w < math.inf:
+            step_w = _down(state, moment, wanted_w, settings.ramp_down_w_per_s)
+            bounds.append((step_w, Because(bound=bound)))
     reach_w, because = min(bounds, key=lambda bound: bound[0], default=(math.inf, Because()))
     allowed_w, bound = _risen(state, moment, reach_w, because.bound, settings, limited=bool(steps))
     return Ceiling(

@@ -13,6 +13,7 @@ class BudgetJob:
 
     `power_w` is what it draws uncapped, in watts; None: unknown. `unsaved_s` is the age of the newest sealed
     checkpoint in seconds, or how long the job has run without one; None: unknown, which counts as very old.
+    `slow_w` is what the plan has it draw at most; None: it does not slow it.
     """
 
     job_id: str
@@ -22,6 +23,7 @@ class BudgetJob:
     pausable: bool = True
     paused: bool = False
     movable: bool = True
+    slow_w: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +91,7 @@ class Bound(Enum):
     RELEASE = "the site's turn after a limit has eased"
     METER = "a meter that is silent or not believed"
     SURPLUS = "the surplus that is followed"
+    PLAN = "the coordinator's plan, which slows jobs down to the surplus"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

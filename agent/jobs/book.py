@@ -177,6 +177,7 @@ class JobBook:
     def describe(self, job_id: str) -> JobReport:
         """Return the whole of what is known of a job."""
         record, live = self.get(job_id), self.live(job_id)
+        hold = record.hold if record.phase in HOLDABLE else None
         return JobReport(
             job_id=job_id,
             epoch=record.epoch,
@@ -194,7 +195,8 @@ class JobBook:
             highest_epoch=record.highest_epoch,
             load_s=record.load_s,
             pid=live.pid,
-            held_until=record.hold.until_at if record.hold is not None and record.phase in HOLDABLE else None,
+            held_until=hold.until_at if hold is not None else None,
+            slowed_to_w=hold.power_w if hold is not None else None,
             hold_sequence=record.hold_sequence,
         )
 

@@ -30,7 +30,7 @@ async def heed_hold(book: JobBook, job_id: str, now_s: float, boot_id: str) -> N
         if record.hold is None:
             return
         if not is_held_back(record, now_s, boot_id):
-            log.info("a pause of the plan has expired", extra={"job_id": job_id})
+            log.info("what the plan asked of a job has expired", extra={"job_id": job_id})
             await book.put(replace(record, hold=None))
-        elif record.phase is JobPhase.RUNNING:
+        elif record.phase is JobPhase.RUNNING and record.hold.power_w is None:
             await book.put(record, JobEvent.PAUSE)

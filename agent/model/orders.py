@@ -79,13 +79,23 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Slow:
+    """Have the job draw `power_w` at most for the plan's sake; that ends by itself, as a pause does."""
+
+    sequence: int
+    expires_after_s: float
+    power_w: float
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Resume:
-    """End a pause of the plan; the site's own limits decide when the job goes on."""
+    """End a pause or a slowing of the plan; the site's own limits decide when the job goes on."""
 
     sequence: int
 
 
-Action = Prepare | Start | Stop | Fetch | Offer | Release | Pause | Resume
+Action = Prepare | Start | Stop | Fetch | Offer | Release | Pause | Slow | Resume
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,9 +150,11 @@ class JobReport:
     """The highest seen in any order about the job."""
     pid: int | None = None
     held_until: datetime | None = None
-    """Until when the plan holds it back, unless that is renewed; None: it does not."""
+    """Until when the plan holds it back or slows it, unless that is renewed; None: it does not."""
     hold_sequence: int = 0
-    """The highest of a pause or resume of the plan that was accepted."""
+    """The highest of a pause, slowing or resume of the plan that was accepted."""
+    slowed_to_w: float | None = None
+    """What the plan has it draw at most, until then; None: it does not slow it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

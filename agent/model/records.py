@@ -18,12 +18,16 @@ class Lease:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
-    """A pause of the plan until `until_s` on CLOCK_BOOTTIME of boot `boot_id`, `until_at` on the calendar."""
+    """A pause of the plan until `until_s` on CLOCK_BOOTTIME of boot `boot_id`, `until_at` on the calendar.
+
+    `power_w`: no pause, but the job is to draw so much at most.
+    """
 
     until_s: float
     until_at: datetime
     boot_id: str
     reason: str = ""
+    power_w: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,4 +89,4 @@ class JobRecord:
     hold: Hold | None = None
     """The plan holds it back; what else pauses it is the site's own."""
     hold_sequence: int = 0
-    """The highest of a pause or resume of the plan; one that comes late has a lower one."""
+    """The highest of a pause, slowing or resume of the plan; one that comes late has a lower one."""

@@ -106,7 +106,7 @@ class Control:
 
         One that the plan holds back is not ours to resume; when that ends, it is paused like any other.
         """
-        held = self.keeper.held()
+        held, slowed = self.keeper.held(), self.keeper.slowed()
         return tuple(
             BudgetJob(
                 job_id=job_id,
@@ -116,6 +116,7 @@ class Control:
                 pausable=phase is JobPhase.RUNNING,
                 paused=phase is JobPhase.PAUSED,
                 movable=spec.may_migrate and phase in (JobPhase.RUNNING, JobPhase.PAUSED),
+                slow_w=slowed.get(job_id),
             )
             for job_id, (phase, spec) in self.keeper.live().items()
             if job_id not in held

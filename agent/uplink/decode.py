@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from agent.model.jobs import ContainerSpec, Flexibility, JobSpec, OnPartition
-from agent.model.orders import Action, Fetch, Offer, Order, Pause, Prepare, Release, Resume, Start, Stop
+from agent.model.orders import Action, Fetch, Offer, Order, Pause, Prepare, Release, Resume, Slow, Start, Stop
 from agent.model.telemetry import FlexibilityOffer, FlexibilityOffers
 from sterna.errors import PeerProtocolError
 from sterna.v1 import job_pb2, site_service_pb2
@@ -140,6 +140,13 @@ def _action(message: site_service_pb2.Order) -> Action:  # noqa: PLR0911 - one w
             sequence=_positive("order.pause.sequence", message.pause.sequence),
             expires_after_s=_required_s("order.pause", message.pause, "expires_after"),
             reason=message.pause.reason,
+        )
+    if kind == "slow":
+        return Slow(
+            sequence=_positive("order.slow.sequence", message.slow.sequence),
+            expires_after_s=_required_s("order.slow", message.slow, "expires_after"),
+            power_w=_not_negative("order.slow.power_w", message.slow.power_w),
+            reason=message.slow.reason,
         )
     if kind == "resume":
         return Resume(sequence=_positive("order.resume.sequence", message.resume.sequence))

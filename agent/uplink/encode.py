@@ -40,6 +40,7 @@ def hello(
                 idle_power_w=capabilities.idle_power_w,
                 gpus=capabilities.gpus,
                 can_cap=capabilities.can_cap,
+                can_slow=capabilities.can_cap,
                 checkpoint_address=capabilities.checkpoint_address or "",
                 container_engines=capabilities.container_engines,
                 container_mounts=capabilities.container_mounts,
@@ -197,6 +198,7 @@ def _job(report: JobReport) -> job_pb2.JobReport:
         pid=report.pid or 0,
         held_until=None if report.held_until is None else _timestamp(report.held_until),
         hold_sequence=report.hold_sequence,
+        slowed_to_w=report.slowed_to_w,
     )
 
 

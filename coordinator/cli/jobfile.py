@@ -48,6 +48,17 @@ class ContainerTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         )
 
 
+class SlowTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[slow]``: how far the plan may slow the job; absent, not at all."""
+
+    power_frac: float
+    speed_frac: float
+
+    def to_proto(self) -> job_pb2.SlowRange:
+        """Return the message to submit."""
+        return job_pb2.SlowRange(power_frac=self.power_frac, speed_frac=self.speed_frac)
+
+
 class JobFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What ``sterna job submit`` reads; see proto/sterna/v1/job.proto for the meaning of each key."""
 
@@ -69,6 +80,7 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     declared_work_s: float | None = None
     flexibility: Literal["flex_0", "flex_1", "flex_2", "flex_3"] = "flex_3"
     container: ContainerTable | None = None
+    slow: SlowTable | None = None
 
     def faults(self) -> list[tuple[str, str]]:
         """Return (key, message) of what is wrong beyond types; the coordinator checks the rest."""
@@ -106,6 +118,7 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             home_site=self.home_site,
             flexibility=_FLEXIBILITY[self.flexibility],
             container=self.container.to_proto() if self.container is not None else None,
+            slow=self.slow.to_proto() if self.slow is not None else None,
         )
         spec.stop_grace.FromTimedelta(timedelta(seconds=self.stop_grace_s))
         for field, value in (

@@ -140,7 +140,7 @@ def _halted(job: Job, at: datetime) -> Job:
     """Close the account of running time."""
     if job.running_since is None:
         return job
-    run_s = job.run_s + max(0.0, (at - job.running_since).total_seconds())
+    run_s = job.run_s + job.speed_frac * max(0.0, (at - job.running_since).total_seconds())
     return replace(job, run_s=run_s, running_since=None)
 
 
@@ -182,7 +182,7 @@ def _phase_changed(state: FleetState, event: ev.JobPhaseChanged) -> FleetState:
     job = _job(state, event.job_id)
     if job.grant is None:
         raise IllegalTransitionError(f"job {job.job_id}: {event.state.value} without a grant")
-    job = replace(_halted(job, event.at), state=event.state)
+    job = replace(_halted(job, event.at), state=event.state, speed_frac=event.speed_frac)
     if event.state is JobState.RUNNING:
         started_at = job.started_at or event.at
         job = replace(job, running_since=event.at, started_at=started_at, message="")

@@ -58,9 +58,21 @@ class _Case:
         end_job(self.story, self.job.job_id, state, self.report.message, self.now)
 
     def follow_phase(self) -> None:
-        state = STATE_OF_PHASE.get(self.phase)
-        if state is not None and state is not self.job.state:
-            self.story.tell(ev.JobPhaseChanged(at=self.now, job_id=self.job.job_id, state=state))
+        state, job = STATE_OF_PHASE.get(self.phase), self.job
+        if state is None:
+            return
+        speed_frac = self.speed_frac() if state is JobState.RUNNING else 1.0
+        if state is not job.state or speed_frac != job.speed_frac:
+            self.story.tell(
+                ev.JobPhaseChanged(at=self.now, job_id=job.job_id, state=state, speed_frac=speed_frac)
+            )
+
+    def speed_frac(self) -> float:
+        """Return the speed at which the job runs, as its owner declares for what it may draw."""
+        spec, power_w = self.job.spec, self.report.slowed_to_w
+        if power_w is None or spec.slow is None or not spec.power_w > 0.0:
+            return 1.0
+        return spec.slow.speed_at(power_w / spec.power_w)
 
     def follow_times(self) -> None:
         job, report = self.job, self.report

@@ -2,7 +2,7 @@
 
 It differs from `feasibility-aware` in what a move is worth and in who may leave (`horizon`), and in how sure
 it wants to be. The paper's tests of time and break-even stay gates. Why, and what was tried:
-docs/planning.md. Jobs that may wait are held back and paused by `deferring`.
+docs/planning.md. Jobs that may wait are held back and paused by `deferring`; `slowing` slows down.
 """
 
 from dataclasses import replace
@@ -17,6 +17,7 @@ from coordinator.core.judgement import Judge
 from coordinator.core.manner import Manner
 from coordinator.core.moving import plan
 from coordinator.core.policy import PlannerSettings
+from coordinator.core.slowing import may_slow, with_slowing
 from coordinator.model.decision import Decision
 from coordinator.model.view import FleetView, JobView
 
@@ -81,9 +82,14 @@ class SternaPolicy:
 
     def _plan(self, view: FleetView, settings: PlannerSettings, *, tells: bool) -> tuple[Decision, ...]:
         moves = partial(plan, settings=self._tuned(settings), manner=self._manner, tells=tells)
-        if not may_defer(view):
-            return moves(view)
-        return plan_deferring(view, self._rules, moves, policy=_NAME, tells=tells)
+        made = (
+            plan_deferring(view, self._rules, moves, policy=_NAME, tells=tells)
+            if may_defer(view)
+            else moves(view)
+        )
+        if not may_slow(view):
+            return made
+        return with_slowing(view, made, policy=_NAME, slack_margin_s=self._rules.margin_s, tells=tells)
 
     def _tuned(self, settings: PlannerSettings) -> PlannerSettings:
         return replace(settings, epsilon=max(settings.epsilon, self._epsilon))

@@ -105,7 +105,12 @@ def build_view(
     }
     jobs = {
         job_id: _on_its_way(
-            _held_back(job_view(state, job, settings, _phase(job, live)), job, sites, now, settings),
+            _paced(
+                _held_back(job_view(state, job, settings, _phase(job, live)), job, sites, now, settings),
+                job,
+                state,
+                live,
+            ),
             carried_to(job, live),
         )
         for job_id, job in state.jobs.items()
@@ -241,7 +246,20 @@ def _is_held(job: Job, live: Live) -> bool:
     """Tell whether it is the plan that has paused a job, by the word of its site."""
     report = report_of(live, job.owner_site, job.job_id)
     mine = report is not None and job.grant is not None and report.epoch == job.grant.epoch
-    return mine and report is not None and report.held_until is not None
+    paused = report is not None and report.held_until is not None and report.slowed_to_w is None
+    return mine and paused
+
+
+def _paced(view: JobView, job: Job, state: FleetState, live: Live) -> JobView:
+    """Say how far a job that runs may be slowed where it is, and what the plan has it draw there now."""
+    spec, site = job.spec, state.sites.get(view.site_id or "")
+    if spec.slow is None or view.phase is not Phase.RUNNING or job.state is not JobState.RUNNING:
+        return view
+    able = site is not None and site.capabilities is not None and site.capabilities.can_slow
+    slow = spec.slow if able and spec.flexibility is not Flexibility.FLEX_0 else None
+    report = report_of(live, view.site_id, job.job_id)
+    mine = report is not None and job.grant is not None and report.epoch == job.grant.epoch
+    return replace(view, slow=slow, slowed_to_w=report.slowed_to_w if mine and report is not None else None)
 
 
 def _held_back(
@@ -278,7 +296,7 @@ def _slack_s(job: Job, now: datetime, settings: ViewSettings) -> float | None:
     if settings.hold_back_s is None or work_s is None:
         return None
     since = job.running_since
-    ran_s = job.run_s + ((now - since).total_seconds() if since is not None else 0.0)
+    ran_s = job.run_s + (job.speed_frac * (now - since).total_seconds() if since is not None else 0.0)
     stood_s = (now - job.submitted_at).total_seconds() - ran_s
     return settings.hold_back_s + work_s - max(0.0, stood_s)
 

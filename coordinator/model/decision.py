@@ -14,6 +14,9 @@ class DecisionKind(Enum):
     WAIT = "wait"
     PAUSE = "pause"
     RESUME = "resume"
+    """Goes on where it was paused, or at full power where it was slowed."""
+    SLOW = "slow"
+    """Draws `power_w` at most where it runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,3 +61,5 @@ class Decision:
     """Link rate that the plan allots, for a migration."""
     window_end_at: datetime | None = None
     """End of the window at the destination that the plan relies on; None: the move has another reason."""
+    power_w: float | None = None
+    """What it may draw at most from now on; None: its full power."""

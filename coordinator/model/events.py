@@ -66,11 +66,13 @@ class JobGranted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobPhaseChanged:
-    """The owner reported another phase: STARTING, RUNNING or PAUSED."""
+    """The owner reported another phase (STARTING, RUNNING or PAUSED), or that it runs at another speed."""
 
     at: datetime
     job_id: str
     state: JobState
+    speed_frac: float = 1.0
+    """Of one that runs: 1 is full speed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

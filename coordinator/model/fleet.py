@@ -70,7 +70,7 @@ class Job:
     """One job. `epoch` is the highest ever granted, voided or learnt; `grant` None: nobody may run it.
 
     `copies` are the verified checkpoints that each site said it holds, newest first; the seal, load and
-    run times are measured, `run_s` counts up to the last change of phase.
+    run times are measured, `run_s` counts seconds at full speed up to the last change of phase or speed.
     """
 
     job_id: str
@@ -90,6 +90,8 @@ class Job:
     ended_at: datetime | None = None
     resident_since: datetime | None = None
     running_since: datetime | None = None
+    speed_frac: float = 1.0
+    """At which it runs since then, as its owner declares for what the plan has it draw; 1 is full speed."""
     run_s: float = 0.0
     migrations: int = 0
     failed_starts: int = 0

@@ -55,10 +55,37 @@ class ContainerSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SlowRange:
+    """How far a job may be slowed, by its owner's word: at `power_frac` of its draw it keeps `speed_frac`.
+
+    Both are shares of full power and speed, 0 < power_frac < 1 and power_frac <= speed_frac <= 1; between the
+    two points speed is taken to be a straight line.
+    """
+
+    power_frac: float
+    speed_frac: float
+
+    def faults(self) -> list[tuple[str, str]]:
+        """Return what is wrong with the figures, as pairs of the field and what was expected."""
+        if not 0.0 < self.power_frac < 1.0:
+            return [("power_frac", f"expected above 0, below 1, got {self.power_frac:g}")]
+        if not self.power_frac <= self.speed_frac <= 1.0:
+            allowed = f"expected {self.power_frac:g} (power_frac) to 1: else each step would take more energy"
+            return [("speed_frac", f"{allowed}; got {self.speed_frac:g}")]
+        return []
+
+    def speed_at(self, power_frac: float) -> float:
+        """Return the share of full speed at a share of full power; below the range it is that of its end."""
+        above_frac = max(0.0, min(1.0, power_frac) - self.power_frac) / (1.0 - self.power_frac)
+        return self.speed_frac + above_frac * (1.0 - self.speed_frac)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
     """What to run; the fields of sterna.v1.JobSpec, durations in seconds.
 
     ``""`` and None stand for the defaults that the proto states. `container` None: a process of the site.
+    `slow` None: the plan never slows it.
     """
 
     name: str
@@ -79,6 +106,7 @@ class JobSpec:
     declared_work_s: float | None = None
     flexibility: Flexibility = Flexibility.FLEX_3
     container: ContainerSpec | None = None
+    slow: SlowRange | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,9 +144,11 @@ class JobReport:
     """The highest that the site has seen in any order; it refuses lower ones. 0: it did not say."""
     reported_at: datetime | None = None
     held_until: datetime | None = None
-    """Until when the plan holds it back there; None: it does not."""
+    """Until when the plan holds it back or slows it there; None: it does not."""
     hold_sequence: int = 0
-    """The highest of a pause or resume of the plan that the site has accepted."""
+    """The highest of a pause, slowing or resume of the plan that the site has accepted."""
+    slowed_to_w: float | None = None
+    """What the plan has it draw at most, until then; None: it does not slow it."""
 
     def holds(self, checkpoint_id: str) -> bool:
         """Tell whether the site has this checkpoint, verified."""

@@ -78,13 +78,23 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Slow:
+    """Have the job draw `power_w` at most; it has its full power again when that expires, as a pause does."""
+
+    sequence: int
+    expires_after_s: float
+    power_w: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Resume:
-    """End a pause of the plan."""
+    """End a pause or a slowing of the plan."""
 
     sequence: int
 
 
-Action = Prepare | Start | Stop | Fetch | Offer | Release | Pause | Resume
+Action = Prepare | Start | Stop | Fetch | Offer | Release | Pause | Slow | Resume
 OrderKey = tuple[str, str, str, str, int]
 
 
@@ -104,6 +114,6 @@ class Order:
         kind = type(self.action).__name__
         if isinstance(self.action, (Fetch, Offer)):  # one move may bring two checkpoints
             kind += f" {self.action.checkpoint_id}"
-        elif isinstance(self.action, (Pause, Resume)):  # many follow one another under one epoch
+        elif isinstance(self.action, (Pause, Slow, Resume)):  # many follow one another under one epoch
             kind += f" {self.action.sequence}"
         return (self.site_id, self.migration_id, self.job_id, kind, self.epoch)

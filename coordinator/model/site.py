@@ -36,6 +36,7 @@ class Capabilities:
     checkpoint_address: str = ""
     container_engines: tuple[str, ...] = ()
     container_mounts: tuple[str, ...] = ()
+    can_slow: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

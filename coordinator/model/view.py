@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import Enum
 
 from coordinator.model.forecast import SurplusForecast
-from coordinator.model.job import ContainerSpec
+from coordinator.model.job import ContainerSpec, SlowRange
 from coordinator.model.replication import Replication
 
 
@@ -86,6 +86,10 @@ class JobView:
     """For how long it may still stand still (wait, pause, move) and end in time; None: it is not to wait."""
     may_pause: bool = False
     """Somebody can pause it where it runs, and resume it."""
+    slow: SlowRange | None = None
+    """How far it may be slowed where it runs; None: not at all, or nobody can there."""
+    slowed_to_w: float | None = None
+    """What the plan has it draw at most; None: its full power."""
     coming_to: str | None = None
     """Where the checkpoint of a queued job is being brought, because there is no room where it is."""
     bound_for: str | None = None

@@ -103,7 +103,12 @@ def _site(
         estimated=np.zeros(len(drawn_w), dtype=np.bool_),
     )
     stays = [
-        Stay(job_id=row.job_id, start_s=row.start_s, end_s=row.end_s, weight_w=power_w[row.job_id])
+        Stay(
+            job_id=row.job_id,
+            start_s=row.start_s,
+            end_s=row.end_s,
+            weight_w=power_w[row.job_id] if row.power_w is None else row.power_w,
+        )
         for row in rows
     ]
     return book(course, stays)

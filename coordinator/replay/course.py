@@ -52,8 +52,10 @@ class Course:
         What the policy reckoned with on the link, from the decision to the end of the transfer; else 0.
     since_s : float
         When the present stage began.
+    slow_w : float or None
+        What it may draw while it runs; None: its full power.
     worked_s : float
-        Running time up to the present stage.
+        Work up to the present stage, in seconds at full speed.
     turn : int
         Counts the stages, so that an end that was planned for an earlier one is known to be void.
     """
@@ -68,6 +70,7 @@ class Course:
         "sending",
         "since_s",
         "site",
+        "slow_w",
         "source",
         "stage",
         "task",
@@ -88,6 +91,7 @@ class Course:
         self.held: dict[str, frozenset[str]] = {}
         self.promised_bps = 0.0
         self.since_s = task.submitted_s
+        self.slow_w: float | None = None
         self.worked_s = 0.0
         self.turn = 0
 
@@ -102,16 +106,26 @@ class Course:
         here = self.site if self.stage is not None or self.phase is Phase.PAUSED else None
         return {site for site in (here, self.bound_for) if site is not None}
 
-    def enter(self, phase: Phase | None, now_s: float, stage: Stage | None = None) -> None:
-        """Begin the next stage; RUNNING is always the stage RUN."""
+    @property
+    def speed(self) -> float:
+        """Return its speed while it runs, 1 being the full one."""
+        slow = self.task.slow
+        return 1.0 if self.slow_w is None or slow is None else slow.speed_at(self.slow_w / self.task.power_w)
+
+    def enter(
+        self, phase: Phase | None, now_s: float, stage: Stage | None = None, *, slow_w: float | None = None
+    ) -> None:
+        """Begin the next stage; RUNNING is always the stage RUN, the only one that can be slow."""
+        self.worked_s = self.ran_s(now_s)
         self.phase = phase
         self.stage = Stage.RUN if phase is Phase.RUNNING else stage
+        self.slow_w = slow_w
         self.since_s = now_s
         self.turn += 1
 
     def ran_s(self, now_s: float) -> float:
-        """Return its running time so far."""
-        return self.worked_s + (now_s - self.since_s if self.stage is Stage.RUN else 0.0)
+        """Return its work so far, in seconds at full speed."""
+        return self.worked_s + (self.speed * (now_s - self.since_s) if self.stage is Stage.RUN else 0.0)
 
     def holds(self, site_id: str) -> frozenset[str]:
         """Return the pieces that a site has already."""

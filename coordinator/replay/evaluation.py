@@ -67,8 +67,11 @@ def _reduction(wh: float | None, of_wh: float) -> float | None:
 
 
 def least_wh_of(world: World) -> float | None:
-    """Return the bound of a world: with deferral by HiGHS, else by sorting; None for distributed jobs."""
-    if any(task.replication is not None for task in world.tasks):
+    """Return the bound of a world: with deferral by HiGHS, else by sorting.
+
+    None for distributed jobs, and for jobs that may be slowed: nobody knows theirs.
+    """
+    if any(task.replication is not None or task.slow is not None for task in world.tasks):
         return None
     if world.hold_back_s is None:
         return bound_wh(world)

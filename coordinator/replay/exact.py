@@ -106,6 +106,7 @@ class _Exact:
         # A policy that never moves a job is not asked: its jobs wait for their homes, one queue each.
         self._tells_transfers = world.tells_transfers
         self._defers = world.hold_back_s is not None
+        self._slows = any(task.slow is not None for task in world.tasks)
         self._stays = bool(getattr(policy, "never_moves", False))
         self._carriage = Carriage(world.wan, world.costs.eta)
         self._growth = GROWTH.get(policy.name, Growth())
@@ -137,13 +138,14 @@ class _Exact:
             raise PermanentError(f"{self._world.name}: {left}")
         for group in self._groups.values():
             group.settle(self._now_s)
-        # Exchanges alone change nothing that a policy could answer, nor do ends that a pause has put off.
-        news = not (self._groups or self._defers)
+        # Exchanges alone change nothing that a policy could answer, nor do ends that were put off.
+        put_off = self._defers or self._slows
+        news = not (self._groups or put_off)
         for key in self._carriage.arrived(self._now_s):
             news = self._arrive(key) or news
         while self._ends and self._ends[0][0] <= self._now_s:
             _, _, course, turn = heapq.heappop(self._ends)
-            news = news or turn == course.turn or not self._defers
+            news = news or turn == course.turn or not put_off
             if turn == course.turn:
                 self._end_phase(course)
         for group in list(self._groups.values()):
@@ -196,18 +198,20 @@ class _Exact:
             return
         free = sum(self._slots.values()) - sum(self._held.values())
         self.asked += 1
-        # Where jobs may be held back, who of those that wait starts, and where, is all the policy's.
-        asking = self._queue if self._defers else self._queue[:free]
+        # Where jobs may be held back, who of those that wait starts, and where, is all the policy's. Where
+        # they may be slowed it sees one more than can start, and so whether anybody waits for a slot.
+        asking = self._queue if self._defers else self._queue[: free + self._slows]
         view = self._sight.view(self._now_s, self._present.values(), asking, self._held, self._groups)
         plan = plan_replicas(self._policy, view, self._settings, self._growth)
         decisions = {one.job_id: one for one in plan.decisions}
         waiting = []
         for course in asking:
-            site_id = self._start_site(course, decisions.get(course.task.job_id))
+            decision = decisions.get(course.task.job_id)
+            site_id = self._start_site(course, decision)
             if site_id is None:
                 waiting.append(course)
             else:
-                self._start(course, site_id)
+                self._start(course, site_id, decision.power_w if decision is not None else None)
         self._queue = waiting + self._queue[len(asking) :]
         self._obey(decisions.values())
         for leave in plan.leaves:
@@ -223,6 +227,8 @@ class _Exact:
                 self._pause(decision)
             elif decision.kind is DecisionKind.RESUME:
                 self._resume(decision)
+            elif decision.kind is DecisionKind.SLOW:
+                self._pace(decision)
 
     def _start_site(self, course: Course, decision: Decision | None) -> str | None:
         """Return where a job starts: the policy's choice; where it may not be held back, somewhere."""
@@ -230,7 +236,7 @@ class _Exact:
             return decision.target_site
         if self._defers or course.replica_of is not None:  # what else is free may be beside a sibling
             return None
-        return next(site for site in sorted(self._slots) if self._free(site))
+        return next((site for site in sorted(self._slots) if self._free(site)), None)
 
     def _may_start(self, course: Course, site_id: str) -> bool:
         group = self._groups.get(course.job_id)
@@ -244,19 +250,19 @@ class _Exact:
             raise PermanentError(f"{self._policy.name}: no free slot at {site_id}")
         self._held[site_id] += 1
 
-    def _start(self, course: Course, site_id: str) -> None:
+    def _start(self, course: Course, site_id: str, power_w: float | None = None) -> None:
         group = self._groups.get(course.job_id)
         if group is not None and group.worked_s > 0.0:
             self._fetch(course, group.running()[0].site or "", site_id)
             return
         self._hold(site_id)
         course.site = site_id
-        self._run(course)
+        self._run(course, power_w)
 
-    def _run(self, course: Course) -> None:
-        course.enter(Phase.RUNNING, self._now_s)
+    def _run(self, course: Course, power_w: float | None = None) -> None:
+        course.enter(Phase.RUNNING, self._now_s, slow_w=power_w)
         if course.replica_of is None:
-            self._until(course, self._now_s + course.task.work_s - course.worked_s)
+            self._until(course, self._now_s + (course.task.work_s - course.worked_s) / course.speed)
 
     def _fetch(self, course: Course, source: str, site_id: str) -> None:
         """Begin to bring the state of a sibling to a site where a replica will train."""
@@ -271,9 +277,10 @@ class _Exact:
 
     def _log(self, course: Course, stage: Stage, site_id: str) -> None:
         if self._now_s > course.since_s:
-            self.intervals.append(
-                Interval(course.job_id, site_id, course.since_s, self._now_s, stage, course.replica)
+            row = Interval(
+                course.job_id, site_id, course.since_s, self._now_s, stage, course.replica, course.slow_w
             )
+            self.intervals.append(row)
 
     def _migrate(self, decision: Decision) -> None:
         course = self._present.get(decision.job_id)
@@ -300,7 +307,6 @@ class _Exact:
         assert course.site is not None
         if course.stage is Stage.RUN:
             self._log(course, Stage.RUN, course.site)
-            course.worked_s += self._now_s - course.since_s
         course.enter(Phase.MIGRATING, self._now_s, Stage.SEAL)
         self._until(course, self._now_s + self._world.costs.store_s(course.task.seal_bytes))
 
@@ -310,14 +316,25 @@ class _Exact:
             raise PermanentError(f"{self._policy.name}: {decision.job_id} cannot be paused")
         assert course.site is not None
         self._log(course, Stage.RUN, course.site)
-        course.worked_s += self._now_s - course.since_s
         course.enter(Phase.PAUSED, self._now_s)
 
     def _resume(self, decision: Decision) -> None:
         course = self._present.get(decision.job_id)
+        if course is not None and course.slow_w is not None:
+            self._pace(decision)
+            return
         if course is None or course.phase is not Phase.PAUSED:
             raise PermanentError(f"{self._policy.name}: {decision.job_id} is not paused")
-        self._run(course)
+        self._run(course, decision.power_w)
+
+    def _pace(self, decision: Decision) -> None:
+        """Let a job that runs draw something else from now on."""
+        course = self._present.get(decision.job_id)
+        if course is None or course.stage is not Stage.RUN or course.task.slow is None:
+            raise PermanentError(f"{self._policy.name}: {decision.job_id} cannot be slowed")
+        assert course.site is not None
+        self._log(course, Stage.RUN, course.site)
+        self._run(course, decision.power_w)
 
     def _end_phase(self, course: Course) -> None:
         assert course.site is not None

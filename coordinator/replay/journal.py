@@ -25,7 +25,8 @@ class Stage(Enum):
 class Interval:
     """One job at one site, from `start_s` to before `end_s`, in seconds from the start of the world.
 
-    `replica`: which of a distributed job's; None for any other job.
+    `replica`: which of a distributed job's; None for any other job. `power_w`: what it drew where it was
+    slowed; None: its full power.
     """
 
     job_id: str
@@ -34,6 +35,7 @@ class Interval:
     end_s: float
     stage: Stage
     replica: int | None = None
+    power_w: float | None = None
 
 
 def write_journal(path: Path, world: World, intervals: Iterable[Interval]) -> None:
@@ -47,6 +49,7 @@ def write_journal(path: Path, world: World, intervals: Iterable[Interval]) -> No
                 "start_utc": stamp(world, row.start_s),
                 "end_utc": stamp(world, row.end_s),
                 "state": row.stage.value,
+                **({} if row.power_w is None else {"power_w": row.power_w}),
             }
             file.write(json.dumps(document) + "\n")
 
@@ -63,6 +66,7 @@ def read_journal(path: Path, world: World) -> Iterator[Interval]:
                 offset_s(world, row["end_utc"]),
                 Stage(row["state"]),
                 row.get("replica"),
+                row.get("power_w"),
             )
 
 

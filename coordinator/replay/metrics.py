@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -175,7 +175,7 @@ def site_draw(
     rows : sequence of Interval
         The site's rows.
     power_w : mapping
-        Watts by job.
+        Full power by job, for rows that do not say what was drawn.
     cuts : iterable of float
         Further instants at which a step is to begin.
 
@@ -186,7 +186,7 @@ def site_draw(
     """
     starts = np.array([row.start_s for row in rows])
     ends = np.array([row.end_s for row in rows])
-    watts = np.array([power_w[row.job_id] for row in rows])
+    watts = np.array([power_w[row.job_id] if row.power_w is None else row.power_w for row in rows])
     at = np.concatenate((starts, ends, np.fromiter(cuts, dtype=np.float64)))
     change = np.concatenate((watts, -watts, np.zeros(len(at) - 2 * len(rows))))
     edges, place = np.unique(at, return_inverse=True)
@@ -213,7 +213,12 @@ def landings(
     `by_course`: the rows of each job, of a distributed one those of each replica.
     """
     power = {task.job_id: task.power_w for task in world.tasks}
-    draws = {site.site_id: site_draw(by_site[site.site_id], power, (0.0,)) for site in world.sites}
+    # A job that is slowed needs its full power all the same: a window is what covers that.
+    full = {
+        name: [r if r.power_w is None else replace(r, power_w=None) for r in by_site[name]]
+        for name in by_site
+    }
+    draws = {site.site_id: site_draw(full[site.site_id], power, (0.0,)) for site in world.sites}
     plants = {site.site_id: site for site in world.sites}
     found = []
     for rows in by_course.values():

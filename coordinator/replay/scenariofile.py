@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.core.partial import Piece
+from coordinator.model.job import SlowRange
 from coordinator.model.replication import Replication
 from coordinator.replay import importers
 from coordinator.replay.batteries import BatteryTable, firm
@@ -132,6 +133,17 @@ class DeferralTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     hold_back_s: float
 
 
+class SlowTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Jobs may be slowed; see `coordinator.model.job.SlowRange`."""
+
+    power_frac: float
+    speed_frac: float
+
+    def range(self) -> SlowRange:
+        """Return it as a value."""
+        return SlowRange(power_frac=self.power_frac, speed_frac=self.speed_frac)
+
+
 class ScenarioFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One scenario."""
 
@@ -146,6 +158,7 @@ class ScenarioFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     deferral: DeferralTable | None = None
     battery: BatteryTable | None = None
     replicas: ReplicasTable | None = None
+    slow: SlowTable | None = None
 
     @property
     def offsets(self) -> range:
@@ -292,6 +305,7 @@ def _task(scenario: ScenarioFile, place: int, job: importers.TracedJob, submitte
         power_w=table.power_w,
         pieces=_pieces(table.kinds[place % len(table.kinds)], size_bytes) if table.kinds else (),
         replication=_replication(scenario, place, size_bytes),
+        slow=scenario.slow.range() if scenario.slow is not None else None,
     )
 
 
@@ -333,6 +347,8 @@ def _check(scenario: ScenarioFile) -> None:
         for place, kind in enumerate(scenario.jobs.kinds)
         if kind.pieces and all(piece.stays or piece.change_frac == 0.0 for piece in kind.pieces)
     ]
+    if scenario.slow is not None:
+        faults += [f"slow.{field}: {text}" for field, text in scenario.slow.range().faults()]
     if scenario.replicas is not None:
         try:
             _replication(scenario, 0, 1)

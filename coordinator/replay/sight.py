@@ -145,6 +145,8 @@ class Sight:
             progressed_s=course.ran_s(now_s),
             slack_s=self._slack_s(course, now_s),
             may_pause=self._world.hold_back_s is not None,
+            slow=task.slow,
+            slowed_to_w=course.slow_w,
             bound_for=course.bound_for,
             stop_bytes=stop_bytes if stop_bytes < moved_bytes else None,
             replica_of=course.replica_of,

@@ -57,7 +57,7 @@ def recompute(world: World, rows: Iterable[Interval], transfers: Iterable[Transf
         if task.replication is not None:
             faults += replica_faults(world, task, mine, crossed[task.job_id])
             continue
-        faults += _course_faults(world, task, mine)
+        faults += [*_course_faults(world, task, mine), *_power_faults(task, mine)]
         faults += piece_faults(task, mine, crossed[task.job_id]) if task.pieces else []
     faults += link_faults(world, carried)
     alone = _alone(world, courses)
@@ -85,7 +85,7 @@ _WAITED_FOR = (Cause.AHEAD, Cause.JOIN)
 def _course_faults(world: World, task: Task, rows: list[Interval]) -> list[str]:
     job_id = task.job_id
     faults = []
-    ran_s = sum(row.end_s - row.start_s for row in rows if row.stage is Stage.RUN)
+    ran_s = sum(_speed(task, row) * (row.end_s - row.start_s) for row in rows if row.stage is Stage.RUN)
     if abs(ran_s - task.work_s) > SLACK_S:
         faults.append(f"job {job_id}: ran {ran_s:.3f} s of {task.work_s:.3f} s")
     if rows and rows[0].start_s < task.submitted_s - SLACK_S:
@@ -113,6 +113,24 @@ def _course_faults(world: World, task: Task, rows: list[Interval]) -> list[str]:
         if row.end_s - row.start_s < least_s - SLACK_S:
             faults.append(f"job {job_id}: a {row.stage.value} of {row.end_s - row.start_s:.3f} s")
     return faults
+
+
+def _power_faults(task: Task, rows: list[Interval]) -> list[str]:
+    least_w = task.slow.power_frac * task.power_w if task.slow is not None else task.power_w
+    return [
+        f"job {task.job_id}: drew {row.power_w:g} W at {row.start_s:.3f} s"
+        for row in rows
+        if row.power_w is not None
+        and (row.stage is not Stage.RUN or not least_w - 1e-6 <= row.power_w <= task.power_w)
+    ]
+
+
+def _speed(task: Task, row: Interval) -> float:
+    """Return the speed of a row, 1 being the full one: a straight line down to the least power of the job."""
+    if row.power_w is None or task.slow is None:
+        return 1.0
+    least_w = task.slow.power_frac * task.power_w
+    return 1.0 - (1.0 - task.slow.speed_frac) * (task.power_w - row.power_w) / (task.power_w - least_w)
 
 
 def _moves(courses: dict[str, list[Interval]]) -> list[_Move]:
@@ -227,7 +245,8 @@ def _site_wh(world: World, site: Plant, every: list[Interval]) -> tuple[float, f
     changes: list[tuple[float, float]] = []
     for row in every:
         if row.site_id == site.site_id:
-            changes += [(row.start_s, power[row.job_id]), (row.end_s, -power[row.job_id])]
+            drawn_w = power[row.job_id] if row.power_w is None else row.power_w
+            changes += [(row.start_s, drawn_w), (row.end_s, -drawn_w)]
     last_s = max((at_s for at_s, _ in changes), default=0.0)
     changes += [(step * world.step_s, 0.0) for step in range(floor(last_s / world.step_s) + 1)]
     sun_j = grid_j = drawn_w = now_s = 0.0

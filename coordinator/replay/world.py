@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from coordinator.core import partial
 from coordinator.core.partial import Piece
+from coordinator.model.job import SlowRange
 from coordinator.model.replication import Replication
 from sterna.errors import ConfigError
 
@@ -33,7 +34,7 @@ class Task:
 
     `pieces` are those of its checkpoint and sum up to it; none: it moves as a whole, after the seal.
     `replication` None: one process; else `work_s` is the time that a lone replica would need, and
-    `checkpoint_bytes` and `power_w` are those of each replica.
+    `checkpoint_bytes` and `power_w` are those of each replica. `slow` None: it cannot be slowed.
     """
 
     job_id: str
@@ -44,6 +45,7 @@ class Task:
     power_w: float
     pieces: tuple[Piece, ...] = ()
     replication: Replication | None = None
+    slow: SlowRange | None = None
 
     def ahead_bytes(self, held: frozenset[str]) -> int:
         """Return what travels to a site that holds some pieces, while the job goes on."""
@@ -202,6 +204,8 @@ def _parts_faults(task: Task, sites: int, *, holds_back: bool) -> list[str]:
     if task.replication is not None:
         if holds_back:
             faults.append(f"{task.job_id}: replicas cannot be held back")
+        if task.slow is not None:
+            faults.append(f"{task.job_id}: replicas cannot be slowed")
         if task.replication.least > sites:
             faults.append(f"{task.job_id}: {task.replication.least} replicas at {sites} sites")
         if task.pieces:

@@ -11,7 +11,7 @@ from coordinator.model.fleet import Job, JobState, Migration, Site
 from coordinator.model.job import Checkpoint, Flexibility, JobReport, JobSpec, OnPartition
 from coordinator.model.live import LiveSite, is_connected, report_of
 from coordinator.model.site import ActiveLimit, Capabilities, DeclaredSurplus, GridStatus, SiteSample
-from coordinator.service import container_codec
+from coordinator.service import container_codec, slow_codec
 from coordinator.service.operator_ports import FleetPicture, StoredDecision
 from sterna.v1 import fleet_pb2, job_pb2, site_pb2
 from sterna.v1 import operator_service_pb2 as api
@@ -94,9 +94,13 @@ def job(job: Job, picture: FleetPicture) -> fleet_pb2.Job:
 def _note(job: Job, report: JobReport | None) -> str:
     if job.cancelling and not job.ended:
         return "being cancelled"
-    if report is None or report.held_until is None or job.state is not JobState.PAUSED:
+    if report is None or report.held_until is None:
         return ""
-    return f"paused for surplus; goes on by {report.held_until:%H:%M:%S} UTC unless that is renewed"
+    until = f"{report.held_until:%H:%M:%S} UTC unless that is renewed"
+    if report.slowed_to_w is not None:
+        slowed = f"slowed to {report.slowed_to_w:.0f} of {job.spec.power_w:.0f} W for want of surplus"
+        return f"{slowed}; at full power by {until}" if job.state is JobState.RUNNING else ""
+    return f"paused for surplus; goes on by {until}" if job.state is JobState.PAUSED else ""
 
 
 def spec(spec: JobSpec) -> job_pb2.JobSpec:
@@ -120,6 +124,7 @@ def spec(spec: JobSpec) -> job_pb2.JobSpec:
         declared_work=duration(spec.declared_work_s),
         flexibility=_FLEXIBILITY[spec.flexibility],
         container=container_codec.write(spec.container),
+        slow=slow_codec.write(spec.slow),
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from google.protobuf.duration_pb2 import Duration
 
 from coordinator.model.job import Flexibility, JobSpec, OnPartition
-from coordinator.service import container_codec
+from coordinator.service import container_codec, slow_codec
 from sterna.v1 import job_pb2
 
 REQUEST_ID_CHARS_MAX = 64
@@ -76,6 +76,7 @@ def job_spec(
         *_figure_faults(spec),
         *_home_faults(spec, known_sites),
         *_container_faults(spec),
+        *_slow_faults(spec),
     )
     if found:
         return tuple(FieldFault(field=f"{path}.{fault.field}", text=fault.text) for fault in found)
@@ -99,6 +100,7 @@ def job_spec(
         declared_work_s=_optional_s(spec, "declared_work"),
         flexibility=_FLEXIBILITY[spec.flexibility],
         container=container_codec.read(spec),
+        slow=slow_codec.read(spec),
     )
 
 
@@ -109,6 +111,10 @@ def duration_s(duration: Duration) -> float:
 
 def _optional_s(spec: job_pb2.JobSpec, field: str) -> float | None:
     return duration_s(getattr(spec, field)) if spec.HasField(field) else None  # type: ignore[arg-type]
+
+
+def _slow_faults(spec: job_pb2.JobSpec) -> Iterator[FieldFault]:
+    return (FieldFault(field=field, text=text) for field, text in slow_codec.faults(spec))
 
 
 def _command_faults(spec: job_pb2.JobSpec) -> Iterator[FieldFault]:

@@ -43,6 +43,7 @@ def capabilities(message: site_pb2.SiteCapabilities) -> Capabilities:
         checkpoint_address=message.checkpoint_address,
         container_engines=tuple(message.container_engines),
         container_mounts=tuple(message.container_mounts),
+        can_slow=message.can_slow,
     )
 
 
@@ -71,6 +72,7 @@ def job_report(message: job_pb2.JobReport) -> JobReport:
         else None,
         held_until=_instant("job.held_until", message.held_until) if message.HasField("held_until") else None,
         hold_sequence=message.hold_sequence,
+        slowed_to_w=_optional("job", message, "slowed_to_w"),
     )
 
 

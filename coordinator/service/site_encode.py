@@ -9,8 +9,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from coordinator.model.job import Flexibility, JobSpec, OnPartition
 from coordinator.model.offers import OfferSet
-from coordinator.model.orders import Fetch, Offer, Order, Pause, Prepare, Release, Resume, Start, Stop
-from coordinator.service import container_codec, offer_codec
+from coordinator.model.orders import Fetch, Offer, Order, Pause, Prepare, Release, Resume, Slow, Start, Stop
+from coordinator.service import container_codec, offer_codec, slow_codec
 from sterna.v1 import job_pb2
 from sterna.v1.site_service_pb2 import ConnectResponse, LeaseGrant, TelemetryAck, Welcome
 from sterna.v1.site_service_pb2 import FetchCheckpoint as FetchMessage
@@ -20,6 +20,7 @@ from sterna.v1.site_service_pb2 import PauseJob as PauseMessage
 from sterna.v1.site_service_pb2 import PrepareJob as PrepareMessage
 from sterna.v1.site_service_pb2 import ReleaseJob as ReleaseMessage
 from sterna.v1.site_service_pb2 import ResumeJob as ResumeMessage
+from sterna.v1.site_service_pb2 import SlowJob as SlowMessage
 from sterna.v1.site_service_pb2 import StartJob as StartMessage
 from sterna.v1.site_service_pb2 import StopJob as StopMessage
 
@@ -116,6 +117,15 @@ def order(order_id: str, value: Order, mint: MintTicket) -> ConnectResponse:
                     reason=action.reason,
                 )
             )
+        case Slow():
+            message.slow.CopyFrom(
+                SlowMessage(
+                    sequence=action.sequence,
+                    expires_after=_duration(action.expires_after_s),
+                    power_w=action.power_w,
+                    reason=action.reason,
+                )
+            )
         case Resume():
             message.resume.CopyFrom(ResumeMessage(sequence=action.sequence))
         case _:
@@ -143,6 +153,7 @@ def _spec(spec: JobSpec) -> job_pb2.JobSpec:
         declared_work=_optional(spec.declared_work_s),
         flexibility=_FLEXIBILITY[spec.flexibility],
         container=container_codec.write(spec.container),
+        slow=slow_codec.write(spec.slow),
     )
 
 

@@ -123,7 +123,9 @@ class _DecisionKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Decision
     DECISION_KIND_PAUSE: _DecisionKind.ValueType  # 5
     """Suspended where it is, within its slack, for surplus to come."""
     DECISION_KIND_RESUME: _DecisionKind.ValueType  # 6
-    """Goes on where it was paused."""
+    """Goes on where it was paused, or at full power where it was slowed."""
+    DECISION_KIND_SLOW: _DecisionKind.ValueType  # 7
+    """Draws less where it runs, because the surplus there does not cover all jobs."""
 
 class DecisionKind(_DecisionKind, metaclass=_DecisionKindEnumTypeWrapper): ...
 
@@ -135,7 +137,9 @@ DECISION_KIND_WAIT: DecisionKind.ValueType  # 4
 DECISION_KIND_PAUSE: DecisionKind.ValueType  # 5
 """Suspended where it is, within its slack, for surplus to come."""
 DECISION_KIND_RESUME: DecisionKind.ValueType  # 6
-"""Goes on where it was paused."""
+"""Goes on where it was paused, or at full power where it was slowed."""
+DECISION_KIND_SLOW: DecisionKind.ValueType  # 7
+"""Draws less where it runs, because the surplus there does not cover all jobs."""
 Global___DecisionKind: _TypeAlias = DecisionKind  # noqa: Y015
 
 @_typing.final

@@ -206,6 +206,34 @@ class ContainerSpec(_message.Message):
 Global___ContainerSpec: _TypeAlias = ContainerSpec  # noqa: Y015
 
 @_typing.final
+class SlowRange(_message.Message):
+    """How far a job may be slowed down, by its owner's word. Between this point and full power, speed is taken to
+    be a straight line.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POWER_FRAC_FIELD_NUMBER: _builtins.int
+    SPEED_FRAC_FIELD_NUMBER: _builtins.int
+    power_frac: _builtins.float
+    """Share of power_w that it draws at the least, above 0, below 1."""
+    speed_frac: _builtins.float
+    """Share of its full speed that it keeps there, power_frac to 1."""
+    def __init__(
+        self,
+        *,
+        power_frac: _builtins.float = ...,
+        speed_frac: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["power_frac", b"power_frac", "speed_frac", b"speed_frac"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SlowRange: _TypeAlias = SlowRange  # noqa: Y015
+
+@_typing.final
 class JobSpec(_message.Message):
     """What to run and what may be done with it. Immutable once submitted."""
 
@@ -249,6 +277,7 @@ class JobSpec(_message.Message):
     DECLARED_WORK_FIELD_NUMBER: _builtins.int
     FLEXIBILITY_FIELD_NUMBER: _builtins.int
     CONTAINER_FIELD_NUMBER: _builtins.int
+    SLOW_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """For people; need not be unique."""
     working_dir: _builtins.str
@@ -301,6 +330,10 @@ class JobSpec(_message.Message):
         that has an entry point, as its arguments), its paths are the container's, and env is its environment.
         """
 
+    @_builtins.property
+    def slow(self) -> Global___SlowRange:
+        """Absent: the plan never slows it."""
+
     def __init__(
         self,
         *,
@@ -322,10 +355,11 @@ class JobSpec(_message.Message):
         declared_work: _duration_pb2.Duration | None = ...,
         flexibility: Global___Flexibility.ValueType = ...,
         container: Global___ContainerSpec | None = ...,
+        slow: Global___SlowRange | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "declared_work", b"declared_work", "load_time", b"load_time", "min_residence", b"min_residence", "stop_grace", b"stop_grace"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "declared_work", b"declared_work", "load_time", b"load_time", "min_residence", b"min_residence", "slow", b"slow", "stop_grace", b"stop_grace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["argv", b"argv", "checkpoint_bytes", b"checkpoint_bytes", "checkpoint_glob", b"checkpoint_glob", "container", b"container", "declared_work", b"declared_work", "env", b"env", "flexibility", b"flexibility", "home_site", b"home_site", "load_time", b"load_time", "may_migrate", b"may_migrate", "min_residence", b"min_residence", "name", b"name", "on_partition", b"on_partition", "power_w", b"power_w", "resume_argv", b"resume_argv", "stop_grace", b"stop_grace", "stop_signal", b"stop_signal", "working_dir", b"working_dir"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["argv", b"argv", "checkpoint_bytes", b"checkpoint_bytes", "checkpoint_glob", b"checkpoint_glob", "container", b"container", "declared_work", b"declared_work", "env", b"env", "flexibility", b"flexibility", "home_site", b"home_site", "load_time", b"load_time", "may_migrate", b"may_migrate", "min_residence", b"min_residence", "name", b"name", "on_partition", b"on_partition", "power_w", b"power_w", "resume_argv", b"resume_argv", "slow", b"slow", "stop_grace", b"stop_grace", "stop_signal", b"stop_signal", "working_dir", b"working_dir"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -464,6 +498,7 @@ class JobReport(_message.Message):
     HIGHEST_EPOCH_FIELD_NUMBER: _builtins.int
     HELD_UNTIL_FIELD_NUMBER: _builtins.int
     HOLD_SEQUENCE_FIELD_NUMBER: _builtins.int
+    SLOWED_TO_W_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     epoch: _builtins.int
     """Epoch under which the job is or was last run here; 0 when it never was."""
@@ -491,7 +526,9 @@ class JobReport(_message.Message):
     are refused. 0 from agents that do not tell.
     """
     hold_sequence: _builtins.int
-    """Highest sequence of a PauseJob or ResumeJob that was accepted; 0 before the first."""
+    """Highest sequence of a PauseJob, SlowJob or ResumeJob that was accepted; 0 before the first."""
+    slowed_to_w: _builtins.float
+    """Watts that the plan has it draw at most, until held_until; absent when it does not slow it."""
     @_builtins.property
     def checkpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___CheckpointSummary]:
         """Sealed and verified checkpoints at this site, newest first."""
@@ -508,7 +545,7 @@ class JobReport(_message.Message):
     def reported_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def held_until(self) -> _timestamp_pb2.Timestamp:
-        """Until when the plan holds it back here, unless that is renewed; absent when it does not."""
+        """Until when the plan holds it back or slows it here, unless that is renewed; absent when it does neither."""
 
     def __init__(
         self,
@@ -531,10 +568,11 @@ class JobReport(_message.Message):
         highest_epoch: _builtins.int = ...,
         held_until: _timestamp_pb2.Timestamp | None = ...,
         hold_sequence: _builtins.int = ...,
+        slowed_to_w: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_goodput_bps", b"_goodput_bps", "_load_time", b"_load_time", "_seal_time", b"_seal_time", "_start_step", b"_start_step", "_step", b"_step", "_transferred_bytes", b"_transferred_bytes", "goodput_bps", b"goodput_bps", "held_until", b"held_until", "load_time", b"load_time", "reported_at", b"reported_at", "seal_time", b"seal_time", "start_step", b"start_step", "step", b"step", "transferred_bytes", b"transferred_bytes"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_goodput_bps", b"_goodput_bps", "_load_time", b"_load_time", "_seal_time", b"_seal_time", "_slowed_to_w", b"_slowed_to_w", "_start_step", b"_start_step", "_step", b"_step", "_transferred_bytes", b"_transferred_bytes", "goodput_bps", b"goodput_bps", "held_until", b"held_until", "load_time", b"load_time", "reported_at", b"reported_at", "seal_time", b"seal_time", "slowed_to_w", b"slowed_to_w", "start_step", b"start_step", "step", b"step", "transferred_bytes", b"transferred_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_goodput_bps", b"_goodput_bps", "_load_time", b"_load_time", "_seal_time", b"_seal_time", "_start_step", b"_start_step", "_step", b"_step", "_transferred_bytes", b"_transferred_bytes", "checkpoints", b"checkpoints", "epoch", b"epoch", "fetched_bytes", b"fetched_bytes", "goodput_bps", b"goodput_bps", "held_until", b"held_until", "highest_epoch", b"highest_epoch", "hold_sequence", b"hold_sequence", "job_id", b"job_id", "load_time", b"load_time", "message", b"message", "migration_id", b"migration_id", "phase", b"phase", "pid", b"pid", "reported_at", b"reported_at", "seal_time", b"seal_time", "start_step", b"start_step", "step", b"step", "transferred_bytes", b"transferred_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_goodput_bps", b"_goodput_bps", "_load_time", b"_load_time", "_seal_time", b"_seal_time", "_slowed_to_w", b"_slowed_to_w", "_start_step", b"_start_step", "_step", b"_step", "_transferred_bytes", b"_transferred_bytes", "checkpoints", b"checkpoints", "epoch", b"epoch", "fetched_bytes", b"fetched_bytes", "goodput_bps", b"goodput_bps", "held_until", b"held_until", "highest_epoch", b"highest_epoch", "hold_sequence", b"hold_sequence", "job_id", b"job_id", "load_time", b"load_time", "message", b"message", "migration_id", b"migration_id", "phase", b"phase", "pid", b"pid", "reported_at", b"reported_at", "seal_time", b"seal_time", "slowed_to_w", b"slowed_to_w", "start_step", b"start_step", "step", b"step", "transferred_bytes", b"transferred_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__goodput_bps: _TypeAlias = _typing.Literal["goodput_bps"]  # noqa: Y015
     _WhichOneofArgType__goodput_bps: _TypeAlias = _typing.Literal["_goodput_bps", b"_goodput_bps"]  # noqa: Y015
@@ -542,6 +580,8 @@ class JobReport(_message.Message):
     _WhichOneofArgType__load_time: _TypeAlias = _typing.Literal["_load_time", b"_load_time"]  # noqa: Y015
     _WhichOneofReturnType__seal_time: _TypeAlias = _typing.Literal["seal_time"]  # noqa: Y015
     _WhichOneofArgType__seal_time: _TypeAlias = _typing.Literal["_seal_time", b"_seal_time"]  # noqa: Y015
+    _WhichOneofReturnType__slowed_to_w: _TypeAlias = _typing.Literal["slowed_to_w"]  # noqa: Y015
+    _WhichOneofArgType__slowed_to_w: _TypeAlias = _typing.Literal["_slowed_to_w", b"_slowed_to_w"]  # noqa: Y015
     _WhichOneofReturnType__start_step: _TypeAlias = _typing.Literal["start_step"]  # noqa: Y015
     _WhichOneofArgType__start_step: _TypeAlias = _typing.Literal["_start_step", b"_start_step"]  # noqa: Y015
     _WhichOneofReturnType__step: _TypeAlias = _typing.Literal["step"]  # noqa: Y015
@@ -554,6 +594,8 @@ class JobReport(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__load_time) -> _WhichOneofReturnType__load_time | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seal_time) -> _WhichOneofReturnType__seal_time | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__slowed_to_w) -> _WhichOneofReturnType__slowed_to_w | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__start_step) -> _WhichOneofReturnType__start_step | None: ...
     @_typing.overload

@@ -493,6 +493,7 @@ class SiteCapabilities(_message.Message):
     CHECKPOINT_ADDRESS_FIELD_NUMBER: _builtins.int
     CONTAINER_ENGINES_FIELD_NUMBER: _builtins.int
     CONTAINER_MOUNTS_FIELD_NUMBER: _builtins.int
+    CAN_SLOW_FIELD_NUMBER: _builtins.int
     slots: _builtins.int
     """Jobs that may run at once."""
     storage_free_bytes: _builtins.int
@@ -503,6 +504,8 @@ class SiteCapabilities(_message.Message):
     """True when the GPU power or clocks can be capped."""
     checkpoint_address: _builtins.str
     """host:port where the site's CheckpointService listens; empty when it cannot be dialled."""
+    can_slow: _builtins.bool
+    """True when SlowJob orders are taken: accelerators can be capped."""
     @_builtins.property
     def gpus(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """GPU names in order."""
@@ -526,10 +529,11 @@ class SiteCapabilities(_message.Message):
         checkpoint_address: _builtins.str = ...,
         container_engines: _abc.Iterable[_builtins.str] | None = ...,
         container_mounts: _abc.Iterable[_builtins.str] | None = ...,
+        can_slow: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["can_cap", b"can_cap", "checkpoint_address", b"checkpoint_address", "container_engines", b"container_engines", "container_mounts", b"container_mounts", "gpus", b"gpus", "idle_power_w", b"idle_power_w", "slots", b"slots", "storage_free_bytes", b"storage_free_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["can_cap", b"can_cap", "can_slow", b"can_slow", "checkpoint_address", b"checkpoint_address", "container_engines", b"container_engines", "container_mounts", b"container_mounts", "gpus", b"gpus", "idle_power_w", b"idle_power_w", "slots", b"slots", "storage_free_bytes", b"storage_free_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

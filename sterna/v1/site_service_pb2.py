@@ -28,17 +28,17 @@ from sterna.v1 import job_pb2 as sterna_dot_v1_dot_job__pb2
 from sterna.v1 import site_pb2 as sterna_dot_v1_dot_site__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1csterna/v1/site_service.proto\x12\tsterna.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13sterna/v1/job.proto\x1a\x14sterna/v1/site.proto\"\xfd\x02\n\x0e\x43onnectRequest\x12!\n\x05hello\x18\x01 \x01(\x0b\x32\x10.sterna.v1.HelloH\x00\x12.\n\ttelemetry\x18\x02 \x01(\x0b\x32\x19.sterna.v1.TelemetryBatchH\x00\x12.\n\x08\x66orecast\x18\x03 \x01(\x0b\x32\x1a.sterna.v1.SurplusForecastH\x00\x12,\n\x0bgrid_status\x18\x04 \x01(\x0b\x32\x15.sterna.v1.GridStatusH\x00\x12#\n\x03job\x18\x05 \x01(\x0b\x32\x14.sterna.v1.JobReportH\x00\x12\x30\n\rlease_renewal\x18\x06 \x01(\x0b\x32\x17.sterna.v1.LeaseRenewalH\x00\x12(\n\torder_ack\x18\x07 \x01(\x0b\x32\x13.sterna.v1.OrderAckH\x00\x12.\n\x0cmove_request\x18\x08 \x01(\x0b\x32\x16.sterna.v1.MoveRequestH\x00\x42\t\n\x07message\"\xfd\x01\n\x0f\x43onnectResponse\x12%\n\x07welcome\x18\x01 \x01(\x0b\x32\x12.sterna.v1.WelcomeH\x00\x12!\n\x05order\x18\x02 \x01(\x0b\x32\x10.sterna.v1.OrderH\x00\x12&\n\x05lease\x18\x03 \x01(\x0b\x32\x15.sterna.v1.LeaseGrantH\x00\x12\x30\n\rtelemetry_ack\x18\x04 \x01(\x0b\x32\x17.sterna.v1.TelemetryAckH\x00\x12.\n\x06offers\x18\x06 \x01(\x0b\x32\x1c.sterna.v1.FlexibilityOffersH\x00\x42\t\n\x07messageJ\x04\x08\x05\x10\x06R\x05offer\"\xb1\x01\n\x05Hello\x12\x0f\n\x07site_id\x18\x01 \x01(\t\x12\x18\n\x10protocol_version\x18\x02 \x01(\r\x12\x15\n\ragent_version\x18\x03 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x04 \x01(\t\x12\x31\n\x0c\x63\x61pabilities\x18\x05 \x01(\x0b\x32\x1b.sterna.v1.SiteCapabilities\x12\"\n\x04jobs\x18\x06 \x03(\x0b\x32\x14.sterna.v1.JobReport\"Y\n\x07Welcome\x12\r\n\x05\x66leet\x18\x01 \x01(\t\x12+\n\x07sent_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nticket_key\x18\x03 \x01(\x0c\";\n\x0eTelemetryBatch\x12)\n\x07samples\x18\x01 \x03(\x0b\x32\x18.sterna.v1.SiteTelemetry\" \n\x0cTelemetryAck\x12\x10\n\x08sequence\x18\x01 \x01(\x04\"-\n\x0cLeaseRenewal\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\"S\n\nLeaseGrant\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12&\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x9e\x03\n\x05Order\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x14\n\x0cmigration_id\x18\x02 \x01(\t\x12\x0e\n\x06job_id\x18\x03 \x01(\t\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12(\n\x07prepare\x18\x05 \x01(\x0b\x32\x15.sterna.v1.PrepareJobH\x00\x12$\n\x05start\x18\x06 \x01(\x0b\x32\x13.sterna.v1.StartJobH\x00\x12\"\n\x04stop\x18\x07 \x01(\x0b\x32\x12.sterna.v1.StopJobH\x00\x12+\n\x05\x66\x65tch\x18\x08 \x01(\x0b\x32\x1a.sterna.v1.FetchCheckpointH\x00\x12(\n\x07release\x18\t \x01(\x0b\x32\x15.sterna.v1.ReleaseJobH\x00\x12+\n\x05offer\x18\n \x01(\x0b\x32\x1a.sterna.v1.OfferCheckpointH\x00\x12$\n\x05pause\x18\x0b \x01(\x0b\x32\x13.sterna.v1.PauseJobH\x00\x12&\n\x06resume\x18\x0c \x01(\x0b\x32\x14.sterna.v1.ResumeJobH\x00\x42\x08\n\x06\x61\x63tion\"z\n\x08OrderAck\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x14\n\x0cmigration_id\x18\x02 \x01(\t\x12\x0e\n\x06job_id\x18\x03 \x01(\t\x12&\n\x06result\x18\x04 \x01(\x0e\x32\x16.sterna.v1.OrderResult\x12\x0e\n\x06reason\x18\x05 \x01(\t\"z\n\nPrepareJob\x12 \n\x04spec\x18\x01 \x01(\x0b\x32\x12.sterna.v1.JobSpec\x12\x18\n\x10\x63heckpoint_bytes\x18\x02 \x01(\x04\x12\x30\n\rexpires_after\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"q\n\x08StartJob\x12 \n\x04spec\x18\x01 \x01(\x0b\x32\x12.sterna.v1.JobSpec\x12\x15\n\rcheckpoint_id\x18\x02 \x01(\t\x12,\n\tlease_ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\")\n\x07StopJob\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0e\n\x06\x63\x61ncel\x18\x02 \x01(\x08\"\x89\x01\n\x0f\x46\x65tchCheckpoint\x12\x15\n\rcheckpoint_id\x18\x01 \x01(\t\x12\x13\n\x0bholder_site\x18\x02 \x01(\t\x12\x16\n\x0eholder_address\x18\x03 \x01(\t\x12\x0e\n\x06ticket\x18\x04 \x01(\t\x12\x0f\n\x07max_bps\x18\x05 \x01(\x01\x12\x11\n\tfor_start\x18\x06 \x01(\x08\"z\n\x0fOfferCheckpoint\x12\x15\n\rcheckpoint_id\x18\x01 \x01(\t\x12\x15\n\rreceiver_site\x18\x02 \x01(\t\x12\x18\n\x10receiver_address\x18\x03 \x01(\t\x12\x0e\n\x06ticket\x18\x04 \x01(\t\x12\x0f\n\x07max_bps\x18\x05 \x01(\x01\"&\n\nReleaseJob\x12\x18\n\x10keep_checkpoints\x18\x01 \x01(\r\"^\n\x08PauseJob\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x30\n\rexpires_after\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x1d\n\tResumeJob\x12\x10\n\x08sequence\x18\x01 \x01(\x04\"\xaf\x01\n\x11\x46lexibilityOffers\x12-\n\tissued_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x06offers\x18\x03 \x03(\x0b\x32\x1b.sterna.v1.FlexibilityOffer\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\xe1\x02\n\x10\x46lexibilityOffer\x12\x10\n\x08offer_id\x18\x01 \x01(\t\x12,\n\x08start_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08\x64uration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0breduction_w\x18\x04 \x01(\x01\x12\x12\n\ncost_job_s\x18\x05 \x01(\x01\x12\x32\n\tdirection\x18\x06 \x01(\x0e\x32\x1f.sterna.v1.FlexibilityDirection\x12\x12\n\nincrease_w\x18\x07 \x01(\x01\x12\x0c\n\x04jobs\x18\x08 \x01(\r\x12\x1a\n\rsteps_at_risk\x18\t \x01(\x04H\x00\x88\x01\x01\x12\x12\n\nshifted_wh\x18\n \x01(\x01\x12\x10\n\x08\x65xtra_wh\x18\x0b \x01(\x01\x12\r\n\x05moves\x18\x0c \x01(\rB\x10\n\x0e_steps_at_risk*w\n\x0bOrderResult\x12\x1c\n\x18ORDER_RESULT_UNSPECIFIED\x10\x00\x12\x19\n\x15ORDER_RESULT_ACCEPTED\x10\x01\x12\x15\n\x11ORDER_RESULT_DONE\x10\x02\x12\x18\n\x14ORDER_RESULT_REFUSED\x10\x03*{\n\x14\x46lexibilityDirection\x12%\n!FLEXIBILITY_DIRECTION_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x46LEXIBILITY_DIRECTION_DOWN\x10\x01\x12\x1c\n\x18\x46LEXIBILITY_DIRECTION_UP\x10\x02\x32S\n\x0bSiteService\x12\x44\n\x07\x43onnect\x12\x19.sterna.v1.ConnectRequest\x1a\x1a.sterna.v1.ConnectResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1csterna/v1/site_service.proto\x12\tsterna.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13sterna/v1/job.proto\x1a\x14sterna/v1/site.proto\"\xfd\x02\n\x0e\x43onnectRequest\x12!\n\x05hello\x18\x01 \x01(\x0b\x32\x10.sterna.v1.HelloH\x00\x12.\n\ttelemetry\x18\x02 \x01(\x0b\x32\x19.sterna.v1.TelemetryBatchH\x00\x12.\n\x08\x66orecast\x18\x03 \x01(\x0b\x32\x1a.sterna.v1.SurplusForecastH\x00\x12,\n\x0bgrid_status\x18\x04 \x01(\x0b\x32\x15.sterna.v1.GridStatusH\x00\x12#\n\x03job\x18\x05 \x01(\x0b\x32\x14.sterna.v1.JobReportH\x00\x12\x30\n\rlease_renewal\x18\x06 \x01(\x0b\x32\x17.sterna.v1.LeaseRenewalH\x00\x12(\n\torder_ack\x18\x07 \x01(\x0b\x32\x13.sterna.v1.OrderAckH\x00\x12.\n\x0cmove_request\x18\x08 \x01(\x0b\x32\x16.sterna.v1.MoveRequestH\x00\x42\t\n\x07message\"\xfd\x01\n\x0f\x43onnectResponse\x12%\n\x07welcome\x18\x01 \x01(\x0b\x32\x12.sterna.v1.WelcomeH\x00\x12!\n\x05order\x18\x02 \x01(\x0b\x32\x10.sterna.v1.OrderH\x00\x12&\n\x05lease\x18\x03 \x01(\x0b\x32\x15.sterna.v1.LeaseGrantH\x00\x12\x30\n\rtelemetry_ack\x18\x04 \x01(\x0b\x32\x17.sterna.v1.TelemetryAckH\x00\x12.\n\x06offers\x18\x06 \x01(\x0b\x32\x1c.sterna.v1.FlexibilityOffersH\x00\x42\t\n\x07messageJ\x04\x08\x05\x10\x06R\x05offer\"\xb1\x01\n\x05Hello\x12\x0f\n\x07site_id\x18\x01 \x01(\t\x12\x18\n\x10protocol_version\x18\x02 \x01(\r\x12\x15\n\ragent_version\x18\x03 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x04 \x01(\t\x12\x31\n\x0c\x63\x61pabilities\x18\x05 \x01(\x0b\x32\x1b.sterna.v1.SiteCapabilities\x12\"\n\x04jobs\x18\x06 \x03(\x0b\x32\x14.sterna.v1.JobReport\"Y\n\x07Welcome\x12\r\n\x05\x66leet\x18\x01 \x01(\t\x12+\n\x07sent_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nticket_key\x18\x03 \x01(\x0c\";\n\x0eTelemetryBatch\x12)\n\x07samples\x18\x01 \x03(\x0b\x32\x18.sterna.v1.SiteTelemetry\" \n\x0cTelemetryAck\x12\x10\n\x08sequence\x18\x01 \x01(\x04\"-\n\x0cLeaseRenewal\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\"S\n\nLeaseGrant\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12&\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xc2\x03\n\x05Order\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x14\n\x0cmigration_id\x18\x02 \x01(\t\x12\x0e\n\x06job_id\x18\x03 \x01(\t\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12(\n\x07prepare\x18\x05 \x01(\x0b\x32\x15.sterna.v1.PrepareJobH\x00\x12$\n\x05start\x18\x06 \x01(\x0b\x32\x13.sterna.v1.StartJobH\x00\x12\"\n\x04stop\x18\x07 \x01(\x0b\x32\x12.sterna.v1.StopJobH\x00\x12+\n\x05\x66\x65tch\x18\x08 \x01(\x0b\x32\x1a.sterna.v1.FetchCheckpointH\x00\x12(\n\x07release\x18\t \x01(\x0b\x32\x15.sterna.v1.ReleaseJobH\x00\x12+\n\x05offer\x18\n \x01(\x0b\x32\x1a.sterna.v1.OfferCheckpointH\x00\x12$\n\x05pause\x18\x0b \x01(\x0b\x32\x13.sterna.v1.PauseJobH\x00\x12&\n\x06resume\x18\x0c \x01(\x0b\x32\x14.sterna.v1.ResumeJobH\x00\x12\"\n\x04slow\x18\r \x01(\x0b\x32\x12.sterna.v1.SlowJobH\x00\x42\x08\n\x06\x61\x63tion\"z\n\x08OrderAck\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x14\n\x0cmigration_id\x18\x02 \x01(\t\x12\x0e\n\x06job_id\x18\x03 \x01(\t\x12&\n\x06result\x18\x04 \x01(\x0e\x32\x16.sterna.v1.OrderResult\x12\x0e\n\x06reason\x18\x05 \x01(\t\"z\n\nPrepareJob\x12 \n\x04spec\x18\x01 \x01(\x0b\x32\x12.sterna.v1.JobSpec\x12\x18\n\x10\x63heckpoint_bytes\x18\x02 \x01(\x04\x12\x30\n\rexpires_after\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"q\n\x08StartJob\x12 \n\x04spec\x18\x01 \x01(\x0b\x32\x12.sterna.v1.JobSpec\x12\x15\n\rcheckpoint_id\x18\x02 \x01(\t\x12,\n\tlease_ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\")\n\x07StopJob\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0e\n\x06\x63\x61ncel\x18\x02 \x01(\x08\"\x89\x01\n\x0f\x46\x65tchCheckpoint\x12\x15\n\rcheckpoint_id\x18\x01 \x01(\t\x12\x13\n\x0bholder_site\x18\x02 \x01(\t\x12\x16\n\x0eholder_address\x18\x03 \x01(\t\x12\x0e\n\x06ticket\x18\x04 \x01(\t\x12\x0f\n\x07max_bps\x18\x05 \x01(\x01\x12\x11\n\tfor_start\x18\x06 \x01(\x08\"z\n\x0fOfferCheckpoint\x12\x15\n\rcheckpoint_id\x18\x01 \x01(\t\x12\x15\n\rreceiver_site\x18\x02 \x01(\t\x12\x18\n\x10receiver_address\x18\x03 \x01(\t\x12\x0e\n\x06ticket\x18\x04 \x01(\t\x12\x0f\n\x07max_bps\x18\x05 \x01(\x01\"&\n\nReleaseJob\x12\x18\n\x10keep_checkpoints\x18\x01 \x01(\r\"^\n\x08PauseJob\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x30\n\rexpires_after\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06reason\x18\x03 \x01(\t\"n\n\x07SlowJob\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x30\n\rexpires_after\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07power_w\x18\x03 \x01(\x01\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\x1d\n\tResumeJob\x12\x10\n\x08sequence\x18\x01 \x01(\x04\"\xaf\x01\n\x11\x46lexibilityOffers\x12-\n\tissued_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x06offers\x18\x03 \x03(\x0b\x32\x1b.sterna.v1.FlexibilityOffer\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\xe1\x02\n\x10\x46lexibilityOffer\x12\x10\n\x08offer_id\x18\x01 \x01(\t\x12,\n\x08start_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08\x64uration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0breduction_w\x18\x04 \x01(\x01\x12\x12\n\ncost_job_s\x18\x05 \x01(\x01\x12\x32\n\tdirection\x18\x06 \x01(\x0e\x32\x1f.sterna.v1.FlexibilityDirection\x12\x12\n\nincrease_w\x18\x07 \x01(\x01\x12\x0c\n\x04jobs\x18\x08 \x01(\r\x12\x1a\n\rsteps_at_risk\x18\t \x01(\x04H\x00\x88\x01\x01\x12\x12\n\nshifted_wh\x18\n \x01(\x01\x12\x10\n\x08\x65xtra_wh\x18\x0b \x01(\x01\x12\r\n\x05moves\x18\x0c \x01(\rB\x10\n\x0e_steps_at_risk*w\n\x0bOrderResult\x12\x1c\n\x18ORDER_RESULT_UNSPECIFIED\x10\x00\x12\x19\n\x15ORDER_RESULT_ACCEPTED\x10\x01\x12\x15\n\x11ORDER_RESULT_DONE\x10\x02\x12\x18\n\x14ORDER_RESULT_REFUSED\x10\x03*{\n\x14\x46lexibilityDirection\x12%\n!FLEXIBILITY_DIRECTION_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x46LEXIBILITY_DIRECTION_DOWN\x10\x01\x12\x1c\n\x18\x46LEXIBILITY_DIRECTION_UP\x10\x02\x32S\n\x0bSiteService\x12\x44\n\x07\x43onnect\x12\x19.sterna.v1.ConnectRequest\x1a\x1a.sterna.v1.ConnectResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sterna.v1.site_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ORDERRESULT']._serialized_start=3077
-  _globals['_ORDERRESULT']._serialized_end=3196
-  _globals['_FLEXIBILITYDIRECTION']._serialized_start=3198
-  _globals['_FLEXIBILITYDIRECTION']._serialized_end=3321
+  _globals['_ORDERRESULT']._serialized_start=3225
+  _globals['_ORDERRESULT']._serialized_end=3344
+  _globals['_FLEXIBILITYDIRECTION']._serialized_start=3346
+  _globals['_FLEXIBILITYDIRECTION']._serialized_end=3469
   _globals['_CONNECTREQUEST']._serialized_start=152
   _globals['_CONNECTREQUEST']._serialized_end=533
   _globals['_CONNECTRESPONSE']._serialized_start=536
@@ -56,29 +56,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LEASEGRANT']._serialized_start=1204
   _globals['_LEASEGRANT']._serialized_end=1287
   _globals['_ORDER']._serialized_start=1290
-  _globals['_ORDER']._serialized_end=1704
-  _globals['_ORDERACK']._serialized_start=1706
-  _globals['_ORDERACK']._serialized_end=1828
-  _globals['_PREPAREJOB']._serialized_start=1830
-  _globals['_PREPAREJOB']._serialized_end=1952
-  _globals['_STARTJOB']._serialized_start=1954
-  _globals['_STARTJOB']._serialized_end=2067
-  _globals['_STOPJOB']._serialized_start=2069
-  _globals['_STOPJOB']._serialized_end=2110
-  _globals['_FETCHCHECKPOINT']._serialized_start=2113
-  _globals['_FETCHCHECKPOINT']._serialized_end=2250
-  _globals['_OFFERCHECKPOINT']._serialized_start=2252
-  _globals['_OFFERCHECKPOINT']._serialized_end=2374
-  _globals['_RELEASEJOB']._serialized_start=2376
-  _globals['_RELEASEJOB']._serialized_end=2414
-  _globals['_PAUSEJOB']._serialized_start=2416
-  _globals['_PAUSEJOB']._serialized_end=2510
-  _globals['_RESUMEJOB']._serialized_start=2512
-  _globals['_RESUMEJOB']._serialized_end=2541
-  _globals['_FLEXIBILITYOFFERS']._serialized_start=2544
-  _globals['_FLEXIBILITYOFFERS']._serialized_end=2719
-  _globals['_FLEXIBILITYOFFER']._serialized_start=2722
-  _globals['_FLEXIBILITYOFFER']._serialized_end=3075
-  _globals['_SITESERVICE']._serialized_start=3323
-  _globals['_SITESERVICE']._serialized_end=3406
+  _globals['_ORDER']._serialized_end=1740
+  _globals['_ORDERACK']._serialized_start=1742
+  _globals['_ORDERACK']._serialized_end=1864
+  _globals['_PREPAREJOB']._serialized_start=1866
+  _globals['_PREPAREJOB']._serialized_end=1988
+  _globals['_STARTJOB']._serialized_start=1990
+  _globals['_STARTJOB']._serialized_end=2103
+  _globals['_STOPJOB']._serialized_start=2105
+  _globals['_STOPJOB']._serialized_end=2146
+  _globals['_FETCHCHECKPOINT']._serialized_start=2149
+  _globals['_FETCHCHECKPOINT']._serialized_end=2286
+  _globals['_OFFERCHECKPOINT']._serialized_start=2288
+  _globals['_OFFERCHECKPOINT']._serialized_end=2410
+  _globals['_RELEASEJOB']._serialized_start=2412
+  _globals['_RELEASEJOB']._serialized_end=2450
+  _globals['_PAUSEJOB']._serialized_start=2452
+  _globals['_PAUSEJOB']._serialized_end=2546
+  _globals['_SLOWJOB']._serialized_start=2548
+  _globals['_SLOWJOB']._serialized_end=2658
+  _globals['_RESUMEJOB']._serialized_start=2660
+  _globals['_RESUMEJOB']._serialized_end=2689
+  _globals['_FLEXIBILITYOFFERS']._serialized_start=2692
+  _globals['_FLEXIBILITYOFFERS']._serialized_end=2867
+  _globals['_FLEXIBILITYOFFER']._serialized_start=2870
+  _globals['_FLEXIBILITYOFFER']._serialized_end=3223
+  _globals['_SITESERVICE']._serialized_start=3471
+  _globals['_SITESERVICE']._serialized_end=3554
 # @@protoc_insertion_point(module_scope)

@@ -352,6 +352,7 @@ class Order(_message.Message):
     OFFER_FIELD_NUMBER: _builtins.int
     PAUSE_FIELD_NUMBER: _builtins.int
     RESUME_FIELD_NUMBER: _builtins.int
+    SLOW_FIELD_NUMBER: _builtins.int
     order_id: _builtins.str
     """Unique per sending; for logs and acks."""
     migration_id: _builtins.str
@@ -375,6 +376,8 @@ class Order(_message.Message):
     def pause(self) -> Global___PauseJob: ...
     @_builtins.property
     def resume(self) -> Global___ResumeJob: ...
+    @_builtins.property
+    def slow(self) -> Global___SlowJob: ...
     def __init__(
         self,
         *,
@@ -390,12 +393,13 @@ class Order(_message.Message):
         offer: Global___OfferCheckpoint | None = ...,
         pause: Global___PauseJob | None = ...,
         resume: Global___ResumeJob | None = ...,
+        slow: Global___SlowJob | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "fetch", b"fetch", "offer", b"offer", "pause", b"pause", "prepare", b"prepare", "release", b"release", "resume", b"resume", "start", b"start", "stop", b"stop"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "fetch", b"fetch", "offer", b"offer", "pause", b"pause", "prepare", b"prepare", "release", b"release", "resume", b"resume", "slow", b"slow", "start", b"start", "stop", b"stop"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "epoch", b"epoch", "fetch", b"fetch", "job_id", b"job_id", "migration_id", b"migration_id", "offer", b"offer", "order_id", b"order_id", "pause", b"pause", "prepare", b"prepare", "release", b"release", "resume", b"resume", "start", b"start", "stop", b"stop"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "epoch", b"epoch", "fetch", b"fetch", "job_id", b"job_id", "migration_id", b"migration_id", "offer", b"offer", "order_id", b"order_id", "pause", b"pause", "prepare", b"prepare", "release", b"release", "resume", b"resume", "slow", b"slow", "start", b"start", "stop", b"stop"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["prepare", "start", "stop", "fetch", "release", "offer", "pause", "resume"]  # noqa: Y015
+    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["prepare", "start", "stop", "fetch", "release", "offer", "pause", "resume", "slow"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_action) -> _WhichOneofReturnType_action | None: ...
 
@@ -631,7 +635,7 @@ class PauseJob(_message.Message):
     EXPIRES_AFTER_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    """Higher than that of every pause and resume of the job before it."""
+    """Higher than that of every pause, slowing and resume of the job before it."""
     reason: _builtins.str
     """For people."""
     @_builtins.property
@@ -654,14 +658,53 @@ class PauseJob(_message.Message):
 Global___PauseJob: _TypeAlias = PauseJob  # noqa: Y015
 
 @_typing.final
+class SlowJob(_message.Message):
+    """Have a running job draw less, because the surplus does not cover all jobs of the site. Replaces a pause of the
+    plan, and the other way round. The site caps all of its jobs together at the sum of what each may draw; its
+    own limits bind first.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    EXPIRES_AFTER_FIELD_NUMBER: _builtins.int
+    POWER_W_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    """Higher than that of every pause, slowing and resume of the job before it."""
+    power_w: _builtins.float
+    """Watts that it may draw, zero or more, as JobSpec.power_w is counted."""
+    reason: _builtins.str
+    """For people."""
+    @_builtins.property
+    def expires_after(self) -> _duration_pb2.Duration:
+        """The job has its full power again after this, counted by the agent from its receipt on CLOCK_BOOTTIME."""
+
+    def __init__(
+        self,
+        *,
+        sequence: _builtins.int = ...,
+        expires_after: _duration_pb2.Duration | None = ...,
+        power_w: _builtins.float = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_after", b"expires_after"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_after", b"expires_after", "power_w", b"power_w", "reason", b"reason", "sequence", b"sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SlowJob: _TypeAlias = SlowJob  # noqa: Y015
+
+@_typing.final
 class ResumeJob(_message.Message):
-    """End a pause of the plan. The job goes on when the site's own limits leave room for it."""
+    """End a pause or a slowing of the plan. The job goes on when the site's own limits leave room for it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SEQUENCE_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    """Higher than that of every pause and resume of the job before it."""
+    """Higher than that of every pause, slowing and resume of the job before it."""
     def __init__(
         self,
         *,

@@ -22,7 +22,7 @@ from agent.core.joborders import (
 from agent.core.jobtable import LIVE, TABLE, JobEvent, next_phase
 from agent.model.jobs import Checkpoint, JobSpec, Manifest
 from agent.model.jobs import JobPhase as P
-from agent.model.orders import Action, Fetch, Offer, Order, Pause, Prepare, Release, Resume, Start, Stop
+from agent.model.orders import Action, Fetch, Offer, Order, Pause, Prepare, Release, Resume, Slow, Start, Stop
 from agent.model.records import JobRecord
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -324,6 +324,37 @@ def test_a_pause_is_known_by_its_sequence_and_ends_by_itself() -> None:
     assert judge_order(freed, late, ROOM) == Accept(event=None), "its epoch is news"
     after = act(freed, late, Accept(event=None))
     assert (after.hold, after.hold_sequence, after.highest_epoch) == (None, 3, 5)
+
+
+def slow(sequence: int, power_w: float = 300.0) -> Slow:
+    return Slow(sequence=sequence, expires_after_s=60.0, power_w=power_w, reason="too little surplus")
+
+
+@pytest.mark.parametrize(
+    ("job", "action", "expected"),
+    [
+        (record(P.RUNNING), slow(1), Accept(event=None)),
+        (record(P.PAUSED), slow(1), Accept(event=None)),
+        (record(P.STARTING), slow(1), Accept(event=None)),
+        (record(P.RUNNING, hold_sequence=1), slow(1), Done()),
+        (record(P.SEALED), slow(1), Refuse(reason="the job is SEALED here, under epoch 1")),
+    ],
+)
+def test_slowing_by_the_plan(job: JobRecord, action: Action, expected: object) -> None:
+    assert judge_order(job, order(action, 1, ""), ROOM) == expected
+
+
+def test_slowing_changes_no_phase_and_gives_way_to_the_next_of_the_plan() -> None:
+    job = act(record(P.RUNNING), order(slow(1), 1, ""), Accept(event=None))
+    assert job.phase is P.RUNNING and job.hold is not None
+    assert (job.hold.power_w, job.hold.until_at) == (300.0, NOW + timedelta(seconds=60))
+    assert is_held_back(job, 159.9, "b") and not is_held_back(job, 160.0, "b")
+    paused = act(job, order(pause(2), 1, ""), Accept(event=JobEvent.PAUSE))
+    assert paused.hold is not None and paused.hold.power_w is None
+    again = act(paused, order(slow(3, 250.0), 1, ""), Accept(event=None))
+    assert again.hold is not None and again.hold.power_w == 250.0
+    freed = act(again, order(Resume(sequence=4), 1, ""), Accept(event=None))
+    assert (freed.hold, freed.hold_sequence) == (None, 4)
 
 
 @pytest.mark.parametrize("action", [STOP, RESUME])

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from agent.core.power_budget_values import Because, Bound, BudgetActions, FollowSettings
+from agent.core.power_budget_values import Because, Bound, BudgetActions, CapRange, FollowSettings
 from agent.model.jobs import Flexibility
 from agent.model.readings import Quality
 from tests.agent.core.budget_site import CAP, HIGH, LOW, NOW, SETTINGS, Site, limit, limited, power
@@ -351,6 +351,37 @@ def test_the_surplus_is_followed_and_never_above_a_limit() -> None:
         actions = look(800.0, -500.0)
     assert actions.cap_w == pytest.approx(300.0, abs=SETTINGS.deadband_w), "the limit is lower"
     assert actions.because.bound is Bound.LIMIT
+
+
+def test_the_plan_slows_jobs_and_limits_bind_first() -> None:
+    site = Site(LOW, HIGH, cap=CAP)
+    assert site.look(None).cap_w is None
+    site.jobs = (replace(LOW, slow_w=300.0), replace(HIGH, slow_w=400.0))
+    actions = site.look(None)
+    assert (actions.cap_w, actions.pause, actions.because.bound) == (700.0, (), Bound.PLAN)
+    actions = site.look(1500.0)
+    assert (actions.cap_w, actions.because.bound) == (500.0, Bound.LIMIT)
+    for _ in range(60):
+        actions = site.look(None)
+    assert actions.cap_w == pytest.approx(700.0, abs=SETTINGS.deadband_w)
+    site.jobs = (LOW, HIGH)
+    caps = [site.look(None).cap_w for _ in range(60)]
+    assert caps[0] == pytest.approx(actions.cap_w + SETTINGS.ramp_up_w_per_s), "by the ramp"
+    assert caps[-1] is None, "the plan has let go of them"
+
+
+def test_a_job_that_the_plan_does_not_slow_keeps_room_for_its_full_power() -> None:
+    site = Site(replace(LOW, slow_w=200.0), HIGH, cap=CAP)
+    assert site.look(None).cap_w == 800.0
+    unknown = Site(replace(LOW, slow_w=200.0), replace(HIGH, power_w=None), cap=CAP)
+    assert unknown.look(None).cap_w == CAP.max_w, "it may draw what the accelerators can"
+
+
+@pytest.mark.parametrize("cap", [CAP, None])
+def test_the_plan_alone_pauses_nobody(cap: CapRange | None) -> None:
+    site = Site(replace(LOW, slow_w=10.0), replace(HIGH, slow_w=10.0), cap=cap)
+    actions = site.look(None)
+    assert (actions.cap_w, actions.pause) == (None if cap is None else cap.min_w, ())
 
 
 def test_a_surplus_that_is_unknown_is_neither_none_nor_plenty() -> None:

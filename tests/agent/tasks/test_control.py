@@ -40,6 +40,7 @@ class TwoJobs:
 
     deaf: set[str] = field(default_factory=set)
     plan_holds: set[str] = field(default_factory=set)
+    plan_slows: dict[str, float] = field(default_factory=dict)
 
     def live(self) -> dict[str, tuple[JobPhase, JobSpec]]:
         spec = JobSpec(name="job", argv=("train",), power_w=JOB_W)
@@ -47,6 +48,9 @@ class TwoJobs:
 
     def held(self) -> frozenset[str]:
         return frozenset(self.plan_holds)
+
+    def slowed(self) -> dict[str, float]:
+        return self.plan_slows
 
     def running_power(self) -> dict[str, float]:
         return {job_id: JOB_W for job_id, phase in self.phases.items() if phase is JobPhase.RUNNING}
@@ -211,6 +215,22 @@ async def test_what_the_plan_holds_back_goes_on_when_that_ends(database: Databas
     house.jobs.plan_holds.clear()
     await house.step()
     assert house.jobs.phases == {"a": JobPhase.RUNNING, "b": JobPhase.RUNNING}
+
+
+async def test_what_the_plan_slows_is_capped_until_that_ends(database: Database) -> None:
+    house = House(database, limit_w=10_000.0)
+    full_w = BASE_W + IDLE_W + 2 * JOB_W
+    assert await house.step() == full_w
+    house.jobs.plan_slows = {"a": 0.75 * JOB_W, "b": 0.75 * JOB_W}
+    for _ in range(60):
+        import_w = await house.step()
+        assert import_w <= full_w - 0.5 * JOB_W + 1e-6
+    assert import_w == pytest.approx(full_w - 0.5 * JOB_W, abs=IDLE_W)
+    assert set(house.jobs.phases.values()) == {JobPhase.RUNNING}
+    house.jobs.plan_slows = {}
+    for _ in range(60):
+        import_w = await house.step()
+    assert import_w == pytest.approx(full_w)
 
 
 async def test_a_limit_pauses_on_what_the_plan_lets_go(database: Database) -> None:

@@ -28,6 +28,7 @@ from agent.model.orders import (
     OrderResult,
     Prepare,
     Release,
+    Slow,
     Start,
     Stop,
 )
@@ -202,7 +203,11 @@ def test_forecast_hello_and_small_messages() -> None:
         site_id="north", agent_version="1", boot_id="b", capabilities=capabilities, jobs=()
     ).hello
     assert (hello.protocol_version, hello.capabilities.checkpoint_address) == (1, "")
-    assert (hello.capabilities.slots, hello.capabilities.can_cap) == (2, True)
+    assert (hello.capabilities.slots, hello.capabilities.can_cap, hello.capabilities.can_slow) == (
+        2,
+        True,
+        True,
+    )
     ack = encode.order_ack(
         OrderAck(order_id="o", migration_id="m", job_id="j", result=OrderResult.DONE, reason="r")
     ).order_ack
@@ -240,6 +245,12 @@ def fetch(**changes: object) -> pb.FetchCheckpoint:
     )
 
 
+def slow(**changes: object) -> pb.SlowJob:
+    message = pb.SlowJob(**{"sequence": 3, "power_w": 300.0, "reason": "dim"} | changes)  # type: ignore[arg-type]
+    message.expires_after.FromSeconds(900)
+    return message
+
+
 def offer(**changes: object) -> pb.OfferCheckpoint:
     return pb.OfferCheckpoint(  # type: ignore[arg-type]
         **{"checkpoint_id": "abc", "receiver_site": "s", "receiver_address": "h:1", "ticket": "t"} | changes
@@ -255,6 +266,7 @@ SPEC = JobSpec(name="train", argv=("python", "train.py"), may_migrate=False)
         (ordered(prepare=prepare()), Prepare(spec=SPEC, checkpoint_bytes=9, expires_after_s=600.0)),
         (ordered(start=start()), Start(spec=SPEC, checkpoint_id=None, lease_ttl_s=None)),
         (ordered(start=start(checkpoint_id="abc")), Start(spec=SPEC, checkpoint_id="abc", lease_ttl_s=None)),
+        (ordered(slow=slow()), Slow(sequence=3, expires_after_s=900.0, power_w=300.0, reason="dim")),
         (
             ordered(stop=pb.StopJob(reason="sun is gone", cancel=True)),
             Stop(reason="sun is gone", cancel=True),
@@ -368,6 +380,10 @@ def with_duration(message: pb.StartJob, seconds: int) -> pb.StartJob:
         (ordered(start=with_duration(start(), -5)), "order.start.lease_ttl"),
         (ordered(fetch=fetch(checkpoint_id="")), "order.fetch.checkpoint_id"),
         (ordered(fetch=fetch(holder_site="")), "order.fetch.holder_site"),
+        (ordered(slow=slow(sequence=0)), "order.slow.sequence"),
+        (ordered(slow=slow(power_w=-1.0)), "order.slow.power_w"),
+        (ordered(slow=slow(power_w=float("nan"))), "order.slow.power_w"),
+        (ordered(slow=pb.SlowJob(sequence=1, power_w=1.0)), "order.slow.expires_after"),
         (ordered(fetch=fetch(ticket="")), "order.fetch.ticket"),
         (ordered(fetch=fetch(max_bps=float("nan"))), "order.fetch.max_bps"),
         (ordered(offer=offer(receiver_address="")), "order.offer.receiver_address"),

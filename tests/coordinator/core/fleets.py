@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from coordinator.model.forecast import ForecastSlot, SurplusForecast
+from coordinator.model.job import SlowRange
 from coordinator.model.view import FleetView, JobView, LinkView, Phase, SiteView
 
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
@@ -65,6 +66,8 @@ def job(
     held_at: Iterable[str] = (),
     progress: bool = False,
     bound_for: str | None = None,
+    slow: SlowRange | None = None,
+    slowed_to_w: float | None = None,
     slack_s: float | None = None,
     may_pause: bool = False,
     work_s: float | None = None,
@@ -89,6 +92,8 @@ def job(
         may_pause=may_pause,
         declared_work_s=work_s,
         bound_for=bound_for,
+        slow=slow,
+        slowed_to_w=slowed_to_w,
     )
 
 

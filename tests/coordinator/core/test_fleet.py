@@ -91,6 +91,18 @@ def test_running_time_is_counted_without_pauses() -> None:
     assert (job.run_s, job.running_since, job.started_at) == (15, None, NOW)
 
 
+def test_what_a_slowed_job_does_counts_by_its_speed() -> None:
+    def speed(speed_frac: float, after_s: float) -> ev.Event:
+        at = NOW + timedelta(seconds=after_s)
+        return ev.JobPhaseChanged(at=at, job_id="j", state=JobState.RUNNING, speed_frac=speed_frac)
+
+    state = fold([*at_work(), speed(0.8, 10), speed(1.0, 20)])
+    job = state.jobs["j"]
+    assert (job.run_s, job.speed_frac) == (18.0, 1.0)
+    paused = ev.JobPhaseChanged(at=NOW + timedelta(seconds=30), job_id="j", state=JobState.PAUSED)
+    assert fold([speed(0.5, 20), paused], state).jobs["j"].run_s == 18.0 + 5.0
+
+
 def test_a_link_learns_but_not_from_its_allotment() -> None:
     def measured(bps: float, allotted_bps: float | None = None) -> ev.Event:
         return ev.LinkMeasured(

@@ -12,7 +12,7 @@ from coordinator.model.decision import Decision, DecisionKind
 from coordinator.model.job import JobPhase as P
 from coordinator.model.job import JobReport
 from coordinator.model.live import LiveSite
-from coordinator.model.orders import Pause, Resume
+from coordinator.model.orders import Pause, Resume, Slow
 from coordinator.model.view import FleetView, JobView, Phase
 from tests.coordinator.core import fleets
 from tests.coordinator.core.fleets import NOW
@@ -141,3 +141,72 @@ def test_each_sequence_is_an_order_of_its_own() -> None:
         STATE, STATE.jobs["j"], here(a=report(P.RUNNING, hold_sequence=4)), OrderSettings(holds=WISH)
     )
     assert runs[0].key != more[0].key
+
+
+def slowed_to(power_w: float, kind: DecisionKind = DecisionKind.SLOW) -> Decision:
+    return replace(decided(kind), power_w=power_w, reason="slowed")
+
+
+def wish_of(
+    job: JobView, decision: Decision, before: Holds | None = None, after_s: float = 0.0
+) -> Wish | None:
+    return holds_of(seen(job, after_s), (decision,), HOLD_S, before=before, live={}).wishes.get("j")
+
+
+@pytest.mark.parametrize(
+    ("job", "decision", "length_s"),
+    [
+        (fleets.job("j", "a"), slowed_to(300.0), HOLD_S),
+        (fleets.job("j", "a"), slowed_to(300.0, DecisionKind.STAY), HOLD_S),
+        (fleets.job("j", "a", slack_s=100.0), slowed_to(300.0), 100.0),
+        (fleets.job("j", phase=Phase.QUEUED), slowed_to(300.0, DecisionKind.START), None),
+        (fleets.job("j", "a", phase=Phase.PAUSED), slowed_to(300.0, DecisionKind.RESUME), None),
+        (fleets.job("j", "a", slowed_to_w=300.0), decided(DecisionKind.RESUME), None),
+        (fleets.job("j", "a", slowed_to_w=300.0), decided(DecisionKind.MIGRATE), None),
+    ],
+)
+def test_who_is_to_be_slow(job: JobView, decision: Decision, length_s: float | None) -> None:
+    wish = wish_of(job, decision)
+    assert (wish and (wish.power_w, wish.length_s)) == (None if length_s is None else (300.0, length_s))
+
+
+def test_another_power_is_another_wish_and_the_same_one_is_renewed_at_half_its_length() -> None:
+    job = fleets.job("j", "a", slowed_to_w=300.0)
+    first = wish_of(job, slowed_to(300.0))
+    assert first is not None
+    holds = Holds(wishes={"j": first})
+    assert wish_of(job, slowed_to(300.0, DecisionKind.STAY), holds, after_s=400.0) is first
+    renewed = wish_of(job, slowed_to(300.0, DecisionKind.STAY), holds, after_s=450.0)
+    assert renewed is not None and renewed.renewed_at > first.renewed_at
+    other = wish_of(job, slowed_to(350.0), holds, after_s=10.0)
+    assert other is not None and other.power_w == 350.0
+
+
+SLOW = Slow(sequence=3, expires_after_s=HOLD_S, power_w=300.0, reason="slowed")
+SLOWED = {"held_until": UNTIL, "slowed_to_w": 300.0}
+
+
+@pytest.mark.parametrize(
+    ("phase", "told", "above", "orders"),
+    [
+        (P.RUNNING, {}, 2, [SLOW]),
+        (P.RUNNING, SLOWED, 2, [SLOW]),  # to be renewed, or to another power
+        (P.RUNNING, SLOWED, 1, []),
+        (P.PAUSED, {"held_until": UNTIL}, 2, [SLOW]),  # the plan's own pause gives way
+        (P.PAUSED, {}, 2, []),  # the site has paused it
+        (P.STARTING, {}, 2, []),
+    ],
+)
+def test_orders_say_so_until_a_report_shows_it(
+    phase: P, told: dict[str, object], above: int, orders: list[Slow]
+) -> None:
+    state = fold([*at_work()])
+    wish = Wish(length_s=HOLD_S, reason="slowed", renewed_at=NOW, above=above, power_w=300.0)
+    said = replace(report(phase), hold_sequence=2, **told)  # type: ignore[arg-type]
+    assert list(hold_orders(state.jobs["j"], said, Holds(wishes={"j": wish}))) == orders
+
+
+def test_a_slowed_job_that_nobody_slows_any_more_is_let_go() -> None:
+    state = fold([*at_work()])
+    said = replace(report(P.RUNNING), hold_sequence=2, **SLOWED)  # type: ignore[arg-type]
+    assert list(hold_orders(state.jobs["j"], said, Holds())) == [Resume(sequence=3)]

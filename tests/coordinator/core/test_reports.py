@@ -9,12 +9,13 @@ from coordinator.core.reports import events_for_report
 from coordinator.model import events as ev
 from coordinator.model.fleet import FleetState, JobState
 from coordinator.model.job import JobPhase as P
-from coordinator.model.job import JobReport
+from coordinator.model.job import JobReport, JobSpec, SlowRange
 from tests.coordinator.core.histories import (
     C1,
     C2,
     NOW,
     SETTINGS,
+    SPEC,
     M,
     at_work,
     events_to,
@@ -247,3 +248,30 @@ def test_a_corrupt_checkpoint_at_a_first_start_sends_the_job_back_into_the_queue
     assert after(state, "a", report(P.FAILED, 1)).jobs["j"].state is JobState.QUEUED
     program = after(state, "a", report(P.FAILED, 1, checkpoints=(C1,)))
     assert program.jobs["j"].state is JobState.FAILED
+
+
+HALF = replace(SPEC, power_w=400.0, slow=SlowRange(power_frac=0.5, speed_frac=0.8))
+
+
+@pytest.mark.parametrize(
+    ("spec", "said", "speed_frac"),
+    [
+        (HALF, {"slowed_to_w": 300.0}, 0.9),
+        (HALF, {"slowed_to_w": 50.0}, 0.8),
+        (HALF, {}, None),
+        (replace(HALF, slow=None), {"slowed_to_w": 300.0}, None),
+        (replace(HALF, power_w=0.0), {"slowed_to_w": 300.0}, None),
+    ],
+)
+def test_a_report_of_another_speed_is_news_once(
+    spec: JobSpec, said: dict[str, float], speed_frac: float | None
+) -> None:
+    state, told = fold(at_work(spec)), report(P.RUNNING, **said)
+    found = events_for_report(state, "a", told, NOW, SETTINGS)
+    assert [event.speed_frac for event in found if isinstance(event, ev.JobPhaseChanged)] == (
+        [] if speed_frac is None else [pytest.approx(speed_frac)]
+    )
+    after = fold(found, state)
+    assert events_for_report(after, "a", told, NOW, SETTINGS) == ()
+    back = events_for_report(after, "a", report(P.RUNNING), NOW, SETTINGS)
+    assert fold(back, after).jobs["j"].speed_frac == 1.0

@@ -19,10 +19,18 @@ from coordinator.core.view import (
 from coordinator.model import events as ev
 from coordinator.model.fleet import FleetState, JobState
 from coordinator.model.forecast import ForecastSlot, SurplusForecast
-from coordinator.model.job import Flexibility, JobReport
+from coordinator.model.job import Flexibility, JobReport, SlowRange
 from coordinator.model.job import JobPhase as P
 from coordinator.model.live import Live, LiveSite
-from coordinator.model.site import DeclaredSurplus, GridState, GridStatus, MoveRequest, Quality, SiteSample
+from coordinator.model.site import (
+    Capabilities,
+    DeclaredSurplus,
+    GridState,
+    GridStatus,
+    MoveRequest,
+    Quality,
+    SiteSample,
+)
 from coordinator.model.view import FleetView, Phase
 from tests.coordinator.core.histories import (
     C2,
@@ -121,6 +129,55 @@ def test_a_running_job_may_be_paused_where_the_surplus_is_known(
     job = firm.jobs["j"]
     job = replace(job, spec=replace(job.spec, flexibility=Flexibility.FLEX_0))
     assert not view(replace(firm, jobs={"j": job}), live, settings=settings).jobs["j"].may_pause
+
+
+HALF = SlowRange(power_frac=0.5, speed_frac=0.8)
+
+
+@pytest.mark.parametrize(
+    ("can_slow", "spec", "said", "slow", "slowed_to_w"),
+    [
+        (True, {}, {}, HALF, None),
+        (True, {}, {"slowed_to_w": 300.0}, HALF, 300.0),
+        (True, {}, {"slowed_to_w": 300.0, "epoch": 7}, HALF, None),  # of another run
+        (False, {}, {}, None, None),
+        (False, {}, {"slowed_to_w": 300.0}, None, 300.0),
+        (True, {"flexibility": Flexibility.FLEX_0}, {}, None, None),
+        (True, {"slow": None}, {"slowed_to_w": 300.0}, None, None),
+    ],
+)
+def test_a_running_job_may_be_slowed_by_its_owners_word_where_somebody_can(
+    can_slow: bool,
+    spec: dict[str, object],
+    said: dict[str, object],
+    slow: SlowRange | None,
+    slowed_to_w: float | None,
+) -> None:
+    asked = replace(SPEC, **({"slow": HALF, "power_w": 400.0} | spec))  # type: ignore[arg-type]
+    able = ev.SiteSeen(at=NOW, site_id="a", capabilities=Capabilities(slots=2, can_slow=can_slow))
+    seen_as = view(fold([able, *at_work(asked)]), here(a=report(P.RUNNING, **said))).jobs["j"]  # type: ignore[arg-type]
+    assert (seen_as.phase, seen_as.slow, seen_as.slowed_to_w) == (Phase.RUNNING, slow, slowed_to_w)
+
+
+def test_a_slowed_job_that_its_site_has_paused_is_not_the_planners_to_resume() -> None:
+    said = replace(PLANS_PAUSE, slowed_to_w=300.0)
+    live = {"a": LiveSite(connected=True, reports={"j": said})}
+    assert view(fold([*at_work(), PAUSED]), live).jobs["j"].phase is Phase.HELD
+
+
+def test_a_slowed_job_uses_its_slack_up() -> None:
+    spec = replace(SPEC, declared_work_s=600.0)
+    slow = ev.JobPhaseChanged(at=NOW, job_id="j", state=JobState.RUNNING, speed_frac=0.75)
+    state = fold([*at_work(spec), slow])
+
+    def slack_s(after_s: float) -> float:
+        now = NOW + timedelta(seconds=after_s)
+        settings = replace(SETTINGS, hold_back_s=1000.0)
+        found = build_view(state, here(), {}, now, settings).jobs["j"].slack_s
+        assert found is not None
+        return found
+
+    assert slack_s(100.0) == slack_s(0.0) - 25.0
 
 
 def test_while_it_runs_a_job_uses_no_slack() -> None:

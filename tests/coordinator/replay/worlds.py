@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.core.partial import Piece
+from coordinator.model.job import SlowRange
 from coordinator.model.replication import Replication
 from coordinator.replay.scenariofile import ScenarioFile, Traces, read_scenario, read_traces, world_of
 from coordinator.replay.world import Costs, Plant, Task, World, access_of
@@ -30,6 +31,7 @@ def task(
     power_w: float = 500.0,
     pieces: Sequence[Piece] = (),
     replication: Replication | None = None,
+    slow: SlowRange | None = None,
 ) -> Task:
     return Task(
         job_id=job_id,
@@ -40,6 +42,7 @@ def task(
         power_w=power_w,
         pieces=tuple(pieces),
         replication=replication,
+        slow=slow,
     )
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.model.job import ContainerSpec, Flexibility, JobSpec, OnPartition
+from coordinator.model.job import ContainerSpec, Flexibility, JobSpec, OnPartition, SlowRange
 from coordinator.service import operator_codec as codec
 from coordinator.service.operator_requests import (
     ARGUMENT_BYTES_MAX,
@@ -37,6 +37,9 @@ def with_duration(field: str, seconds: int) -> job_pb2.JobSpec:
     ("spec", "fields"),
     [
         (job_pb2.JobSpec(), ["spec.name", "spec.argv"]),
+        (good(slow=job_pb2.SlowRange()), ["spec.slow.power_frac"]),
+        (good(slow=job_pb2.SlowRange(power_frac=0.6, speed_frac=0.5)), ["spec.slow.speed_frac"]),
+        (good(slow=job_pb2.SlowRange(power_frac=0.6, speed_frac=0.8), power_w=0.0), ["spec.slow"]),
         (good(name="a\nb"), ["spec.name"]),
         (good(name="x" * 129), ["spec.name"]),
         (good(argv=[]), ["spec.argv"]),
@@ -146,7 +149,7 @@ seconds = st.none() | st.integers(0, 10**9).map(lambda micros: micros / 1e6)
         checkpoint_glob=st.sampled_from(["", "*.npz", "a/**/b"]),
         stop_signal=st.sampled_from(["TERM", "INT", "USR1"]),
         stop_grace_s=seconds.filter(lambda value: value is not None),
-        power_w=st.floats(0, 1e9),
+        power_w=st.floats(0, 1e9, exclude_min=True),
         checkpoint_bytes=st.integers(0, 2**63 - 1),
         on_partition=st.sampled_from(OnPartition),
         may_migrate=st.booleans(),
@@ -156,6 +159,7 @@ seconds = st.none() | st.integers(0, 10**9).map(lambda micros: micros / 1e6)
         declared_work_s=seconds,
         flexibility=st.sampled_from(Flexibility),
         container=st.none() | containers,
+        slow=st.none() | st.builds(SlowRange, power_frac=st.floats(0.1, 0.9), speed_frac=st.floats(0.9, 1.0)),
     ).map(on_one_line)
 )
 def test_a_spec_survives_the_wire(spec: JobSpec) -> None:
