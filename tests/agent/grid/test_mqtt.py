@@ -6,7 +6,7 @@ import json
 import os
 import random
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from sterna.errors import ConfigError
 from tests.brokers import Broker
 from tests.faults.proxy import proxy_to
 from tests.hostile.mutants import junk
+from tests.waiting import until
 
 pytestmark = pytest.mark.broker
 
@@ -150,12 +151,6 @@ def power(grid_w: float) -> SitePower:
         site_load_w=2300.0,
         surplus_w=0.0,
     )
-
-
-async def until(condition: Callable[[], object], within_s: float = 10.0) -> None:
-    async with asyncio.timeout(within_s):
-        while not condition():  # noqa: ASYNC110 - conditions are other parties' states
-            await asyncio.sleep(0.01)
 
 
 def statuses(dso: Operator, command_id: str) -> list[str]:

@@ -5,7 +5,7 @@ import contextlib
 import json
 import logging
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiomqtt
@@ -26,6 +26,7 @@ from sterna.errors import ConfigError
 from tests.agent.grid.certificates import Authority
 from tests.agent.grid.operators import BASE, Signer, limit, seal
 from tests.brokers import MOSQUITTO, Broker
+from tests.waiting import until
 
 pytestmark = [
     pytest.mark.broker,
@@ -97,12 +98,6 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     await rig.broker.start()
     yield rig
     rig.broker.kill()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(15):
-        while not condition():  # noqa: ASYNC110 - conditions are other parties' states
-            await asyncio.sleep(0.01)
 
 
 async def test_a_signed_command_over_mutual_tls(rig: Rig) -> None:

@@ -23,16 +23,7 @@ from agent.store.db import Database
 from agent.store.jobs import MIGRATIONS, JobRecords
 from sterna.clock import SystemClock
 from tests.agent.jobs.endings import end_runs
-
-DEADLINE_S = 20.0
-
-
-async def until(condition: Callable[[], object], what: str = "condition") -> None:
-    """Poll until it holds; fail the test when it does not in time."""
-    deadline_s = files.boottime_s() + DEADLINE_S
-    while not condition():
-        assert files.boottime_s() < deadline_s, f"{what} did not come true in {DEADLINE_S} s"
-        await asyncio.sleep(0.02)
+from tests.waiting import until
 
 
 class Site:

@@ -17,9 +17,10 @@ from agent.model.jobs import ContainerSpec, JobPhase, JobSpec
 from agent.model.orders import Fetch, OrderResult, Prepare, Start, Stop
 from agent.shim import files
 from tests.agent.jobs import engines
-from tests.agent.jobs.conftest import Site, until
+from tests.agent.jobs.conftest import Site
 from tests.agent.jobs.endings import end_runs
 from tests.agent.jobs.engines import IMAGE, Rig
+from tests.waiting import until
 
 TRAINER = Path(__file__).parent / "container_trainer.py"
 

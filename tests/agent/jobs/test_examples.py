@@ -8,7 +8,8 @@ from agent.model.jobs import JobSpec
 from agent.model.orders import Start, Stop
 from coordinator.cli.jobfile import JobFile
 from sterna.config import load
-from tests.agent.jobs.conftest import Site, until
+from tests.agent.jobs.conftest import Site
+from tests.waiting import until
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 

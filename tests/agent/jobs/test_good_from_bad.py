@@ -24,8 +24,9 @@ from agent.model.orders import OrderResult, Start, Stop
 from agent.simulator import steplog
 from sterna.clock import SystemClock
 from sterna.errors import CorruptError
-from tests.agent.jobs.conftest import Site, SpecMaker, until
+from tests.agent.jobs.conftest import Site, SpecMaker
 from tests.agent.jobs.disks import mounted
+from tests.waiting import until
 
 JOB = "job-1"
 CHUNK_BYTES = 16 * 1024

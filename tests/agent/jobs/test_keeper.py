@@ -15,8 +15,9 @@ from agent.model.orders import Fetch, OrderResult, Pause, Prepare, Release, Resu
 from agent.shim import files
 from agent.simulator import steplog
 from sterna.errors import PermanentError, TransientError
-from tests.agent.jobs.conftest import Site, SpecMaker, shell, until
+from tests.agent.jobs.conftest import Site, SpecMaker, shell
 from tests.agent.jobs.endings import end_runs
+from tests.waiting import until
 
 ANSWERED = (OrderResult.ACCEPTED, OrderResult.DONE)
 

@@ -14,8 +14,9 @@ from agent.jobs.shims import UnitShims, units_are_possible
 from agent.model.records import JobRecord, Lease
 from agent.shim import files
 from sterna.errors import TransientError
-from tests.agent.jobs.conftest import shell, until
+from tests.agent.jobs.conftest import shell
 from tests.agent.shim.door import Door
+from tests.waiting import until
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ from agent.simulator import steplog
 from sterna.clock import SystemClock
 from sterna.errors import CorruptError, PermanentError
 from tests.agent.jobs import sites
-from tests.agent.jobs.conftest import Site, SpecMaker, until
+from tests.agent.jobs.conftest import Site, SpecMaker
+from tests.waiting import until
 
 
 async def with_an_unsealed_checkpoint(site: Site, spec_of: SpecMaker) -> tuple[Run, int]:

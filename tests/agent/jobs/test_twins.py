@@ -17,9 +17,9 @@ from agent.jobs.twins import TRUST_S, Twin, Twins
 from agent.model.jobs import Checkpoint
 from sterna.clock import FakeClock, SystemClock
 from sterna.errors import PermanentError
-from tests.agent.jobs.conftest import until
 from tests.agent.jobs.sites import CHUNK_BYTES, JOB, Site, fetch_order, sealed, ticket, tree
 from tests.faults.proxy import proxy_to
+from tests.waiting import until
 
 
 @pytest.fixture

@@ -4,8 +4,7 @@ import json
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from agent.power.clocks import Clocks
 from agent.power.held import Held
 from agent.power.tree import Tree
 from tests.agent.devices.sysfs_trees import orin_nano
+from tests.waiting import wait_until
 
 GPU = "17000000.gpu"
 BOOT = "0ddba11"
@@ -62,7 +62,7 @@ def helper(folder: Path, *arguments: str, sys_root: Path) -> Iterator[subprocess
         stderr=(folder / "said").open("ab"),
     )
     try:
-        until(lambda: answers(folder / "sock"))
+        wait_until(lambda: answers(folder / "sock"))
         yield process
     finally:
         process.kill()
@@ -104,10 +104,3 @@ def receive(line: socket.socket) -> Any:
 def ask(line: socket.socket, verb: str, **fields: object) -> Any:
     line.sendall(json.dumps({"verb": verb, **fields}).encode() + b"\n")
     return receive(line)
-
-
-def until(holds: Callable[[], object], within_s: float = 15.0) -> None:
-    give_up_s = time.perf_counter() + within_s
-    while not holds():
-        assert time.perf_counter() < give_up_s
-        time.sleep(0.01)

@@ -13,7 +13,8 @@ import pytest
 
 from agent.power.server import LINE_WITHIN_S, MOST_CLIENTS
 from agent.power.verbs import MOST_REQUEST_BYTES
-from tests.agent.power.machine import GPU, ask, connect, gpu_file, helper, machine, receive, until
+from tests.agent.power.machine import GPU, ask, connect, gpu_file, helper, machine, receive
+from tests.waiting import wait_until
 
 FULL_HZ = 1_020_000_000
 
@@ -27,7 +28,7 @@ def test_requests_in_one_piece_or_in_many_are_answered_in_order(tmp_path: Path) 
         assert receive(line)["nvpmodel"] is None
         assert ask(line, "set_gpu_max_hz", device=GPU, hz=1)["max_hz"] == 306_000_000
         noted = "set_gpu_max_hz device=17000000.gpu hz=1, asked by user"
-        until(lambda: noted in (tmp_path / "said").read_text())
+        wait_until(lambda: noted in (tmp_path / "said").read_text())
 
 
 def test_a_request_of_the_largest_size_passes_and_a_larger_one_ends_the_talk(tmp_path: Path) -> None:
@@ -61,7 +62,7 @@ def test_one_client_too_many_is_told_so(tmp_path: Path) -> None:
             assert receive(one_more)["code"] == "busy"
             assert receive(one_more) is None
         lines.pop().close()
-        until(lambda: _served(tmp_path / "sock"))
+        wait_until(lambda: _served(tmp_path / "sock"))
         for line in lines:
             line.close()
 

@@ -12,7 +12,7 @@ from agent.power.refusal import Refusal
 from agent.power.tree import Tree
 from agent.power.units import JobUnits, is_job
 from agent.shim import cgroup
-from tests.agent.power.machine import until
+from tests.waiting import wait_until
 
 UNIT = "sterna-job@7-512-997.service"
 SLICE = "sterna.slice/sterna-jobs.slice"
@@ -82,7 +82,7 @@ def real_job() -> Iterator[tuple[JobUnits, Path]]:
         yield JobUnits(Tree(mount), (folder.name,)), job
     finally:
         for path in (job, job.parent, folder):
-            until(lambda path=path: _removed(path))
+            wait_until(lambda path=path: _removed(path))
 
 
 def _removed(path: Path) -> bool:
@@ -101,14 +101,14 @@ def test_a_real_job_stands_still_and_goes_on(real_job: tuple[JobUnits, Path], tm
         start_new_session=True,
     )
     try:
-        until(beat.exists)
+        wait_until(beat.exists)
         assert units.set_frozen(UNIT, True) is True
         assert units.frozen() == [UNIT]
         at = beat.stat().st_mtime_ns
         time.sleep(0.2)  # long enough for twenty beats, were it not frozen
         assert beat.stat().st_mtime_ns == at
         assert units.set_frozen(UNIT, False) is False
-        until(lambda: beat.stat().st_mtime_ns != at)
+        wait_until(lambda: beat.stat().st_mtime_ns != at)
         assert units.frozen() == []
     finally:
         units.set_frozen(UNIT, False)

@@ -3,12 +3,13 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from agent.shim import cgroup, child, files
+from agent.shim import cgroup, child
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -18,14 +19,7 @@ def group() -> Iterator[cgroup.Group]:
         pytest.skip("no cgroup v2 that this process may write")
     yield made
     made.kill()
-    until(lambda: made.remove() or not Path(made.path).exists())
-
-
-def until(condition: Callable[[], object], timeout_s: float = 20.0) -> None:
-    deadline_s = files.boottime_s() + timeout_s
-    while not condition():
-        assert files.boottime_s() < deadline_s
-        time.sleep(0.01)
+    wait_until(lambda: made.remove() or not Path(made.path).exists())
 
 
 def is_frozen(group: cgroup.Group) -> bool:
@@ -48,23 +42,23 @@ def test_whole_tree_is_frozen_thawed_and_killed(group: cgroup.Group, tmp_path: P
     script = "setsid sh -c 'while :; do date +%N >beat; sleep 0.01; done' & wait"
     pid = start(group, tmp_path, script)
     beat = tmp_path / "beat"
-    until(beat.exists)
+    wait_until(beat.exists)
     members = (Path(group.path) / "cgroup.procs").read_text().split()
     assert str(pid) in members
     assert len(members) >= 2
 
     assert group.set_frozen(True)
-    until(lambda: is_frozen(group))
+    wait_until(lambda: is_frozen(group))
     at = beat.stat().st_mtime_ns
     time.sleep(0.2)  # long enough for twenty beats, were it not frozen
     assert beat.stat().st_mtime_ns == at
 
     assert group.set_frozen(False)
-    until(lambda: beat.stat().st_mtime_ns != at)
+    wait_until(lambda: beat.stat().st_mtime_ns != at)
 
     assert group.set_frozen(True)
     child.end_all(pid, group)  # frozen processes die too, and the cgroup goes with them
-    until(lambda: group.remove() or not Path(group.path).exists())
+    wait_until(lambda: group.remove() or not Path(group.path).exists())
 
 
 def test_kernel_without_a_kill_file_kills_each(

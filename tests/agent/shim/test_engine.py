@@ -14,7 +14,8 @@ from agent.shim import engine as engines
 from agent.shim import files
 from agent.shim.engine import Engine
 from sterna.errors import TransientError
-from tests.agent.shim.test_owner import RUN_ID, Shim, wait
+from tests.agent.shim.test_owner import RUN_ID, Shim
+from tests.waiting import wait_until
 
 COUNTS = "n=0; while :; do n=$((n+1)); echo $n > count; sleep 0.02; done"
 
@@ -59,7 +60,7 @@ def shim(tmp_path: Path) -> Iterator[Contained]:
     yield shim
     (shim.state / "down").unlink(missing_ok=True)
     assert shim.engine().remove(RUN_ID)
-    wait(lambda: not Run(tmp_path).is_alive())
+    wait_until(lambda: not Run(tmp_path).is_alive())
 
 
 def test_the_end_of_a_program_is_the_end_of_its_run(shim: Contained) -> None:
@@ -70,29 +71,29 @@ def test_the_end_of_a_program_is_the_end_of_its_run(shim: Contained) -> None:
 
 def test_is_paused_by_its_engine(shim: Contained) -> None:
     shim.run_in_container(COUNTS)
-    wait(lambda: shim.count() > 3)
+    wait_until(lambda: shim.count() > 3)
     shim.control(paused=True)
     shim.signal(signal.SIGHUP)
-    wait(lambda: shim.read(files.SHIM)["paused"])
+    wait_until(lambda: shim.read(files.SHIM)["paused"])
     assert _state(shim.pid()) == "T"
     before = shim.count()
     shim.control(paused=False)
     shim.signal(signal.SIGHUP)
-    wait(lambda: shim.count() > before + 3)
+    wait_until(lambda: shim.count() > before + 3)
 
 
 def test_where_the_engine_cannot_pause_its_processes_are_stopped(shim: Contained) -> None:
     (shim.state / "no-pause").touch()
     shim.run_in_container(COUNTS)
-    wait(lambda: shim.count() > 3)
+    wait_until(lambda: shim.count() > 3)
     shim.control(paused=True)
     shim.signal(signal.SIGHUP)
-    wait(lambda: shim.read(files.SHIM)["paused"])
+    wait_until(lambda: shim.read(files.SHIM)["paused"])
     assert all(_state(pid) == "T" for pid, _ in files.processes_of_run(RUN_ID))
     before = shim.count()
     shim.control(paused=False)
     shim.signal(signal.SIGHUP)
-    wait(lambda: shim.count() > before + 3)
+    wait_until(lambda: shim.count() > before + 3)
 
 
 def test_nothing_to_pause_is_no_pause(shim: Contained) -> None:
@@ -104,7 +105,7 @@ def test_a_paused_one_hears_that_it_is_to_stop(shim: Contained) -> None:
     shim.up()
     shim.control(paused=True)
     shim.signal(signal.SIGHUP)
-    wait(lambda: shim.read(files.SHIM)["paused"])
+    wait_until(lambda: shim.read(files.SHIM)["paused"])
     files.write_record(str(shim.directory), files.STOP, files.stop_request("test", 5.0))
     shim.signal(signal.SIGHUP)
     record = shim.ended()
@@ -140,7 +141,7 @@ def test_the_run_lives_until_its_engine_says_that_the_container_is_gone(shim: Co
     (shim.state / "down").touch()
     (shim.directory / "go").touch()
     child = int(str(shim.read(files.SHIM)["child_pid"]))
-    wait(lambda: files.process_stat(child) is None)
+    wait_until(lambda: files.process_stat(child) is None)
     assert shim.locked()
     assert not (shim.directory / files.EXIT).exists()
     (shim.state / "down").unlink()
@@ -153,7 +154,7 @@ def test_what_a_killed_shim_leaves_is_ended_by_the_agent(
     shim.run_in_container("trap '' TERM; touch up; while :; do sleep 0.02; done")
     shim.up()
     shim.signal(signal.SIGKILL)
-    wait(lambda: not shim.locked())
+    wait_until(lambda: not shim.locked())
     assert len(shim.engine().containers() or []) == 1
     run = Run(shim.directory)
     run.run_id = RUN_ID
@@ -171,7 +172,7 @@ def test_the_grace_is_waited_for(shim: Contained) -> None:
     shim.run_in_container("trap 'touch saved; exit 0' TERM; touch up; while :; do sleep 0.02; done")
     shim.up()
     shim.signal(signal.SIGKILL)  # the kernel then tells the engine's command, and that the program
-    wait(lambda: not shim.locked())
+    wait_until(lambda: not shim.locked())
     run = Run(shim.directory)
     run.run_id = RUN_ID
     run.kill_leftovers(10.0)

@@ -7,24 +7,17 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import agent.shim
 from agent.shim import files
+from tests.waiting import wait_until
 
 SHIM = str(Path(agent.shim.__file__).parent)
 RUN_ID = "r1"
-
-
-def wait(condition: Callable[[], object], timeout_s: float = 15.0) -> None:
-    deadline_s = files.boottime_s() + timeout_s
-    while not condition():
-        assert files.boottime_s() < deadline_s, "in time"
-        time.sleep(0.01)
 
 
 class Shim:
@@ -84,7 +77,7 @@ class Shim:
         return False
 
     def read(self, name: str) -> dict[str, object]:
-        wait((self.directory / name).exists)
+        wait_until((self.directory / name).exists)
         record = files.read_record(str(self.directory), name)
         assert record is not None
         return record
@@ -95,12 +88,12 @@ class Shim:
 
     def ended(self) -> dict[str, object]:
         record = self.read(files.EXIT)
-        wait(lambda: not self.locked())
+        wait_until(lambda: not self.locked())
         assert files.processes_of_run(RUN_ID) == []
         return record
 
     def up(self, marker: str = "up") -> None:
-        wait((self.directory / marker).exists)
+        wait_until((self.directory / marker).exists)
 
 
 @pytest.fixture
@@ -110,7 +103,7 @@ def shim(tmp_path: Path) -> Iterator[Shim]:
     yield shim
     for pid, ticks in files.processes_of_run(RUN_ID):
         files.signal_process(pid, ticks, signal.SIGKILL)
-    wait(lambda: not shim.locked())
+    wait_until(lambda: not shim.locked())
 
 
 def test_identity_and_exit_record(shim: Shim) -> None:
@@ -173,8 +166,8 @@ def test_lease_can_be_extended_and_changes_epoch(shim: Shim) -> None:
     shim.up()
     shim.control(expires_s=ends_s + 600, epoch=2)
     shim.signal(signal.SIGHUP)
-    wait(lambda: shim.read(files.SHIM)["epoch"] == 2)
-    wait(lambda: files.boottime_s() > ends_s + 0.7)
+    wait_until(lambda: shim.read(files.SHIM)["epoch"] == 2)
+    wait_until(lambda: files.boottime_s() > ends_s + 0.7)
     assert shim.locked()
     shim.revoke()
     shim.signal(signal.SIGHUP)
@@ -216,18 +209,18 @@ def test_pause_resume_and_stop_while_paused(shim: Shim) -> None:
     shim.up()
     shim.control(paused=True)
     shim.signal(signal.SIGHUP)
-    wait(lambda: shim.read(files.SHIM)["paused"] is True)
+    wait_until(lambda: shim.read(files.SHIM)["paused"] is True)
     child = shim.read(files.SHIM)["child_pid"]
     state = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0]
     assert state == "T"
     shim.control(paused=False)
     shim.signal(signal.SIGHUP)
-    wait(lambda: shim.read(files.SHIM)["paused"] is False)
+    wait_until(lambda: shim.read(files.SHIM)["paused"] is False)
     size = (shim.directory / "beats").stat().st_size
-    wait(lambda: (shim.directory / "beats").stat().st_size > size)
+    wait_until(lambda: (shim.directory / "beats").stat().st_size > size)
     shim.control(paused=True)
     shim.signal(signal.SIGHUP)
-    wait(lambda: shim.read(files.SHIM)["paused"] is True)
+    wait_until(lambda: shim.read(files.SHIM)["paused"] is True)
     files.write_record(str(shim.directory), files.STOP, {})
     shim.signal(signal.SIGHUP)
     assert shim.ended()["code"] == 3
@@ -246,7 +239,7 @@ def test_child_hears_of_its_shims_death(shim: Shim, death: str) -> None:
     shim.start("trap 'touch heard; exit 0' TERM; touch up; while :; do sleep 0.02; done", death=death)
     shim.up()
     shim.signal(signal.SIGKILL)
-    wait(lambda: not files.processes_of_run(RUN_ID))
+    wait_until(lambda: not files.processes_of_run(RUN_ID))
     assert (shim.directory / "heard").exists() is (death == "TERM")
     assert not (shim.directory / files.EXIT).exists(), "nobody was left to write it"
 
@@ -264,7 +257,7 @@ def test_a_run_directory_that_is_removed_ends_the_run(shim: Shim) -> None:
     for path in shim.directory.iterdir():
         if path.name != files.LOCK:
             path.unlink()
-    wait(lambda: not shim.locked())
+    wait_until(lambda: not shim.locked())
     assert files.processes_of_run(RUN_ID) == []
 
 
@@ -339,9 +332,9 @@ def test_full_disk_under_the_exit_record(full_disk: Path) -> None:
     filler = fill(full_disk)
     who = shim.read(files.SHIM)
     child, ticks = int(str(who["child_pid"])), who["child_start_ticks"]
-    wait(lambda: (files.process_stat(child) or (0, 0, None))[2] != ticks)
+    wait_until(lambda: (files.process_stat(child) or (0, 0, None))[2] != ticks)
     tried = full_disk / f"{files.EXIT}.{who['pid']}.tmp"
-    wait(tried.exists)
+    wait_until(tried.exists)
     assert shim.locked()
     assert not (full_disk / files.EXIT).exists()
     filler.unlink()

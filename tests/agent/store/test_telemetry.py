@@ -1,7 +1,7 @@
 import asyncio
 import itertools
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +14,7 @@ from agent.store.telemetry import MIGRATIONS, TelemetryStore
 from sterna.clock import FakeClock
 from sterna.supervise import Pulse
 from tests.agent.store.full_disk import FullDisk
+from tests.waiting import until
 
 NOW = datetime(2026, 11, 3, 12, tzinfo=UTC)
 SEED = int(NOW.timestamp() * 1000)
@@ -55,12 +56,6 @@ def sequences(samples: tuple[TelemetrySample, ...]) -> list[int]:
 @pytest.fixture
 def path(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path / "agent.db"
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - polls with a deadline
-            await asyncio.sleep(0.005)
 
 
 async def test_samples_come_back_as_they_were(path: Path) -> None:

@@ -1,7 +1,7 @@
 """A coordinator's session on a real grpc.aio server, and an agent behind the uplink that records."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -184,12 +184,6 @@ def lease(job_id: str, epoch: int, ttl_s: int | None) -> pb.ConnectResponse:
     if ttl_s is not None:
         message.ttl.FromSeconds(ttl_s)
     return pb.ConnectResponse(lease=message)
-
-
-async def until(condition: Callable[[], object], within_s: float = 10.0) -> None:
-    async with asyncio.timeout(within_s):
-        while not condition():  # noqa: ASYNC110 - polls with a deadline
-            await asyncio.sleep(0.005)
 
 
 @asynccontextmanager

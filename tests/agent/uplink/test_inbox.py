@@ -4,7 +4,8 @@ from agent.model.orders import Order, Release
 from agent.uplink.decode import LeaseGrant
 from agent.uplink.inbox import Inbox
 from agent.uplink.outbox import Outbox
-from tests.agent.uplink.standin import Handler, running, until
+from tests.agent.uplink.standin import Handler, running
+from tests.waiting import until
 
 
 def order(index: int) -> Order:

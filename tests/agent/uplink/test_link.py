@@ -34,8 +34,8 @@ from tests.agent.uplink.standin import (
     lease,
     release_order,
     running,
-    until,
 )
+from tests.waiting import until
 
 CLOCK = SystemClock()
 

@@ -15,7 +15,8 @@ from agent.uplink.link import Uplink
 from sterna.clock import SystemClock
 from sterna.rpc import open_channel
 from sterna.supervise import Pulse
-from tests.agent.uplink.standin import Handler, running, until
+from tests.agent.uplink.standin import Handler, running
+from tests.waiting import until
 
 ATTEMPTS = 2000
 
