@@ -195,26 +195,28 @@ class Keeper:
                 if isinstance(verdict, Refuse):
                     log.warning("order refused", extra={"job_id": order.job_id, "reason": verdict.reason})
                     return answer(order, OrderResult.REFUSED, verdict.reason)
-                if not isinstance(verdict, Accept):
-                    done = isinstance(verdict, joborders.Done)
-                    return answer(order, OrderResult.DONE if done else OrderResult.ACCEPTED)
-                record = apply_order(
-                    record,
-                    order,
-                    verdict,
-                    held=self._book.checkpoints(order.job_id),
-                    run_id=new_run_id(),
-                    now_s=self._clock.boottime_s() if received_boot_s is None else received_boot_s,
-                    now=self._clock.now(),
-                    boot_id=self._boot_id,
-                )
-                record = await self._book.put(record, verdict.event)
+                if isinstance(verdict, Accept):
+                    record = apply_order(
+                        record,
+                        order,
+                        verdict,
+                        held=self._book.checkpoints(order.job_id),
+                        run_id=new_run_id(),
+                        now_s=self._clock.boottime_s() if received_boot_s is None else received_boot_s,
+                        now=self._clock.now(),
+                        boot_id=self._boot_id,
+                    )
+                    record = await self._book.put(record, verdict.event)
         except TransientError as error:
             return answer(order, OrderResult.REFUSED, f"cannot be recorded now: {error}")
-        log.info(
-            "order accepted",
-            extra={"job_id": order.job_id, "kind": type(order.action).__name__, "epoch": order.epoch},
-        )
+        if not isinstance(verdict, Accept):
+            if isinstance(order.action, Release) and record.phase is JobPhase.RELEASED:
+                # Recorded before, perhaps by a save that said it had failed: then nobody has let go yet.
+                await self._let_go(order.job_id, None)
+            is_done = isinstance(verdict, joborders.Done)
+            return answer(order, OrderResult.DONE if is_done else OrderResult.ACCEPTED)
+        kind = type(order.action).__name__
+        log.info("order accepted", extra={"job_id": order.job_id, "kind": kind, "epoch": order.epoch})
         await self._act(order, record)
         return answer(order, OrderResult.ACCEPTED)
 
@@ -298,19 +300,8 @@ class Keeper:
         """Return the suspended jobs that the plan holds back: they are not the ladder's to resume."""
         records = self._book.records()
         return frozenset(
-            one.job_id
-            for one in records
-            if one.hold is not None and one.hold.power_w is None and one.phase is JobPhase.PAUSED
+            one.job_id for one in records if one.hold is not None and one.phase is JobPhase.PAUSED
         )
-
-    def slowed(self) -> dict[str, float]:
-        """Return the watts that each job may draw which the plan slows."""
-        records = self._book.records()
-        return {
-            one.job_id: one.hold.power_w
-            for one in records
-            if one.hold is not None and one.hold.power_w is not None
-        }
 
     def paused(self) -> tuple[str, ...]:
         """Return the jobs that are suspended, by the power ladder or the plan."""
@@ -363,15 +354,16 @@ class Keeper:
                 await minder.drop_fetch()
             minder.wake()
 
-    async def _let_go(self, job_id: str, keep: int) -> None:
-        """Drop what a released job leaves; what fails here is dropped at the next start."""
+    async def _let_go(self, job_id: str, keep: int | None) -> None:
+        """Drop what a released job leaves, also all checkpoints but `keep`; what fails, at the next start."""
         self._offers.drop(job_id)
         minder = self._minders.get(job_id)
         if minder is not None:
             await minder.drop_fetch()
         try:
             await self._checkpoints.drop_staging(job_id)
-            await self._checkpoints.keep_newest(job_id, keep)
+            if keep is not None:
+                await self._checkpoints.keep_newest(job_id, keep)
             self._book.list_checkpoints(job_id, await self._checkpoints.checkpoints(job_id))
         except SternaError as error:
             log.warning("released job not cleared", extra={"job_id": job_id, "error": str(error)})

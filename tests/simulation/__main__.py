@@ -47,7 +47,10 @@ def _one(seed: int, breakage: str | None, *, trace: bool) -> int:
 
 
 def _short(seed: int, breakage: str | None) -> tuple[int, str, int, float, float, dict[str, int]]:
-    one = _played(seed, breakage)
+    try:
+        one = _played(seed, breakage)
+    except Exception as error:  # whatever it is, no history may end by it; --seed shows where
+        return seed, repr(error), 0, 0.0, 0.0, {}
     return seed, one.violation, one.steps, one.virtual_s, one.healed_s, one.counts
 
 

@@ -138,6 +138,8 @@ class Agent:
                             verdict.reason)  # fmt: skip
             return False, verdict.reason
         if not isinstance(verdict, Accept):
+            if isinstance(order.action, Release) and record.phase is JobPhase.RELEASED:
+                self._let_go(job_id)
             return True, ""
         self.world.tell(self.site_id, "accepts {} of {} under {}", kind, job_id, order.epoch)
         after = jobgrants.apply_order(
@@ -165,11 +167,8 @@ class Agent:
             case Offer():
                 self.offers[job_id] = order.action
             case Release(keep_checkpoints=keep):
-                self.offers.pop(job_id, None)
-                self.fetches.pop(job_id, None)
-                self.disk.remove_all(("staging", job_id))
+                self._let_go(job_id)
                 self.machine.watch.deleted(self.site_id, self.vault.keep_newest(job_id, keep))
-                self._remove_runs(job_id)
             case Stop() | Start() | Pause() if record.phase in LIVE:
                 self._instruct(record)
             case Resume():  # no limit bounds these sites: the power ladder lets it go on
@@ -177,6 +176,13 @@ class Agent:
             case Fetch():
                 self.fetches.pop(job_id, None)
         self.later(0.01, lambda: self.mind(job_id))
+
+    def _let_go(self, job_id: str) -> None:
+        """Drop what a released job leaves, but its checkpoints (`Keeper._let_go`)."""
+        self.offers.pop(job_id, None)
+        self.fetches.pop(job_id, None)
+        self.disk.remove_all(("staging", job_id))
+        self._remove_runs(job_id)
 
     def _room(self, job_id: str) -> Room:
         held = sum(record.phase in SLOT_HOLDING for record in self.records.values())
@@ -208,9 +214,14 @@ class Agent:
                 self.report(job_id)
         return self.records.get(job_id) or JobRecord(job_id=job_id)
 
-    def change(self, job_id: str, event: JobEvent | None, **fields: object) -> JobRecord | None:
-        """Change a record as long as it is in the phase that it was; None: the next round looks again."""
-        phase = self.records[job_id].phase
+    def change(
+        self, job_id: str, event: JobEvent | None, *, only_in: JobPhase | None = None, **fields: object
+    ) -> JobRecord | None:
+        """Change a record as long as it is in that phase, or in the one that it was (`JobBook.change`).
+
+        None: it is not; the next round looks again.
+        """
+        phase = self.records[job_id].phase if only_in is None else only_in
         try:
             record = self.settled(job_id)
             if record.phase is not phase:
@@ -282,7 +293,7 @@ class Agent:
 
     def fetched(self, job_id: str, goodput_bps: float) -> None:
         self.fetches.pop(job_id, None)
-        self.change(job_id, JobEvent.FETCHED, message="", goodput_bps=goodput_bps)
+        self.change(job_id, JobEvent.FETCHED, only_in=JobPhase.FETCHING, message="", goodput_bps=goodput_bps)
         self.report(job_id)
         self.flush()
 
@@ -291,6 +302,7 @@ class Agent:
         self.change(
             job_id,
             JobEvent.FETCH_FAILED,
+            only_in=JobPhase.FETCHING,
             message=f"fetch failed: {why}",
             fetch=None,
             boot_id=self.clock.boot_id,
