@@ -14,6 +14,8 @@ from agent.core.failsafe import PROTECTED, FailsafeSettings, Machine
 from agent.model.limits import Envelope, GridState, Limit, LimitCommand, LimitKind
 
 FAILSAFE_SOURCE = "failsafe"
+JOIN_S = 2.0
+"""Two commands for the same instant lie no further apart on the boot clock than a calendar is slewed."""
 
 
 def export_source(link: str) -> str:
@@ -119,6 +121,19 @@ class Timeline:
         key = (added.command.source, added.command.sequence)
         kept = (item for item in self.held if (item.command.source, item.command.sequence) != key)
         return Timeline(held=(*kept, added))
+
+    def joined(self, added: HeldCommand) -> HeldCommand:
+        """Have a command begin where one of its source ends that was told for the same instant.
+
+        The calendar may have been slewed since, and between the two nothing would hold.
+        """
+        for held in self.held:
+            ends_s = held.end_boot_s
+            if (held.command.source, held.command.end_at) != (added.command.source, added.command.start_at):
+                continue
+            if ends_s is not None and ends_s < added.start_boot_s <= ends_s + JOIN_S:
+                return replace(added, start_boot_s=ends_s)
+        return added
 
     def with_reversion(self, limit: HeldCommand, after: HeldCommand) -> "Timeline":
         """Add a limit and what follows when its time is over: together all that their source says."""

@@ -298,7 +298,7 @@ class GridDesk:
     async def _accept(self, verdict: Accepted) -> Accepted | Refusal:
         command = verdict.command
         now, boot_s = self._clock.now(), self._clock.boottime_s()
-        held = hold(command, now, boot_s)
+        held = self._timeline.joined(hold(command, now, boot_s))
         after = None if verdict.after is None else hold(verdict.after, now, boot_s)
         self._obey_at_once(held, boot_s)
         try:
@@ -354,7 +354,7 @@ class GridDesk:
         self._timeline = (
             timeline.with_command(held) if after is None else timeline.with_reversion(held, after)
         )
-        self._guards.told(command, self._clock.boottime_s())
+        self._guards.told(held, self._clock.boottime_s())
         self._breaches.bind(self.envelope().binding)
         self.on_limit()
         log.info(

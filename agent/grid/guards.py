@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 
 from agent.core import failsafe
 from agent.core.failsafe import CONTROLLED, Event, FailsafeSettings, Machine
-from agent.core.limits import Timeline, link_of
-from agent.model.limits import GridState, LimitCommand, LimitKind
+from agent.core.limits import HeldCommand, Timeline, link_of
+from agent.model.limits import GridState, LimitKind
 
 log = logging.getLogger(__name__)
 
@@ -60,10 +60,11 @@ class Guards:
             self._step(key, Event.HEARTBEAT, now_boot_s)
         return bool(heard)
 
-    def told(self, command: LimitCommand, now_boot_s: float) -> None:
-        """Take a new command that was accepted and stored."""
+    def told(self, held: HeldCommand, now_boot_s: float) -> None:
+        """Take a new command that was accepted and stored; one that begins later says nothing of now."""
+        command = held.command
         key = (link_of(command.source), command.kind)
-        if key in self._machines:
+        if key in self._machines and held.in_force(now_boot_s):
             self._step(key, Event.RELEASE if command.is_release else Event.LIMIT, now_boot_s)
 
     def settle(self, timeline: Timeline, now_boot_s: float) -> None:

@@ -1,4 +1,4 @@
-"""The daemon with an RTU and a relay at it: configured, killed, started again."""
+"""The daemon with an RTU, a relay or a broker at it: configured, ended, started again."""
 
 import asyncio
 import contextlib
@@ -12,8 +12,10 @@ from agent.core.rtu_registers import ADDRESSES
 from tests.agent.build.test_setpoints import EXPORT_LIMIT, WRITABLE, config_text
 from tests.agent.devices.obedient import ObedientSite
 from tests.agent.grid.rtu_rig import BLOCK, Rtu, rtu, wide
+from tests.brokers import Broker
 from tests.system.daemons import Daemon, Daemons, until
-from tests.system.harness import free_port
+from tests.system.dso import Dso, dso
+from tests.system.harness import OPERATOR, free_port
 
 pytestmark = pytest.mark.procs
 
@@ -179,3 +181,58 @@ async def _curtails(agent: Daemon, port: int, site: ObedientSite) -> None:
         await exported(2_000.0, 1_500.0, "the limit that was stored")
         assert await peer.write(ADDRESSES[704] + 14, [0]) is None
         await exported(5_000.0, 4_500.0, "the site's own limit again")
+
+
+@pytest.mark.broker
+async def test_the_plant_obeys_an_export_limit_over_mqtt_also_while_the_agent_restarts(
+    daemons: Daemons, tmp_path: Path
+) -> None:
+    site, broker = ObedientSite(), Broker(tmp_path)
+    await broker.start()
+    try:
+        async with site.server() as meters, dso(broker, "s") as operator:
+            text = config_text(
+                meters.port,
+                EXPORT_LIMIT.replace("reversion_s = 10", "reversion_s = 600"),
+                poll_s=0.2,
+                plant=WRITABLE,
+            )
+            mqtt = f'mqtt = {{ host = "127.0.0.1", port = {broker.port}, insecure = true }}'
+            grid = f'grid = {{ operator = "{OPERATOR}", trust_clock = "always", {mqtt} }}'
+            (tmp_path / "agent.toml").write_text(text.replace('grid = { operator = "none" }', grid))
+            agent = daemons.add("agent", "sterna-agent", "run", "--config", str(tmp_path / "agent.toml"))
+            agent.start()
+            try:
+                await _obeys_over_mqtt(agent, operator, site)
+            except AssertionError as failure:
+                failure.add_note(daemons.tails())
+                raise
+            assert await asyncio.to_thread(agent.stop) == 0
+    finally:
+        broker.kill()
+
+
+async def _obeys_over_mqtt(agent: Daemon, operator: Dso, site: ObedientSite) -> None:
+    async def exported(most_w: float, least_w: float, what: str) -> None:
+        await until(lambda: -most_w <= site.grid_w <= -least_w, within_s=30, what=what)
+
+    def told(limit_w: float | None) -> bool:
+        status = operator.last("status")
+        return status.get("online") is True and status["exportLimitW"] == limit_w
+
+    await exported(5_000.0, 4_500.0, "the site's own limit")
+    await until(lambda: told(None), within_s=30, what="a site that is linked")
+    sent = await operator.send(operator.command(2_000.0, kind="EXPORT_CAPACITY_LIMIT"))
+    await exported(2_000.0, 1_500.0, "the operator's limit")
+    await until(lambda: told(2_000.0), within_s=30, what="a status with the limit")
+    status = operator.last("status")
+    assert (status["exportLimitSource"], status["achievableExportMinW"]) == ("mqtt-export", 0.0)
+    assert operator.acks(sent)[0]["status"] == "ACCEPTED"
+    assert await asyncio.to_thread(agent.stop) == 0
+    assert site.grid_w >= -2_000.0, "a stop lifts nothing"
+    operator.heard.clear()
+    agent.start()
+    await until(lambda: told(2_000.0), within_s=30, what="the limit that was stored")
+    assert site.grid_w >= -2_000.0, "nor does a start"
+    await operator.send(operator.command(None, kind="EXPORT_CAPACITY_LIMIT"))
+    await exported(5_000.0, 4_500.0, "the site's own limit again")

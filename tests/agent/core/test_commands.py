@@ -205,3 +205,14 @@ def test_law_one_wild_field_is_a_verdict_and_never_more_than_stated(field: str, 
     verdict = told(payload(**{field: value}))
     if isinstance(verdict, Accepted) and not verdict.command.is_release:
         assert RULES.hard_minimum_w <= verdict.command.value_w <= 1e10
+
+
+def test_a_clock_change_of_the_operators_wall_clock_moves_nothing() -> None:
+    """Summer time ends at 01:00 UTC; the second 02:05 of that night is ten minutes after 02:55."""
+    now = datetime(2026, 10, 25, 0, 55, tzinfo=UTC)
+    night = {"issued": "2026-10-25T02:55:00+02:00", "expires": "2026-10-25T02:05:00+01:00", "durationS": 3600}
+    for late_s, accepted in ((0, True), (599, True), (600, False)):
+        verdict = told(payload(**night), now=now + timedelta(seconds=late_s))
+        assert isinstance(verdict, Accepted) is accepted
+        if isinstance(verdict, Accepted):
+            assert verdict.command.end_at == now + timedelta(hours=1)

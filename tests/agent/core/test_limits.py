@@ -139,6 +139,22 @@ def test_heartbeat_routed_to_another_device_31561_the_worst_link_counts() -> Non
     assert (both.state, both.binding.source) == (GridState.INIT, "failsafe")
 
 
+@pytest.mark.parametrize(
+    ("slewed_s", "source", "gap_s"),
+    [(0.4, "mqtt", 0.0), (-0.4, "mqtt", 0.0), (0.4, "modbus", 0.4), (3.0, "mqtt", 3.0)],
+    ids=["slewed back", "slewed ahead", "another source", "stepped"],
+)
+def test_between_two_commands_that_meet_nothing_is_lifted(slewed_s: float, source: str, gap_s: float) -> None:
+    first = timeline(command(1, 3000.0, duration_s=600))
+    next_one = command(2, 4000.0, source=source, start_s=600, duration_s=600)
+    whole = first.with_command(
+        first.joined(hold(next_one, NOW + timedelta(seconds=100), BOOT + 100 + slewed_s))
+    )
+    assert bound(whole, 600 - 0.5) in (3000.0, 4000.0)
+    assert (bound(whole, 600 + gap_s / 2) is None) is (gap_s > 0)
+    assert bound(whole, 600 + gap_s) == 4000.0
+
+
 def test_told_in_the_past_binds_from_acceptance() -> None:
     binding = at(timeline(command(1, 1.0, start_s=-60)), 10).binding
     assert binding.start_at == NOW

@@ -35,7 +35,8 @@ async def test_a_day_with_an_operator(rig: Rig) -> None:
     assert rig.shown() == (GridState.FAILSAFE, 4200.0)
     rig.beat()
     assert rig.shown() == (GridState.FAILSAFE, 4200.0)
-    assert await rig.limit(3, 8000.0, start=stamp(rig.clock.now() + timedelta(seconds=10))) == "c3 ACCEPTED"
+    assert await rig.limit(3, None) == "c3 ACCEPTED"
+    assert await rig.limit(4, 8000.0, start=stamp(rig.clock.now() + timedelta(seconds=10))) == "c4 ACCEPTED"
     assert rig.shown() == (GridState.UNLIMITED, 11_000.0)
     rig.clock.advance(10)
     assert rig.shown() == (GridState.LIMITED, 8000.0)
@@ -47,6 +48,31 @@ async def test_limit_writes_reset_the_failsafe_clock_29705(rig: Rig) -> None:
         await rig.limit(seq, 5000.0)
         rig.clock.advance(11)
     assert rig.shown() == (GridState.FAILSAFE, 4200.0)
+
+
+@pytest.mark.parametrize("value_w", [None, 9000.0])
+async def test_a_command_for_later_does_not_end_the_failsafe_now(rig: Rig, value_w: float | None) -> None:
+    rig.beat()
+    start = (rig.clock.now() + timedelta(seconds=60)).isoformat()
+    assert await rig.limit(1, value_w, start=start) == "c1 ACCEPTED"
+    assert rig.shown() == (GridState.INIT, 4200.0)
+    rig.clock.advance(60)
+    rig.beat()
+    await rig.desk.tick()
+    assert rig.shown() == (GridState.INIT, 4200.0), "nor later: it was no word on the time until then"
+    assert await rig.limit(2, None) == "c2 ACCEPTED"
+    assert rig.shown() == (GridState.UNLIMITED, 11_000.0)
+
+
+async def test_a_slewed_clock_opens_no_gap_between_two_limits(rig: Rig) -> None:
+    rig.beat()
+    await rig.limit(1, 3000.0, durationS=60)
+    start = (rig.clock.now() + timedelta(seconds=60)).isoformat()
+    rig.clock.advance(10)
+    rig.clock.step_calendar(-0.5)
+    await rig.limit(2, 2000.0, start=start)
+    rig.clock.advance(50)
+    assert rig.shown() == (GridState.LIMITED, 2000.0)
 
 
 async def test_a_repeat_is_acknowledged_again_and_does_not_prolong(rig: Rig) -> None:

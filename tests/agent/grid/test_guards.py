@@ -48,8 +48,9 @@ def machines(said: list[Said], kind: LimitKind) -> list[dict[str, Machine]]:
                 ramp_s=0.0,
                 reason="",
             )
-            timeline = timeline.with_command(hold(command, NOW, now_s))
-            guards.told(command, now_s)
+            held = hold(command, NOW, now_s)
+            timeline = timeline.with_command(held)
+            guards.told(held, now_s)
         guards.settle(timeline, now_s)
         if about in (None, kind):
             stood.append(guards.of(kind))

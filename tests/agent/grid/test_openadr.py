@@ -185,6 +185,8 @@ async def test_a_limit_that_ends_while_it_is_sent_holds_up_nothing(rig: Rig) -> 
     rig.clock.advance(3599.95)
     await rig.ven.poll()
     rig.clock.advance(0.05)
+    assert rig.shown() == (GridState.FAILSAFE, 3000.0), "it holds; but it was no word on the time until then"
+    await rig.ven.poll()
     assert rig.shown() == (GridState.LIMITED, 3000.0)
 
 

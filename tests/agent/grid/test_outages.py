@@ -11,8 +11,9 @@ import pytest
 
 from agent.core import failsafe
 from agent.core.failsafe import TABLE, Trigger
+from agent.core.limits import HeldCommand
 from agent.grid.guards import Guards
-from agent.model.limits import GridState, LimitCommand, LimitKind
+from agent.model.limits import GridState, LimitKind
 from tests.agent.grid.outages import TICK_S, TIMEOUT_S, Findings, live_through
 
 FEW, MANY = 100, 1000
@@ -51,9 +52,9 @@ async def test_a_thousand_schedules(folder: Path) -> None:
     check(await live_through(folder, range(MANY)), MANY)
 
 
-def _told_to_all(guards: Guards, command: LimitCommand, now_boot_s: float) -> None:
+def _told_to_all(guards: Guards, held: HeldCommand, now_boot_s: float) -> None:
     for kind in LimitKind:
-        _TOLD(guards, replace(command, kind=kind), now_boot_s)
+        _TOLD(guards, replace(held, command=replace(held.command, kind=kind)), now_boot_s)
 
 
 _TOLD = Guards.told
