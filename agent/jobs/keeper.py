@@ -300,8 +300,19 @@ class Keeper:
         """Return the suspended jobs that the plan holds back: they are not the ladder's to resume."""
         records = self._book.records()
         return frozenset(
-            one.job_id for one in records if one.hold is not None and one.phase is JobPhase.PAUSED
+            one.job_id
+            for one in records
+            if one.hold is not None and one.hold.power_w is None and one.phase is JobPhase.PAUSED
         )
+
+    def slowed(self) -> dict[str, float]:
+        """Return the watts that each job may draw which the plan slows."""
+        records = self._book.records()
+        return {
+            one.job_id: one.hold.power_w
+            for one in records
+            if one.hold is not None and one.hold.power_w is not None
+        }
 
     def paused(self) -> tuple[str, ...]:
         """Return the jobs that are suspended, by the power ladder or the plan."""
