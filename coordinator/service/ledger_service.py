@@ -1,24 +1,20 @@
 """sterna.v1.LedgerService over the ledger's desk: who may call, and what is usable. It reckons nothing."""
 
-import logging
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc.aio
 
 from coordinator.service import operator_errors as errors
 from coordinator.service.admission import admit
 from coordinator.service.ledger_ports import Account, AccountRow, LedgerDesk
-from coordinator.service.operator_codec import duration, timestamp
-from coordinator.service.operator_ports import Refusal
 from coordinator.service.operator_requests import FieldFault
+from coordinator.service.wire import duration, timestamp
 from sterna.errors import TransientError
 from sterna.identity import Role
 from sterna.v1 import ledger_service_pb2 as api
 from sterna.v1.ledger_service_pb2_grpc import LedgerServiceServicer
-
-log = logging.getLogger(__name__)
 
 SERVICE_NAME = "sterna.v1.LedgerService"
 
@@ -33,7 +29,6 @@ LEAST_ROLE: Mapping[str, Role] = {
 """The least role for each call. A call that is not here is refused to everybody."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Answer = TypeVar("Answer")
 Interval = tuple[datetime | None, datetime | None]
 
 
@@ -57,7 +52,7 @@ class LedgerServicer(LedgerServiceServicer):
         await self._admit(context, "GetAccount")
         since, until = await _interval(context, request)
         act = self._desk.account(site_id=request.site_id, job=request.job_id, since=since, until=until)
-        return _account(await _done(context, act))
+        return _account(await errors.done(context, act))
 
     async def ExportRecords(  # noqa: N802
         self, request: api.ExportRecordsRequest, context: Context
@@ -66,10 +61,8 @@ class LedgerServicer(LedgerServiceServicer):
         await self._admit(context, "ExportRecords")
         since, until = await _interval(context, request)
         pieces = self._desk.export(since=since, until=until)
-        if isinstance(pieces, Refusal):
-            await errors.abort(context, errors.refused(pieces))
         try:
-            async for lines in pieces:
+            async for lines in await errors.answered(context, pieces):
                 for start in range(0, len(lines), PIECE_BYTES):
                     yield api.ExportRecordsResponse(piece=lines[start : start + PIECE_BYTES])
         except TransientError as error:
@@ -83,7 +76,7 @@ class LedgerServicer(LedgerServiceServicer):
         if not request.decision_id:
             fault = FieldFault(field="decision_id", text="expected the id of a decision, got none")
             await errors.abort(context, errors.bad_request((fault,)))
-        proof = await _done(context, self._desk.prove(request.decision_id))
+        proof = await errors.done(context, self._desk.prove(request.decision_id))
         return api.ProveDecisionResponse(proof=proof)
 
     async def _admit(self, context: Context, call: str) -> None:
@@ -97,17 +90,6 @@ async def _interval(context: Context, request: api.GetAccountRequest | api.Expor
         fault = FieldFault(field="until", text=f"expected later than since, got {until.isoformat()}")
         await errors.abort(context, errors.bad_request((fault,)))
     return since, until
-
-
-async def _done(context: Context, act: Awaitable[Answer | Refusal]) -> Answer:
-    try:
-        answer = await act
-    except TransientError as error:
-        log.warning("ledger call failed for now", extra={"error": str(error)})
-        await errors.abort(context, errors.try_again(error))
-    if isinstance(answer, Refusal):
-        await errors.abort(context, errors.refused(answer))
-    return answer
 
 
 def _account(account: Account) -> api.GetAccountResponse:

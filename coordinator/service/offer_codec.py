@@ -1,11 +1,7 @@
 """Offers of flexibility as messages: the same to the site that publishes them and to the fleet's operator."""
 
-from datetime import datetime, timedelta
-
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from coordinator.model.offers import Direction, Offer, OfferSet
+from coordinator.service.wire import duration, timestamp
 from sterna.v1 import site_service_pb2 as pb
 
 _DIRECTION = {
@@ -17,21 +13,19 @@ _DIRECTION = {
 def offers(value: OfferSet) -> pb.FlexibilityOffers:
     """Return all that a site may offer as one message."""
     return pb.FlexibilityOffers(
-        issued_at=_timestamp(value.issued_at),
-        expires_at=_timestamp(value.expires_at),
+        issued_at=timestamp(value.issued_at),
+        expires_at=timestamp(value.expires_at),
         offers=[_offer(one) for one in value.offers],
         reason=value.reason,
     )
 
 
 def _offer(offer: Offer) -> pb.FlexibilityOffer:
-    length = Duration()
-    length.FromTimedelta(timedelta(seconds=offer.duration_s))
     falls = offer.direction is Direction.DOWN
     return pb.FlexibilityOffer(
         offer_id=offer.offer_id,
-        start_at=_timestamp(offer.start_at),
-        duration=length,
+        start_at=timestamp(offer.start_at),
+        duration=duration(offer.duration_s),
         direction=_DIRECTION[offer.direction],
         reduction_w=offer.power_w if falls else 0.0,
         increase_w=0.0 if falls else offer.power_w,
@@ -42,9 +36,3 @@ def _offer(offer: Offer) -> pb.FlexibilityOffer:
         shifted_wh=offer.shifted_wh,
         extra_wh=offer.extra_wh,
     )
-
-
-def _timestamp(at: datetime) -> Timestamp:
-    stamp = Timestamp()
-    stamp.FromDatetime(at)
-    return stamp

@@ -1,34 +1,21 @@
 """Values of the model as messages for operators. States that are views on the fleet are made here."""
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
-
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
+from datetime import timedelta
 
 from coordinator.model.decision import Alternative, Decision, Term
 from coordinator.model.fleet import Job, JobState, Migration, Site
-from coordinator.model.job import Checkpoint, Flexibility, JobReport, JobSpec, OnPartition
+from coordinator.model.job import Checkpoint, JobReport
 from coordinator.model.live import LiveSite, is_connected, report_of
 from coordinator.model.site import ActiveLimit, Capabilities, DeclaredSurplus, GridStatus, SiteSample
-from coordinator.service import container_codec, slow_codec
 from coordinator.service.operator_ports import FleetPicture, StoredDecision
+from coordinator.service.wire import duration, job_spec, timestamp
 from sterna.v1 import fleet_pb2, job_pb2, site_pb2
 from sterna.v1 import operator_service_pb2 as api
 
 JOBS_SHOWN_AFTER_END_S = 3600.0
 ENDED_MIGRATIONS_SHOWN = 20
 
-_ON_PARTITION = {
-    OnPartition.KEEP_RUNNING: job_pb2.ON_PARTITION_KEEP_RUNNING,
-    OnPartition.STOP: job_pb2.ON_PARTITION_STOP,
-}
-_FLEXIBILITY = {
-    Flexibility.FLEX_0: job_pb2.FLEXIBILITY_FLEX_0,
-    Flexibility.FLEX_1: job_pb2.FLEXIBILITY_FLEX_1,
-    Flexibility.FLEX_2: job_pb2.FLEXIBILITY_FLEX_2,
-    Flexibility.FLEX_3: job_pb2.FLEXIBILITY_FLEX_3,
-}
 _JOB_STATE = {
     JobState.QUEUED: fleet_pb2.JOB_STATE_QUEUED,
     JobState.STARTING: fleet_pb2.JOB_STATE_STARTING,
@@ -40,24 +27,6 @@ _JOB_STATE = {
     JobState.FAILED: fleet_pb2.JOB_STATE_FAILED,
     JobState.CANCELLED: fleet_pb2.JOB_STATE_CANCELLED,
 }
-
-
-def timestamp(at: datetime | None) -> Timestamp | None:
-    """Return the instant as a message; None stays None, which a message reads as absent."""
-    if at is None:
-        return None
-    stamp = Timestamp()
-    stamp.FromDatetime(at)
-    return stamp
-
-
-def duration(length_s: float | None) -> Duration | None:
-    """Return seconds as a message; None stays None."""
-    if length_s is None:
-        return None
-    message = Duration()
-    message.FromTimedelta(timedelta(seconds=length_s))
-    return message
 
 
 def shown_state(job: Job, picture: FleetPicture) -> "fleet_pb2.JobState.ValueType":
@@ -76,7 +45,7 @@ def job(job: Job, picture: FleetPicture) -> fleet_pb2.Job:
         report = None  # of an earlier stay at the same site
     return fleet_pb2.Job(
         job_id=job.job_id,
-        spec=spec(job.spec),
+        spec=job_spec(job.spec),
         state=shown_state(job, picture),
         owner_site=job.owner_site or "",
         epoch=job.epoch,
@@ -101,31 +70,6 @@ def _note(job: Job, report: JobReport | None) -> str:
         slowed = f"slowed to {report.slowed_to_w:.0f} of {job.spec.power_w:.0f} W for want of surplus"
         return f"{slowed}; at full power by {until}" if job.state is JobState.RUNNING else ""
     return f"paused for surplus; goes on by {until}" if job.state is JobState.PAUSED else ""
-
-
-def spec(spec: JobSpec) -> job_pb2.JobSpec:
-    """Return a spec."""
-    return job_pb2.JobSpec(
-        name=spec.name,
-        argv=spec.argv,
-        resume_argv=spec.resume_argv,
-        env=spec.env,
-        working_dir=spec.working_dir,
-        checkpoint_glob=spec.checkpoint_glob,
-        stop_signal=spec.stop_signal,
-        stop_grace=duration(spec.stop_grace_s),
-        power_w=spec.power_w,
-        checkpoint_bytes=spec.checkpoint_bytes,
-        on_partition=_ON_PARTITION[spec.on_partition],
-        may_migrate=spec.may_migrate,
-        min_residence=duration(spec.min_residence_s),
-        home_site=spec.home_site,
-        load_time=duration(spec.load_s),
-        declared_work=duration(spec.declared_work_s),
-        flexibility=_FLEXIBILITY[spec.flexibility],
-        container=container_codec.write(spec.container),
-        slow=slow_codec.write(spec.slow),
-    )
 
 
 def checkpoint(checkpoint: Checkpoint) -> job_pb2.CheckpointSummary:

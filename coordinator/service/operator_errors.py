@@ -4,8 +4,9 @@ Details travel in trailing metadata, which gRPC limits to a few kilobytes; so te
 not fit is counted in the message.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NoReturn
+import logging
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from typing import Any, NoReturn, TypeVar
 
 import grpc
 import grpc.aio
@@ -17,6 +18,9 @@ from grpc_status import rpc_status
 from coordinator.service.operator_ports import Refusal, RefusalKind
 from coordinator.service.operator_requests import FieldFault
 from sterna.errors import TransientError
+
+log = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
 
 DOMAIN = "sterna"
 FIELD_CHARS_MAX = 100
@@ -111,6 +115,23 @@ def try_again(error: TransientError) -> status_pb2.Status:
         retry.retry_delay.FromMilliseconds(round(error.retry_after_s * 1000))
         details.append(retry)
     return status(grpc.StatusCode.UNAVAILABLE, str(error), reason="TRY_AGAIN", details=details)
+
+
+async def done(context: "grpc.aio.ServicerContext[Any, Any]", act: Awaitable[Answer | Refusal]) -> Answer:
+    """Return what a desk did, or end the call with why it did not."""
+    try:
+        answer = await act
+    except TransientError as error:
+        log.warning("operator call failed for now", extra={"error": str(error)})
+        await abort(context, try_again(error))
+    return await answered(context, answer)
+
+
+async def answered(context: "grpc.aio.ServicerContext[Any, Any]", answer: Answer | Refusal) -> Answer:
+    """Return an answer, or end the call with the refusal that it is."""
+    if isinstance(answer, Refusal):
+        await abort(context, refused(answer))
+    return answer
 
 
 async def abort(context: "grpc.aio.ServicerContext[Any, Any]", rich: status_pb2.Status) -> NoReturn:

@@ -26,15 +26,11 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NO_STOP_SIGNALS = frozenset({"KILL", "STOP", "CONT", "CHLD"})
 _ON_PARTITION: Mapping[int, OnPartition] = {
     job_pb2.ON_PARTITION_UNSPECIFIED: OnPartition.KEEP_RUNNING,
-    job_pb2.ON_PARTITION_KEEP_RUNNING: OnPartition.KEEP_RUNNING,
-    job_pb2.ON_PARTITION_STOP: OnPartition.STOP,
+    **{job_pb2.OnPartition.Value(f"ON_PARTITION_{one.name}"): one for one in OnPartition},
 }
 _FLEXIBILITY: Mapping[int, Flexibility] = {
     job_pb2.FLEXIBILITY_UNSPECIFIED: Flexibility.FLEX_3,
-    job_pb2.FLEXIBILITY_FLEX_0: Flexibility.FLEX_0,
-    job_pb2.FLEXIBILITY_FLEX_1: Flexibility.FLEX_1,
-    job_pb2.FLEXIBILITY_FLEX_2: Flexibility.FLEX_2,
-    job_pb2.FLEXIBILITY_FLEX_3: Flexibility.FLEX_3,
+    **{job_pb2.Flexibility.Value(f"FLEXIBILITY_{one.name}"): one for one in Flexibility},
 }
 
 

@@ -5,8 +5,8 @@ It decides nothing about the fleet; the desk does.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -18,7 +18,6 @@ from coordinator.service import operator_errors as errors
 from coordinator.service.admission import admit
 from coordinator.service.operator_ports import FleetPicture, OperatorDesk, Refusal
 from coordinator.service.operator_requests import FieldFault, job_spec, request_id_faults
-from sterna.errors import TransientError
 from sterna.identity import Identity, Role
 from sterna.v1 import fleet_pb2
 from sterna.v1 import operator_service_pb2 as api
@@ -47,7 +46,6 @@ LEAST_ROLE: Mapping[str, Role] = {
 """The least role for each call. A call that is not here is refused to everybody."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Answer = TypeVar("Answer")
 
 
 class OperatorServicer(OperatorServiceServicer):
@@ -76,7 +74,7 @@ class OperatorServicer(OperatorServiceServicer):
         if isinstance(spec, tuple):
             await errors.abort(context, errors.bad_request((*faults, *spec)))
         await _require(context, faults)
-        job = await _done(context, self._desk.submit_job(request_id=request.request_id, spec=spec))
+        job = await errors.done(context, self._desk.submit_job(request_id=request.request_id, spec=spec))
         _note(caller, "SubmitJob", request.request_id, job.job_id)
         return api.SubmitJobResponse(job=codec.job(job, self._desk.picture()))
 
@@ -113,7 +111,7 @@ class OperatorServicer(OperatorServiceServicer):
         await _require(context, request_id_faults(request.request_id))
         job = await _job(context, self._desk.picture(), request.job_id)
         act = self._desk.cancel_job(request_id=request.request_id, job_id=job.job_id)
-        job = await _done(context, act)
+        job = await errors.done(context, act)
         _note(caller, "CancelJob", request.request_id, job.job_id)
         return api.CancelJobResponse(job=codec.job(job, self._desk.picture()))
 
@@ -125,12 +123,12 @@ class OperatorServicer(OperatorServiceServicer):
         job = await _job(context, self._desk.picture(), request.job_id)
         site_id = await self._site(context, request.destination_site, "destination_site")
         if request.dry_run:
-            judged = await _answer(context, self._desk.judge(job.job_id, site_id))
+            judged = await errors.answered(context, self._desk.judge(job.job_id, site_id))
             return api.MigrateJobResponse(judgement=codec.alternative(judged))
         act = self._desk.migrate_job(
             request_id=request.request_id, job_id=job.job_id, site_id=site_id, force=request.force
         )
-        move = await _done(context, act)
+        move = await errors.done(context, act)
         _note(caller, "MigrateJob", request.request_id, job.job_id)
         picture = self._desk.picture()
         return api.MigrateJobResponse(
@@ -149,7 +147,7 @@ class OperatorServicer(OperatorServiceServicer):
         caller = await self._admit(context, "DrainSite")
         await _require(context, request_id_faults(request.request_id))
         site_id = await self._site(context, request.site_id)
-        await _done(context, self._desk.drain_site(request_id=request.request_id, site_id=site_id))
+        await errors.done(context, self._desk.drain_site(request_id=request.request_id, site_id=site_id))
         _note(caller, "DrainSite", request.request_id, site_id)
         return api.DrainSiteResponse(site=codec.site(site_id, self._desk.picture()))
 
@@ -158,7 +156,7 @@ class OperatorServicer(OperatorServiceServicer):
         caller = await self._admit(context, "ResumeSite")
         await _require(context, request_id_faults(request.request_id))
         site_id = await self._site(context, request.site_id)
-        await _done(context, self._desk.resume_site(request_id=request.request_id, site_id=site_id))
+        await errors.done(context, self._desk.resume_site(request_id=request.request_id, site_id=site_id))
         _note(caller, "ResumeSite", request.request_id, site_id)
         return api.ResumeSiteResponse(site=codec.site(site_id, self._desk.picture()))
 
@@ -168,7 +166,7 @@ class OperatorServicer(OperatorServiceServicer):
         await _require(context, request_id_faults(request.request_id))
         site_id = await self._site(context, request.site_id)
         act = self._desk.fence_site(request_id=request.request_id, site_id=site_id, confirm=request.confirm)
-        fenced = await _done(context, act)
+        fenced = await errors.done(context, act)
         _note(caller, "FenceSite", request.request_id, site_id)
         site = codec.site(site_id, self._desk.picture())
         return api.FenceSiteResponse(site=site, job_ids=fenced.job_ids)
@@ -270,22 +268,6 @@ async def _job(context: Context, picture: FleetPicture, given: str) -> Job:
 async def _require(context: Context, faults: Sequence[FieldFault]) -> None:
     if faults:
         await errors.abort(context, errors.bad_request(faults))
-
-
-async def _done(context: Context, act: Awaitable[Answer | Refusal]) -> Answer:
-    """Return what the desk did, or end the call with why it did not."""
-    try:
-        answer = await act
-    except TransientError as error:
-        log.warning("operator call failed for now", extra={"error": str(error)})
-        await errors.abort(context, errors.try_again(error))
-    return await _answer(context, answer)
-
-
-async def _answer(context: Context, answer: Answer | Refusal) -> Answer:
-    if isinstance(answer, Refusal):
-        await errors.abort(context, errors.refused(answer))
-    return answer
 
 
 def _state_faults(states: Sequence[int]) -> tuple[FieldFault, ...]:

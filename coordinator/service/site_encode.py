@@ -1,17 +1,13 @@
 """Values of the model as messages for a site."""
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import assert_never
 
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
-
-from coordinator.model.job import Flexibility, JobSpec, OnPartition
 from coordinator.model.offers import OfferSet
 from coordinator.model.orders import Fetch, Offer, Order, Pause, Prepare, Release, Resume, Slow, Start, Stop
-from coordinator.service import container_codec, offer_codec, slow_codec
-from sterna.v1 import job_pb2
+from coordinator.service import offer_codec
+from coordinator.service.wire import duration, job_spec, timestamp
 from sterna.v1.site_service_pb2 import ConnectResponse, LeaseGrant, TelemetryAck, Welcome
 from sterna.v1.site_service_pb2 import FetchCheckpoint as FetchMessage
 from sterna.v1.site_service_pb2 import OfferCheckpoint as OfferMessage
@@ -27,23 +23,10 @@ from sterna.v1.site_service_pb2 import StopJob as StopMessage
 MintTicket = Callable[[Order], str]
 """Makes the ticket of an order to fetch or offer."""
 
-_ON_PARTITION = {
-    OnPartition.KEEP_RUNNING: job_pb2.ON_PARTITION_KEEP_RUNNING,
-    OnPartition.STOP: job_pb2.ON_PARTITION_STOP,
-}
-_FLEXIBILITY = {
-    Flexibility.FLEX_0: job_pb2.FLEXIBILITY_FLEX_0,
-    Flexibility.FLEX_1: job_pb2.FLEXIBILITY_FLEX_1,
-    Flexibility.FLEX_2: job_pb2.FLEXIBILITY_FLEX_2,
-    Flexibility.FLEX_3: job_pb2.FLEXIBILITY_FLEX_3,
-}
-
 
 def welcome(fleet: str, now: datetime, ticket_key: bytes) -> ConnectResponse:
     """Make the first message down."""
-    sent_at = Timestamp()
-    sent_at.FromDatetime(now)
-    return ConnectResponse(welcome=Welcome(fleet=fleet, sent_at=sent_at, ticket_key=ticket_key))
+    return ConnectResponse(welcome=Welcome(fleet=fleet, sent_at=timestamp(now), ticket_key=ticket_key))
 
 
 def telemetry_ack(sequence: int) -> ConnectResponse:
@@ -53,7 +36,7 @@ def telemetry_ack(sequence: int) -> ConnectResponse:
 
 def lease(job_id: str, epoch: int, ttl_s: float | None) -> ConnectResponse:
     """Make a lease."""
-    return ConnectResponse(lease=LeaseGrant(job_id=job_id, epoch=epoch, ttl=_optional(ttl_s)))
+    return ConnectResponse(lease=LeaseGrant(job_id=job_id, epoch=epoch, ttl=duration(ttl_s)))
 
 
 def offers(value: OfferSet) -> ConnectResponse:
@@ -71,17 +54,17 @@ def order(order_id: str, value: Order, mint: MintTicket) -> ConnectResponse:
         case Prepare():
             message.prepare.CopyFrom(
                 PrepareMessage(
-                    spec=_spec(action.spec),
+                    spec=job_spec(action.spec),
                     checkpoint_bytes=action.checkpoint_bytes,
-                    expires_after=_duration(action.expires_after_s),
+                    expires_after=duration(action.expires_after_s),
                 )
             )
         case Start():
             message.start.CopyFrom(
                 StartMessage(
-                    spec=_spec(action.spec),
+                    spec=job_spec(action.spec),
                     checkpoint_id=action.checkpoint_id or "",
-                    lease_ttl=_optional(action.lease_ttl_s),
+                    lease_ttl=duration(action.lease_ttl_s),
                 )
             )
         case Stop():
@@ -113,7 +96,7 @@ def order(order_id: str, value: Order, mint: MintTicket) -> ConnectResponse:
             message.pause.CopyFrom(
                 PauseMessage(
                     sequence=action.sequence,
-                    expires_after=_duration(action.expires_after_s),
+                    expires_after=duration(action.expires_after_s),
                     reason=action.reason,
                 )
             )
@@ -121,7 +104,7 @@ def order(order_id: str, value: Order, mint: MintTicket) -> ConnectResponse:
             message.slow.CopyFrom(
                 SlowMessage(
                     sequence=action.sequence,
-                    expires_after=_duration(action.expires_after_s),
+                    expires_after=duration(action.expires_after_s),
                     power_w=action.power_w,
                     reason=action.reason,
                 )
@@ -131,37 +114,3 @@ def order(order_id: str, value: Order, mint: MintTicket) -> ConnectResponse:
         case _:
             assert_never(action)
     return ConnectResponse(order=message)
-
-
-def _spec(spec: JobSpec) -> job_pb2.JobSpec:
-    return job_pb2.JobSpec(
-        name=spec.name,
-        argv=spec.argv,
-        resume_argv=spec.resume_argv,
-        env=dict(spec.env),
-        working_dir=spec.working_dir,
-        checkpoint_glob=spec.checkpoint_glob,
-        stop_signal=spec.stop_signal,
-        stop_grace=_duration(spec.stop_grace_s),
-        power_w=spec.power_w,
-        checkpoint_bytes=spec.checkpoint_bytes,
-        on_partition=_ON_PARTITION[spec.on_partition],
-        may_migrate=spec.may_migrate,
-        min_residence=_optional(spec.min_residence_s),
-        home_site=spec.home_site,
-        load_time=_optional(spec.load_s),
-        declared_work=_optional(spec.declared_work_s),
-        flexibility=_FLEXIBILITY[spec.flexibility],
-        container=container_codec.write(spec.container),
-        slow=slow_codec.write(spec.slow),
-    )
-
-
-def _duration(length_s: float) -> Duration:
-    message = Duration()
-    message.FromTimedelta(timedelta(seconds=length_s))
-    return message
-
-
-def _optional(length_s: float | None) -> Duration | None:
-    return None if length_s is None else _duration(length_s)

@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.model.job import ContainerSpec, Flexibility, JobSpec, OnPartition, SlowRange
-from coordinator.service import operator_codec as codec
 from coordinator.service.operator_requests import (
     ARGUMENT_BYTES_MAX,
     DURATION_S_MAX,
     job_spec,
     request_id_faults,
 )
+from coordinator.service.wire import job_spec as message_of
 from sterna.v1 import job_pb2
 
 SITES = frozenset({"kiel", "malaga"})
@@ -163,7 +163,7 @@ seconds = st.none() | st.integers(0, 10**9).map(lambda micros: micros / 1e6)
     ).map(on_one_line)
 )
 def test_a_spec_survives_the_wire(spec: JobSpec) -> None:
-    wire = job_pb2.JobSpec.FromString(codec.spec(spec).SerializeToString())
+    wire = job_pb2.JobSpec.FromString(message_of(spec).SerializeToString())
     assert job_spec(wire, SITES) == spec
 
 
