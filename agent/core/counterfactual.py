@@ -3,6 +3,8 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from agent.core.known import total
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
@@ -33,9 +35,7 @@ def followed(
     return Workload(jobs={**stayed, **live})
 
 
-def counterfactual_w(
-    full_w: float | None, workload: Workload, live: Collection[str], *, cap_max_w: float | None = None
-) -> float | None:
+def counterfactual_w(full_w: float | None, workload: Workload, live: Collection[str]) -> float | None:
     """Return the site's import with all of its jobs at full power, watts, >= 0.
 
     Parameters
@@ -44,15 +44,9 @@ def counterfactual_w(
         Import with every job that is here at full power, from metered load and the jobs' calibrated power;
         None: unknown.
     workload : Workload
-        The jobs since the limit began.
+        The jobs since the limit began; with one that declares nothing and has gone the figure is unknown.
     live : collection of str
         Those that `full_w` covers.
-    cap_max_w : float or None
-        What a job that declares nothing may draw at most; None: then the figure is unknown.
     """
-    if full_w is None:
-        return None
-    gone = [power_w for job, power_w in workload.jobs.items() if job not in live]
-    powers = [cap_max_w if power_w is None else power_w for power_w in gone]
-    known = [power_w for power_w in powers if power_w is not None]
-    return max(0.0, full_w + sum(known)) if len(known) == len(powers) else None
+    import_w = total((full_w, *(power_w for job, power_w in workload.jobs.items() if job not in live)))
+    return None if import_w is None else max(0.0, import_w)

@@ -8,6 +8,7 @@ SunSpec control that carry it.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from agent.core.known import total
 from agent.model.readings import MeterReading, MeterRole, Quality
 
 
@@ -106,11 +107,8 @@ def sight_of(readings: Mapping[str, MeterReading], meters: Mapping[str, MeterRol
     device : str
         Name of the device's meter.
     """
-    grid = [_ok_w(readings.get(name)) for name, role in meters.items() if role is MeterRole.GRID]
-    known = [power_w for power_w in grid if power_w is not None]
-    return Sight(
-        grid_w=sum(known) if grid and len(known) == len(grid) else None, device_w=_ok_w(readings.get(device))
-    )
+    grid_w = total(_ok_w(readings.get(name)) for name, role in meters.items() if role is MeterRole.GRID)
+    return Sight(grid_w=grid_w, device_w=_ok_w(readings.get(device)))
 
 
 def within_limits(rule: Rule, limits_w: Iterable[float]) -> Rule:
@@ -133,11 +131,8 @@ def least_export_w(grid_w: float | None, plants_w: Iterable[float | None]) -> fl
     plants_w : iterable of float or None
         What each plant that can be curtailed makes now; none: there is nothing to be told.
     """
-    made_w = tuple(plants_w)
-    known_w = [power_w for power_w in made_w if power_w is not None]
-    if grid_w is None or not made_w or len(known_w) < len(made_w):
-        return None
-    return max(0.0, -(grid_w + sum(known_w)))
+    made_w = total(plants_w)
+    return None if grid_w is None or made_w is None else max(0.0, -(grid_w + made_w))
 
 
 def decide(rule: Rule, state: SetState, sight: Sight, *, now_s: float) -> SetState:

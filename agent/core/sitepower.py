@@ -1,8 +1,9 @@
 """The power balance of a site (DESIGN 3): from meters to surplus, with our own draw taken out."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+from agent.core.known import total
 from agent.model.readings import MeterReading, MeterRole, Quality, SitePower
 
 WORSE = (Quality.OK, Quality.ESTIMATED, Quality.STALE, Quality.BAD)
@@ -37,7 +38,7 @@ def site_power(
         of its generation. None where a term is unknown. Quality is the worst of what was used.
     """
     by_role = {role: _of(role, readings, meters) for role in MeterRole}
-    metered = {role: _total(values) for role, values in by_role.items()}
+    metered = {role: total(_power_w(reading) for reading in values) for role, values in by_role.items()}
     qualities = [_quality(reading) for values in by_role.values() for reading in values]
     load_metered = bool(by_role[MeterRole.LOAD])
     if by_role[MeterRole.COMPUTE]:
@@ -94,24 +95,14 @@ def _quality(reading: MeterReading | None) -> Quality:
     return Quality.BAD if reading is None or reading.active_power_w is None else reading.quality
 
 
-def _total(readings: Sequence[MeterReading | None]) -> float | None:
-    powers = [None if reading is None else reading.active_power_w for reading in readings]
-    return _sum(powers) if powers else None
-
-
-def _sum(terms: Iterable[float | None]) -> float | None:
-    total_w = 0.0
-    for term in terms:
-        if term is None:
-            return None
-        total_w += term
-    return total_w
+def _power_w(reading: MeterReading | None) -> float | None:
+    return None if reading is None else reading.active_power_w
 
 
 def _balance(
     grid_w: float | None, generation_w: float | None, battery_w: float | None, compute_w: float | None
 ) -> float | None:
-    inflow_w, outflow_w = _sum((grid_w, generation_w)), _sum((battery_w, compute_w))
+    inflow_w, outflow_w = total((grid_w, generation_w)), total((battery_w, compute_w))
     return None if inflow_w is None or outflow_w is None else inflow_w - outflow_w
 
 
@@ -120,7 +111,7 @@ def _available(plants: Sequence[MeterReading | None]) -> float | None:
     stated = [plant for plant in plants if plant is not None and plant.available_power_w is not None]
     if not stated:
         return None
-    return _sum(
+    return total(
         None if plant is None else _greater(plant.active_power_w, plant.available_power_w) for plant in plants
     )
 

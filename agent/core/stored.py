@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from agent.core.known import total
 from agent.core.plausibility import believable
 from agent.model.readings import MeterReading, MeterRole, Quality, Storage, StorageStatus
 
@@ -86,27 +87,21 @@ def together(readings: Iterable[MeterReading]) -> Storage | None:
         return known[0]
     stated = [one.status for one in known if one.status is not None]
     return Storage(
-        capacity_wh=_sum(one.capacity_wh for one in known),
-        available_wh=_sum(one.available_wh for one in known),
+        capacity_wh=total(one.capacity_wh for one in known),
+        available_wh=total(one.available_wh for one in known),
         soc_frac=_weighted(known, lambda one: one.soc_frac),
         soh_frac=_weighted(known, lambda one: one.soh_frac),
         status=max(stated, key=_STATUSES.index, default=None),
     )
 
 
-def _sum(terms: Iterable[float | None]) -> float | None:
-    listed = list(terms)
-    known = [term for term in listed if term is not None]
-    return sum(known) if len(known) == len(listed) else None
-
-
 def _weighted(batteries: Iterable[Storage], part: Callable[[Storage], float | None]) -> float | None:
     listed = list(batteries)
-    whole_wh = _sum(one.capacity_wh for one in listed)
+    whole_wh = total(one.capacity_wh for one in listed)
     if not whole_wh:
         return None
     stored = ((part(one), one.capacity_wh) for one in listed)
-    held_wh = _sum(None if frac is None or wh is None else frac * wh for frac, wh in stored)
+    held_wh = total(None if frac is None or wh is None else frac * wh for frac, wh in stored)
     return None if held_wh is None else held_wh / whole_wh
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from agent.devices.gpu_ports import GpuCapabilities, GpuProvider, total_power_w
+from agent.core.known import total
+from agent.devices.gpu_ports import GpuCapabilities, GpuProvider
 from agent.model.readings import GpuReading
 from sterna.errors import TransientError
 
@@ -45,7 +46,7 @@ class CalibratedGpu:
         except TransientError:
             self.rail_w = None
             raise
-        self.rail_w = total_power_w(readings)
+        self.rail_w = total(reading.power_w for reading in readings)
         factor, cap_covers_node = self._factor(), self._gpu.capabilities().cap_covers_node
         return [_calibrated(reading, factor, cap_covers_node) for reading in readings]
 

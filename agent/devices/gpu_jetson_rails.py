@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.core.known import total
 from agent.devices.gpu_sysfs import read_int, read_text
 from agent.model.gpu import Scope
 
@@ -80,13 +81,7 @@ class ModulePower:
 
     def power_w(self) -> float | None:
         """Return the sum in watts; None when one of the rails cannot be read, for then it is unknown."""
-        total_w = 0.0
-        for rail in self.rails:
-            power_w = rail.power_w()
-            if power_w is None:
-                return None
-            total_w += power_w
-        return total_w
+        return total(rail.power_w() for rail in self.rails)
 
 
 def find_module_power(root: Path) -> ModulePower | None:
@@ -111,9 +106,9 @@ def choose_total(labels: Mapping[str, object] | Sequence[str]) -> tuple[tuple[st
     Scope
         What the sum covers.
     """
-    for total in TOTALS:
-        if all(label in labels for label in total.labels):
-            return total.labels, total.scope
+    for known in TOTALS:
+        if all(label in labels for label in known.labels):
+            return known.labels, known.scope
     return tuple(labels), Scope.PARTS
 
 

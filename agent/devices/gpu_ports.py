@@ -1,6 +1,6 @@
 """What the agent wants of a node's GPUs, whatever they are."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,13 +27,6 @@ class GpuCapabilities:
     scope: Scope | None = None
     cap_covers_node: bool = True
     source: str = ""
-
-
-def total_power_w(readings: Iterable[GpuReading]) -> float | None:
-    """Sum what the devices draw; None when there is none or one does not say, for then it is unknown."""
-    powers_w = [reading.power_w for reading in readings]
-    known_w = [power_w for power_w in powers_w if power_w is not None]
-    return sum(known_w) if known_w and len(known_w) == len(powers_w) else None
 
 
 class GpuProvider(Protocol):

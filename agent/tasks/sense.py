@@ -5,8 +5,9 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from agent.core.known import total
 from agent.core.sitepower import site_power
-from agent.devices.gpu_ports import GpuProvider, total_power_w
+from agent.devices.gpu_ports import GpuProvider
 from agent.grid.desk import GridDesk
 from agent.model.readings import GpuReading, MeterReading, MeterRole, SitePower
 from agent.store.telemetry import TelemetryStore
@@ -48,7 +49,10 @@ class Senses:
         """Read the GPU, balance the site, and keep both."""
         self.gpus = await self._read_gpus()
         self.power = site_power(
-            self.readings, meters=self.meters, now=self.clock.now(), compute_w=total_power_w(self.gpus)
+            self.readings,
+            meters=self.meters,
+            now=self.clock.now(),
+            compute_w=total(reading.power_w for reading in self.gpus),
         )
         return self.power
 

@@ -24,20 +24,13 @@ def test_a_job_that_came_to_its_own_end_does_not_count() -> None:
 
 
 @pytest.mark.parametrize(
-    ("full_w", "declared_w", "cap_max_w", "expected"),
-    [
-        (None, 200.0, None, None),
-        (800.0, None, None, None),
-        (800.0, None, 500.0, 1300.0),
-        (-900.0, 200.0, None, 0.0),
-    ],
-    ids=["nothing known", "nothing declared", "at most what the node can", "the site would export"],
+    ("full_w", "declared_w", "expected"),
+    [(None, 200.0, None), (800.0, None, None), (-900.0, 200.0, 0.0)],
+    ids=["nothing known", "nothing declared", "the site would export"],
 )
-def test_what_is_not_known(
-    full_w: float | None, declared_w: float | None, cap_max_w: float | None, expected: float | None
-) -> None:
+def test_what_is_not_known(full_w: float | None, declared_w: float | None, expected: float | None) -> None:
     workload = Workload(jobs={"gone": declared_w})
-    assert counterfactual_w(full_w, workload, (), cap_max_w=cap_max_w) == expected
+    assert counterfactual_w(full_w, workload, ()) == expected
 
 
 @given(POWERS, POWERS, st.floats(0, 1e5))

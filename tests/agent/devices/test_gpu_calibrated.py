@@ -5,8 +5,6 @@ import pytest
 from agent.devices.gpu_calibrated import CalibratedGpu
 from agent.devices.gpu_fake import FakeGpu
 from agent.devices.gpu_nvml import NvmlGpu
-from agent.devices.gpu_ports import total_power_w
-from agent.model.readings import GpuReading
 from sterna.clock import FakeClock
 from sterna.errors import TransientError
 from tests.agent.devices.test_gpu_late import Frail
@@ -64,11 +62,3 @@ def test_a_reading_that_fails_leaves_no_old_figure() -> None:
     assert gpu.rail_w is None
     gpu.close()
     assert inner.closed
-
-
-@pytest.mark.parametrize(
-    ("powers_w", "expected_w"), [([], None), ([1.0, None], None), ([0.0], 0.0), ([1.0, 2.0], 3.0)]
-)
-def test_a_total(powers_w: list[float | None], expected_w: float | None) -> None:
-    readings = [GpuReading(name="gpu", measured_at=CLOCK.now(), power_w=power_w) for power_w in powers_w]
-    assert total_power_w(readings) == expected_w
