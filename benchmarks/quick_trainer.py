@@ -1,8 +1,9 @@
 """A trainer that costs next to nothing: what `scripts/bench downtime --trainer quick` moves.
 
 Its checkpoint is one safetensors file of the size asked for, written in one go and mapped into memory to be
-loaded; a step changes a few of its bytes. What a move of it takes is then Sterna's own share, and the disk's.
-Standard library only, so that no import weighs in either.
+loaded; a step changes a few of its bytes. It writes over a spare file that it made when it saved first: no
+save waits for memory that a virtual machine still has to get from its host. What a move of it takes is then
+Sterna's own share, and the disk's. Standard library only, so that no import weighs in either.
 """
 
 import argparse
@@ -16,7 +17,6 @@ from sterna import job
 
 CHANGED_BYTES = 4096
 PIECE_BYTES = 8 * 1024 * 1024
-KEPT = 2
 
 
 def header(size_bytes: int, step: int) -> bytes:
@@ -49,15 +49,23 @@ def load(path: Path) -> tuple[mmap.mmap, int, int]:
 
 
 def save(weights: memoryview, folder: Path, step: int) -> None:
-    partial, target = folder / ".partial", folder / f"step-{step:08d}.safetensors"
-    with partial.open("wb", buffering=0) as file:
+    """Write over the spare file, and keep the checkpoint before as the next one."""
+    spare, target = folder / "spare", folder / f"step-{step:08d}.safetensors"
+    write(spare, weights, step)
+    spare.rename(target)
+    job.checkpoint_saved(target, step)
+    for old in sorted(folder.glob("step-*"))[:-1]:
+        old.rename(spare)
+    if not spare.exists():
+        write(spare, weights, step)
+
+
+def write(path: Path, weights: memoryview, step: int) -> None:
+    """Write a checkpoint over what is there: truncated, a file would give its memory back."""
+    with path.open("r+b" if path.exists() else "wb", buffering=0) as file:
         file.write(header(len(weights), step))
         for start in range(0, len(weights), PIECE_BYTES):
             file.write(weights[start : start + PIECE_BYTES])
-    partial.rename(target)
-    job.checkpoint_saved(target, step)
-    for old in sorted(folder.glob("step-*"))[:-KEPT]:
-        old.unlink()
 
 
 def main() -> int:

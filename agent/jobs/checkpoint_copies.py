@@ -59,7 +59,7 @@ def link_out(found: Sequence[disk.Found], target: Path, left_in: Path) -> bool:
             path = target / item.name
             path.parent.mkdir(parents=True, exist_ok=True)
             os.link(item.path, path)
-            if not _without_writers(path):
+            if not without_writers(path):
                 break
         else:
             return True
@@ -69,7 +69,7 @@ def link_out(found: Sequence[disk.Found], target: Path, left_in: Path) -> bool:
     return False
 
 
-def _without_writers(path: Path) -> bool:
+def without_writers(path: Path) -> bool:
     """Ask the kernel whether nobody has a file open for writing: only then does it give a read lease."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -84,26 +84,26 @@ def _without_writers(path: Path) -> bool:
     return True
 
 
-def hash_linked(layout: Layout, folder: Path, stop: threading.Event, threads: int) -> tuple[bytes, ...]:
-    """Hash what was linked below `folder`, and make it durable meanwhile; see `ChunkPass.run`."""
+def hash_in_place(
+    layout: Layout, locate: Locate, stop: threading.Event, threads: int, digests: list[bytes]
+) -> None:
+    """Hash files where they lie, as far as `digests` is empty, and make them durable meanwhile."""
     with ThreadPoolExecutor(1, thread_name_prefix="sync") as pool:
-        synced = pool.submit(sync, layout.manifest.files, folder, stop)
-        digests = ChunkPass(layout, folder.joinpath).run(stop, threads)
+        synced = pool.submit(sync, layout.manifest.files, locate, stop)
+        ChunkPass(layout, locate, digests=digests).run(stop, threads)
         synced.result()
-    return digests
 
 
-def sync(files: Sequence[CheckpointFile], folder: Path, stop: threading.Event) -> None:
-    """Make files below `folder` and their names durable."""
+def sync(files: Sequence[CheckpointFile], locate: Locate, stop: threading.Event) -> None:
+    """Make files durable."""
     for file in files:
         if stop.is_set():
             raise disk.Abandoned
-        fd = os.open(folder / file.path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(locate(file.path), os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(fd)
         finally:
             os.close(fd)
-    disk.sync_folders(folder)
 
 
 def copy(

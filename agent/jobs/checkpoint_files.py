@@ -18,6 +18,7 @@ from sterna.errors import PermanentError, TransientError
 from sterna.trainers import complete
 
 T = TypeVar("T")
+_NS_PER_S = 1_000_000_000
 
 
 class Abandoned(Exception):  # noqa: N818 - not an error
@@ -55,6 +56,11 @@ class Found:
     size_bytes: int
     stamps: tuple[int, int, int, int]
     """Device, inode, mtime and ctime in nanoseconds."""
+
+    @property
+    def written_s(self) -> float:
+        """Calendar seconds of its last modification."""
+        return self.stamps[2] / _NS_PER_S
 
 
 def scan(source: Path, files: Sequence[str] | None) -> tuple[Found, ...]:

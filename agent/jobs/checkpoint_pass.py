@@ -45,6 +45,8 @@ class ChunkPass:
         Name of the checkpoint: every hash is compared with the manifest's. Empty: none is.
     indices : sequence of int or None
         The chunks that are taken, into files that are there; None: all of them, into new files.
+    digests : list of bytes or None
+        The hash of each chunk, empty where it is to be found; filled as the pass goes. None: all empty.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class ChunkPass:
         hashing: bool = True,
         verified_as: str = "",
         indices: Sequence[int] | None = None,
+        digests: list[bytes] | None = None,
     ) -> None:
         self._layout = layout
         self._locate = locate
@@ -64,7 +67,7 @@ class ChunkPass:
         self._verified_as = verified_as
         self._makes = target is not None and indices is None
         self._indices = range(layout.chunks) if indices is None else indices
-        self._digests = [b""] * layout.chunks
+        self._digests = [b""] * layout.chunks if digests is None else digests
         self._failed = threading.Event()
 
     def run(self, stop: threading.Event, threads: int = 1) -> tuple[bytes, ...]:
@@ -108,7 +111,8 @@ class ChunkPass:
         buffer = memoryview(bytearray(PIECE_BYTES))
         try:
             for index in self._indices[first::every]:
-                self._chunk(index, buffer, stop)
+                if not self._digests[index]:
+                    self._chunk(index, buffer, stop)
         except BaseException:
             self._failed.set()
             raise

@@ -19,6 +19,8 @@ from sterna.errors import CorruptError, PermanentError, TransientError
 from sterna.trainers import complete
 
 TRIES = 3
+TICK_S = 0.05
+"""Longer than the clock that dates files stands still: within it a write may leave no trace."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +33,14 @@ class Wanted:
     source: Path
     files: Sequence[str] | None
     left_in: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Ahead:
+    """Files as they were, and the hashes of their chunks as far as there was time."""
+
+    found: tuple[disk.Found, ...]
+    digests: list[bytes]
 
 
 class Taking:
@@ -47,6 +57,28 @@ class Taking:
     def __init__(self, *, chunk_bytes: int, clock: Clock) -> None:
         self._chunk_bytes = chunk_bytes
         self._clock = clock
+        self._ahead: dict[str, _Ahead] = {}
+
+    def look_ahead(self, wanted: Wanted, stop: threading.Event) -> None:
+        """Hash what is soon to be taken, and make it durable, while its trainer ends.
+
+        It counts for what is linked afterwards, unless the files have changed by then. Nothing is done while
+        somebody has one open for writing, or had it a moment ago.
+
+        Raises
+        ------
+        TransientError, PermanentError, CorruptError
+            They are no checkpoint now.
+        """
+        stop.wait(TICK_S)
+        settled_s = self._clock.now().timestamp() - TICK_S
+        found = disk.scan(wanted.source, wanted.files)
+        if not all(item.written_s < settled_s and copies.without_writers(item.path) for item in found):
+            return
+        layout = Layout.of(self._draft(wanted, found))
+        self._ahead[wanted.job_id] = ahead = _Ahead(found, [b""] * layout.chunks)
+        # In one thread, since the trainer wants the processor too.
+        copies.hash_in_place(layout, _locate(found), stop, 1, ahead.digests)
 
     def __call__(self, wanted: Wanted, target: Path, stop: threading.Event) -> Manifest:
         """Bring the files below `target`, which must not exist, and describe them.
@@ -58,16 +90,22 @@ class Taking:
         PermanentError
             They cannot be a checkpoint.
         """
+        ahead = self._ahead.pop(wanted.job_id, None)
         for _ in range(TRIES):
             disk.remove(target)
             found = disk.scan(wanted.source, wanted.files)
+            known = ahead.digests if ahead is not None and ahead.found == found else None
             linked = False
             if wanted.left_in is not None:
                 linked = copies.link_out(found, target, wanted.left_in)
                 found = disk.scan(wanted.source, wanted.files)  # a second name is a change to a file, too
             draft = self._draft(wanted, found)
+            threads = 1 if wanted.left_in is None else threads_at_rest()  # the trainer wants some, too
             try:
-                digests = _hashed(draft, found, target, stop, linked=linked, gently=wanted.left_in is None)
+                if linked:
+                    digests = _hashed(draft, target, stop, threads, known)
+                else:
+                    digests = _copied(draft, found, target, stop, threads)
             except CorruptError:
                 continue  # it has become shorter
             if disk.scan(wanted.source, wanted.files) == found:
@@ -104,22 +142,26 @@ class Taking:
 
 
 def _hashed(
-    draft: Manifest,
-    found: Sequence[disk.Found],
-    target: Path,
-    stop: threading.Event,
-    *,
-    linked: bool,
-    gently: bool,
+    draft: Manifest, target: Path, stop: threading.Event, threads: int, known: list[bytes] | None
 ) -> tuple[bytes, ...]:
-    """Have the files below `target`, durable, and return the hash of each chunk.
+    """Have the files linked below `target` durable; return the hash of each chunk, `known` or found now."""
+    layout = Layout.of(draft)
+    digests = [b""] * layout.chunks if known is None else known
+    copies.hash_in_place(layout, target.joinpath, stop, threads, digests)
+    disk.sync_folders(target)
+    return tuple(digests)
 
-    `gently`: in one thread, since the trainer wants the processor too.
-    """
-    layout, threads = Layout.of(draft), 1 if gently else threads_at_rest()
-    if linked:
-        return copies.hash_linked(layout, target, stop, threads)
-    paths = {item.name: item.path for item in found}
-    digests = copies.copy(layout, paths.__getitem__, target, stop, threads=threads)
-    copies.sync(draft.files, target, stop)
+
+def _copied(
+    draft: Manifest, found: Sequence[disk.Found], target: Path, stop: threading.Event, threads: int
+) -> tuple[bytes, ...]:
+    """Copy the files below `target`, durably; return the hash of each chunk."""
+    digests = copies.copy(Layout.of(draft), _locate(found), target, stop, threads=threads)
+    copies.sync(draft.files, target.joinpath, stop)
+    disk.sync_folders(target)
     return digests
+
+
+def _locate(found: Sequence[disk.Found]) -> copies.Locate:
+    """Return from a name in the checkpoint to where the trainer has the file."""
+    return {item.name: item.path for item in found}.__getitem__

@@ -51,11 +51,10 @@ class CheckpointStore:
 
     def __init__(self, root: Path, clock: Clock, chunk_bytes: int = DEFAULT_CHUNK_BYTES) -> None:
         self._root = root
-        self._clock = clock
-        self._chunk_bytes = chunk_bytes
         self._lock = asyncio.Lock()
         self._known: dict[str, Checkpoint] | None = None
         self._trust = Trust(clock)
+        self._take = Taking(chunk_bytes=chunk_bytes, clock=clock)
 
     async def seal(
         self,
@@ -105,14 +104,26 @@ class CheckpointStore:
         if newest and newest[0].manifest.epoch > epoch:
             raise StaleEpochError(f"job {job_id}: a checkpoint of epoch {newest[0].manifest.epoch} is here")
         staging = await disk.in_thread(lambda _: self._new_staging(job_id, "seal-"))
-        take = Taking(chunk_bytes=self._chunk_bytes, clock=self._clock)
         wanted = Wanted(job_id=job_id, epoch=epoch, step=step, source=source, files=files, left_in=left_in)
         try:
-            manifest = await disk.in_thread(lambda stop: take(wanted, staging / "files", stop))
+            manifest = await disk.in_thread(lambda stop: self._take(wanted, staging / "files", stop))
             same = [known for known in newest if _same_content(known.manifest, manifest)]
             return same[0] if same else await self.publish(staging, manifest)
         finally:
             await disk.in_thread(lambda _: disk.remove(staging))
+
+    async def look_ahead(self, job_id: str, epoch: int, step: int, source: Path) -> None:
+        """Hash a checkpoint whose trainer is about to end, so that its seal is sooner done; see `Taking`.
+
+        Cancelled, it leaves the rest to the seal.
+
+        Raises
+        ------
+        TransientError, PermanentError, CorruptError
+            It is no checkpoint now.
+        """
+        wanted = Wanted(job_id=job_id, epoch=epoch, step=step, source=source, files=None, left_in=None)
+        await disk.in_thread(lambda stop: self._take.look_ahead(wanted, stop))
 
     async def publish(self, staging: Path, manifest: Manifest) -> Checkpoint:
         """Move a staging folder, whose ``files`` are complete, verified and durable, into the store.

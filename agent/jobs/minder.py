@@ -80,6 +80,7 @@ class Minder:
         self._spawn = spawn
         self._wake = asyncio.Event()
         self._fetching: asyncio.Task[None] | None = None
+        self._looking_ahead: asyncio.Task[None] | None = None
         self._launched = ("", 0)
 
     def wake(self) -> None:
@@ -105,9 +106,7 @@ class Minder:
     async def drop_fetch(self) -> None:
         """End a fetch under way; on return nothing writes to staging any more."""
         task, self._fetching = self._fetching, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        await _ended(task)
 
     async def _round(self, record: JobRecord) -> float | None:
         """Do what the phase asks for; return seconds to the next round, None: until woken."""
@@ -172,6 +171,8 @@ class Minder:
             await self._book.change(self._job_id, JobEvent.STARTED, only_in={JobPhase.STARTING})
             return 0.0
         if record.phase is JobPhase.STOPPING:
+            if seen.result is not None and self._looking_ahead is None and not record.stop_cancel:
+                self._looking_ahead = self._spawn(self._tools.sealer.look_ahead(record, run, seen.progress))
             return SOON_S
         if record.hold is not None:
             await heed_hold(self._book, self._job_id, self._tools.clock.boottime_s(), self._tools.boot_id)
@@ -213,7 +214,8 @@ class Minder:
         alone = ended and not await asyncio.to_thread(run.has_processes)
         await self._tools.sealer.seal(record, candidate, left_in=run.checkpoint_dir if alone else None)
         stop_s = run.stop_requested_s()
-        return not ended or (stop_s is not None and candidate.written_s >= stop_s)
+        # Files get their times from a clock that ticks every few milliseconds: in the same tick nobody knows.
+        return not ended or (stop_s is not None and candidate.written_s > stop_s)
 
     async def _launch(self, record: JobRecord, run: Run) -> float | None:
         """Start the process, under a grant that holds, from a checkpoint that is verified."""
@@ -265,6 +267,8 @@ class Minder:
             killed = await asyncio.to_thread(run.kill_leftovers, grace_s)
             log.warning("the shim of a job was lost", extra={"job_id": self._job_id, "killed": killed})
             seen = await asyncio.to_thread(run.look)
+        task, self._looking_ahead = self._looking_ahead, None
+        await _ended(task)
         after_stop, trouble = await self._seal_last(record, run, seen)
         await self._list_checkpoints()
         self._see(seen)
@@ -351,6 +355,13 @@ class Minder:
 
     async def _list_checkpoints(self) -> None:
         self._book.list_checkpoints(self._job_id, await self._tools.checkpoints.checkpoints(self._job_id))
+
+
+async def _ended(task: "asyncio.Task[None] | None") -> None:
+    """End a task that somebody else has started."""
+    if task is not None:
+        task.cancel()
+        await asyncio.wait([task])
 
 
 def new_run_id() -> str:

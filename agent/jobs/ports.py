@@ -37,6 +37,10 @@ class Checkpoints(Protocol):
         """Copy, hash, make durable; what lies below `left_in`, nobody writes to any more."""
         ...
 
+    async def look_ahead(self, job_id: str, epoch: int, step: int, source: Path) -> None:
+        """Hash what a trainer that is about to end has saved; it is sealed later."""
+        ...
+
     async def checkpoints(self, job_id: str) -> tuple[Checkpoint, ...]:
         """Return the verified ones, newest first."""
         ...

@@ -5,7 +5,9 @@ spec's glob finds them. Only complete ones are sealed: after a stop that left ha
 sealed before is what the job goes on from.
 """
 
+import asyncio
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from agent.jobs.runner import Progress, Run
 from agent.model.jobs import Checkpoint
 from agent.model.records import JobRecord
 from sterna.clock import Clock
-from sterna.errors import PermanentError
+from sterna.errors import PermanentError, SternaError
 from sterna.trainers import complete
 
 log = logging.getLogger(__name__)
@@ -121,6 +123,15 @@ class Sealer:
                 step = least
             return Candidate(source=match.source, files=match.files, step=step, written_s=match.written_s)
         return None
+
+    async def look_ahead(self, record: JobRecord, run: Run, progress: Progress) -> None:
+        """Hash what the trainer named last, while it ends; the seal says what is wrong with it."""
+        known = await self._checkpoints.checkpoints(record.job_id)
+        found, _ = await asyncio.to_thread(self._reported, record, progress, known[0] if known else None)
+        if found is None or not found.source.is_relative_to(run.checkpoint_dir):
+            return  # what lies elsewhere is copied, and hashed on the way
+        with suppress(SternaError):
+            await self._checkpoints.look_ahead(record.job_id, record.epoch, found.step, found.source)
 
     async def seal(
         self, record: JobRecord, candidate: Candidate, *, left_in: Path | None = None

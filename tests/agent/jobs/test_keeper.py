@@ -12,6 +12,7 @@ import pytest
 from agent.jobs.runner import Run
 from agent.model.jobs import JobPhase as P
 from agent.model.orders import Fetch, OrderResult, Pause, Prepare, Release, Resume, Start, Stop
+from agent.model.records import JobRecord
 from agent.shim import files
 from agent.simulator import steplog
 from sterna.errors import PermanentError, TransientError
@@ -589,8 +590,36 @@ async def test_a_whole_site_can_be_ended(site: Site, trainer: SpecMaker) -> None
     assert "its operator ended it" in (await site.phase(P.SEALED)).message
 
 
+async def test_a_release_that_was_recorded_though_it_was_refused_ends_the_fetch(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.carrier.failures = [TransientError("nobody there", retry_after_s=0.01)] * 10_000
+    prepare = Prepare(spec=shell("sleep 600"), checkpoint_bytes=10, expires_after_s=60)
+    await site.order(prepare, migration="m")
+    fetch = Fetch(checkpoint_id="0" * 64, holder_site="b", holder_address=None, ticket="t", max_bps=None)
+    await site.order(fetch, migration="m")
+    await until(lambda: len(site.carrier.failures) < 10_000, "it tries")
+    records = site.keeper._book._store
+    save = records.save
+
+    async def lie(record: JobRecord) -> None:
+        monkeypatch.setattr(records, "save", save)
+        await save(record)
+        raise TransientError("the disk says that it failed")
+
+    monkeypatch.setattr(records, "save", lie)
+    release = Release(keep_checkpoints=0)
+    assert (await site.order(release, epoch=2, migration="m")).result is OrderResult.REFUSED
+    assert (await site.order(release, epoch=2, migration="m")).result is OrderResult.DONE
+    assert (await site.phase(P.RELEASED)).highest_epoch == 2
+    assert site.keeper._minders["j1"]._fetching is None
+
+
 async def test_opaque_program_goes_on_from_its_newest_whole_checkpoint(site: Site) -> None:
-    """It names its files by step, and is stopped in the middle of writing one."""
+    """It names its files by step, and is stopped in the middle of writing one.
+
+    The last that is whole has the very time of the stop: a file system's clock ticks every few milliseconds.
+    """
     script = """
 import os, pathlib, signal, sys, time, zipfile
 folder = pathlib.Path(os.environ["STERNA_CHECKPOINT_DIR"])
@@ -602,6 +631,8 @@ def save(step):
         archive.writestr("data", bytes(100))
     return path
 def half(*_):
+    stop_ns = os.stat(os.environ["STERNA_STOP_FILE"]).st_mtime_ns
+    os.utime(folder / "step-20.pt", ns=(stop_ns, stop_ns))
     path = save(30)
     path.write_bytes(path.read_bytes()[:-10])
     sys.exit(1)
