@@ -100,8 +100,8 @@ class _Tick:
         allowed = [
             index
             for index, site in enumerate(self._sites)
-            if not start_rejections(job, site, self._bookings)
-            and (forced or self._rules.enough(self._left_w[site.site_id], job))
+            if (forced or self._rules.enough(self._left_w[site.site_id], job))
+            and not start_rejections(job, site, self._bookings)
         ]
         if not allowed:
             return None
