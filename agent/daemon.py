@@ -85,11 +85,11 @@ async def _assemble(build: Build) -> None:
     meters = make_meters(build, lines)
     gpu = await open_gpu(build, {meter.role for meter in meters}, database)
     senses = Senses(meters={meter.name: meter.role for meter in meters}, gpu=gpu, clock=clock)
-    checkpoints, transfers = make_carriage(build, peers)
-    server = serve_checkpoints(build, peers, checkpoints, transfers, ticket_key)
+    carriage = make_carriage(build, peers)
+    server = serve_checkpoints(build, peers, carriage, ticket_key)
     address = await build.stack.enter_async_context(server)
     reports = LateSink()
-    keeper = make_keeper(build, job_store.JobRecords(database), (checkpoints, transfers), boot_id, reports)
+    keeper = make_keeper(build, job_store.JobRecords(database), carriage, boot_id, reports)
     await keeper.open()
     liaison = Liaison(
         keeper=keeper,
@@ -97,7 +97,7 @@ async def _assemble(build: Build) -> None:
         ticket_key=ticket_key,
         checkpoint_address=address,
         idle_power_w=config.gpu.idle_w,
-        free_bytes=checkpoints.free_bytes,
+        free_bytes=carriage.store.free_bytes,
         container_engines=tuple(config.containers.engines()),
         container_mounts=tuple(config.containers.mounts),
     )
@@ -137,8 +137,8 @@ async def _assemble(build: Build) -> None:
             config.metrics,
             meters=meters,
             news=news,
-            checkpoints=checkpoints,
-            transfers=transfers,
+            checkpoints=carriage.store,
+            transfers=carriage.transfers,
             telemetry=telemetry,
             database=database,
         )

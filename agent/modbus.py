@@ -92,7 +92,7 @@ class ModbusBus:
     rtu_over_tcp : bool
         Send RTU frames.
     tls : SSLContext or None
-        Modbus/TCP Security (port 802), see `agent.devices.bus_tls`.
+        Modbus/TCP Security (port 802): mutual, see `sterna.tls`.
     serial : SerialLine or None
         RTU on a serial line; needs pyserial (extra ``serial``).
     min_gap_s : float or None

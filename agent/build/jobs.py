@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -34,16 +35,26 @@ CODEC_TIMEOUT_S = 3600.0
 CHECKPOINT_SERVICE = "sterna.v1.CheckpointService"
 
 
-def make_carriage(build: Build, peers: Peers) -> tuple[CheckpointStore, Transfers]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carriage:
+    """Checkpoints and their ways: the store, what fetches into it, and the codec; None: no differences."""
+
+    store: CheckpointStore
+    transfers: Transfers
+    worker: CodecWorker | None
+
+
+def make_carriage(build: Build, peers: Peers) -> Carriage:
     """Make the checkpoint store and what fetches into it."""
+    worker = _codec_worker(build)
     store = CheckpointStore(build.state_dir / "checkpoints", build.clock)
     transfers = Transfers(
         store=store,
         clock=build.clock,
         open_channel=lambda address, site: peers.open(address, Role.SITE, site),
-        worker=_codec_worker(build),
+        worker=worker,
     )
-    return store, transfers
+    return Carriage(store=store, transfers=transfers, worker=worker)
 
 
 def _codec_worker(build: Build) -> CodecWorker | None:
@@ -59,7 +70,7 @@ def _codec_worker(build: Build) -> CodecWorker | None:
 def make_keeper(
     build: Build,
     records: JobRecords,
-    carriage: tuple[CheckpointStore, Transfers],
+    carriage: Carriage,
     boot_id: str,
     on_report: ReportSink,
 ) -> Keeper:
@@ -68,9 +79,9 @@ def make_keeper(
     return Keeper(
         root=build.state_dir / "jobs",
         records=records,
-        checkpoints=carriage[0],
-        twins=Twins(store=carriage[0], clock=build.clock),
-        carrier=carriage[1],
+        checkpoints=carriage.store,
+        twins=Twins(store=carriage.store, clock=build.clock),
+        carrier=carriage.transfers,
         clock=build.clock,
         boot_id=boot_id,
         launcher=Launcher(
@@ -118,7 +129,7 @@ def _make_shims(build: Build) -> ShimStarter:
 
 @asynccontextmanager
 async def serve_checkpoints(
-    build: Build, peers: Peers, store: CheckpointStore, transfers: Transfers, ticket_key: TicketKey
+    build: Build, peers: Peers, carriage: Carriage, ticket_key: TicketKey
 ) -> AsyncIterator[str | None]:
     """Serve checkpoints; yields the address that others dial, None when the site does not listen."""
     config = build.config
@@ -128,13 +139,13 @@ async def serve_checkpoints(
     from agent.jobs.transfer_difference import DifferenceDesk  # sites that only dial do not pay for it
     from agent.jobs.transfer_server import CheckpointServicer
 
-    listen, worker = config.transfer.listen, _codec_worker(build)
+    listen, store, worker = config.transfer.listen, carriage.store, carriage.worker
     server = rpc.make_server()
     servicer = CheckpointServicer(
         site_id=config.site,
         store=store,
-        arrivals=transfers.arrivals,
-        freed_memory=transfers.freed_memory,
+        arrivals=carriage.transfers.arrivals,
+        freed_memory=carriage.transfers.freed_memory,
         clock=build.clock,
         ticket_key=ticket_key,
         peer=peers.site_of,

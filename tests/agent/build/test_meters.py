@@ -8,7 +8,6 @@ import pytest
 
 from agent.build.meters import Lines, make_meter
 from agent.config import AgentConfig
-from agent.devices.bus_tls import modbus_tls
 from agent.modbus import NotConnectedError
 from agent.modbus_server import RegisterDevice, RegisterServer
 from agent.model.readings import Quality
@@ -16,6 +15,7 @@ from sterna.clock import SystemClock
 from sterna.config import parse
 from sterna.errors import ConfigError, PermanentError, TransientError
 from sterna.identity import Role
+from sterna.tls import mutual_tls
 from tests.agent.devices.obedient import HOST, ObedientSite
 from tests.agent.devices.test_bus import line_to
 from tests.conftest import Fleet
@@ -52,8 +52,12 @@ async def test_modbus_tls(fleet: Fleet, other_fleet: Fleet, signed_by_others: bo
     served = fleet.files(Role.SITE, "device", (HOST,))
     ours = (other_fleet if signed_by_others else fleet).files(Role.SITE, "agent")
     server = site.server()
-    server.tls = modbus_tls(
-        ca_file=served.ca_file, cert_file=served.cert_file, key_file=served.key_file, server=True
+    server.tls = mutual_tls(
+        "modbus tls",
+        ca_file=served.ca_file,
+        cert_file=served.cert_file,
+        key_file=served.key_file,
+        server=True,
     )
     async with server:
         bus = (

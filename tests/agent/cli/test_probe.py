@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from agent.cli.check_config import checked
-from agent.devices.bus_tls import modbus_tls
 from agent.devices.meters_tables import shipped_table
 from agent.main import main
 from agent.modbus_server import RegisterDevice, RegisterServer
 from agent.model.registers import encode_value
 from sterna.identity import Role
+from sterna.tls import mutual_tls
 from tests.agent.devices.obedient import HOST, ObedientSite
 from tests.agent.devices.test_bus import line_to
 from tests.conftest import Fleet
@@ -105,8 +105,8 @@ async def test_tls_and_rtu_print_their_bus(
     site = ObedientSite()
     files = fleet.files(Role.SITE, "probed", (HOST,))
     server = site.server()
-    server.tls = modbus_tls(
-        ca_file=files.ca_file, cert_file=files.cert_file, key_file=files.key_file, server=True
+    server.tls = mutual_tls(
+        "modbus tls", ca_file=files.ca_file, cert_file=files.cert_file, key_file=files.key_file, server=True
     )
     async with server:
         pem = ["--ca", str(files.ca_file), "--cert", str(files.cert_file), "--key", str(files.key_file)]

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from agent.devices.bus_shared import SharedBus
-from agent.devices.bus_tls import modbus_tls
 from agent.modbus import ModbusBus, NotConnectedError, SerialLine, WriteForbiddenError
 from agent.modbus_server import RegisterDevice, RegisterRefusedError, RegisterServer
 from sterna import pki
 from sterna.clock import SystemClock
 from sterna.errors import ConfigError, PeerProtocolError, TransientError
 from sterna.identity import Role
+from sterna.tls import mutual_tls
 
 HOST = "127.0.0.1"
 CLOCK = SystemClock()
@@ -122,13 +122,13 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Path]]
 
 
 async def test_tls_in_both_directions(keys: dict[str, dict[str, Path]]) -> None:
-    served = modbus_tls(**keys["ours-meter"], server=True)
+    served = mutual_tls("modbus tls", **keys["ours-meter"], server=True)
     async with RegisterServer(HOST, 0, [counting(1), counting(2)], tls=served) as server:
-        good = modbus_tls(**keys["ours-agent"])
+        good = mutual_tls("modbus tls", **keys["ours-agent"])
         async with ModbusBus(HOST, server.port, clock=CLOCK, tls=good) as bus:
             answers = await asyncio.gather(*(bus.read_holding(1 + n % 2, 100 + n, 20) for n in range(20)))
             assert [answer[0] for answer in answers] == [100 + n for n in range(20)]
-        stranger = modbus_tls(**keys["others-agent"])
+        stranger = mutual_tls("modbus tls", **keys["others-agent"])
         async with ModbusBus(HOST, server.port, clock=CLOCK, tls=stranger) as bus:
             with pytest.raises(TransientError):
                 await bus.read_holding(1, 100, 1)
@@ -139,10 +139,12 @@ async def test_tls_in_both_directions(keys: dict[str, dict[str, Path]]) -> None:
 
 async def test_tls_without_our_certificate_is_refused_by_the_device(keys: dict[str, dict[str, Path]]) -> None:
     mixed = keys["others-agent"] | {"ca_file": keys["ours-agent"]["ca_file"]}
-    served = modbus_tls(**keys["ours-meter"], server=True)
+    served = mutual_tls("modbus tls", **keys["ours-meter"], server=True)
     async with (
         RegisterServer(HOST, 0, [counting()], tls=served) as server,
-        ModbusBus(HOST, server.port, clock=CLOCK, timeout_s=0.3, retries=0, tls=modbus_tls(**mixed)) as bus,
+        ModbusBus(
+            HOST, server.port, clock=CLOCK, timeout_s=0.3, retries=0, tls=mutual_tls("modbus tls", **mixed)
+        ) as bus,
     ):
         with pytest.raises(TransientError):
             await bus.read_holding(1, 100, 1)
@@ -152,9 +154,9 @@ def test_tls_files_that_do_not_fit_are_a_config_error(
     keys: dict[str, dict[str, Path]], tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match="modbus tls"):
-        modbus_tls(**keys["ours-agent"] | {"key_file": keys["ours-meter"]["key_file"]})
+        mutual_tls("modbus tls", **keys["ours-agent"] | {"key_file": keys["ours-meter"]["key_file"]})
     with pytest.raises(ConfigError, match="nowhere"):
-        modbus_tls(**keys["ours-agent"] | {"ca_file": tmp_path / "nowhere"})
+        mutual_tls("modbus tls", **keys["ours-agent"] | {"ca_file": tmp_path / "nowhere"})
 
 
 class Writable:

@@ -11,13 +11,13 @@ import pytest
 import sunspec2.modbus.client as oracle
 
 from agent.core.rtu_registers import ADDRESSES, BASE, COUNT
-from agent.devices.bus_tls import modbus_tls
 from agent.grid import rtu_server
 from agent.grid.rtu_server import Access, RtuServer
 from agent.grid.wire import SiteSnapshot
 from agent.modbus import ModbusBus
 from sterna.clock import SystemClock
 from sterna.errors import ConfigError, TransientError
+from sterna.tls import mutual_tls
 from tests.agent.grid.rtu_certs import Authority, utf8
 from tests.agent.grid.rtu_rig import ALL, BLOCK, HOST, LOOPBACK, Rtu, Site, meter, power, rtu, wide
 
@@ -391,7 +391,9 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 def context(authority: Authority, name: str, *roles: bytes, server: bool = False) -> ssl.SSLContext:
     cert_file, key_file = authority.issue(name, *roles)
-    return modbus_tls(ca_file=authority.ca_file, cert_file=cert_file, key_file=key_file, server=server)
+    return mutual_tls(
+        "modbus tls", ca_file=authority.ca_file, cert_file=cert_file, key_file=key_file, server=server
+    )
 
 
 async def test_tls_writes_by_role(site: Site, authority: Authority) -> None:
