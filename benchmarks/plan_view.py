@@ -24,7 +24,7 @@ from coordinator.model.job import Checkpoint, JobPhase, JobReport, JobSpec
 from coordinator.model.live import LiveSite
 from coordinator.model.site import Capabilities, Quality, SiteSample
 from coordinator.model.view import FleetView, JobView, SiteView
-from coordinator.tasks.planning import Outlook
+from coordinator.tasks.lookout import Lookout
 
 SINCE = NOW - timedelta(hours=2)
 
@@ -73,8 +73,8 @@ def live_of(view: SiteView, reports: Mapping[str, JobReport]) -> LiveSite:
     )
 
 
-def outlook_of(fleet: FleetView) -> Outlook:
-    """Return the outlook of a coordinator that knows this fleet."""
+def lookout_of(fleet: FleetView) -> Lookout:
+    """Return the lookout of a coordinator that knows this fleet."""
     running = {job_id: job_of(view, ended=False) for job_id, view in fleet.jobs.items()}
     past = [job_of(view, ended=True) for view in fleet.jobs.values()]
     state = FleetState(
@@ -96,7 +96,7 @@ def outlook_of(fleet: FleetView) -> Outlook:
     known: Any = SimpleNamespace(state=state)
     said: Any = SimpleNamespace(sites=live)
     clock: Any = SimpleNamespace(now=lambda: NOW)
-    return Outlook(
+    return Lookout(
         fleet=known,
         live=said,
         forecaster=FeedForecaster(max_age_s=7200.0),
@@ -105,8 +105,8 @@ def outlook_of(fleet: FleetView) -> Outlook:
     )
 
 
-def decide(outlook: Outlook) -> None:
-    policy_named("sterna").decide(outlook.view(), SETTINGS)
+def decide(lookout: Lookout) -> None:
+    policy_named("sterna").decide(lookout.view(), SETTINGS)
 
 
 def main() -> None:
@@ -116,9 +116,9 @@ def main() -> None:
     given = parser.parse_args()
     view_s, tick_s = {}, {}
     for size in given.sizes.split(","):
-        outlook = outlook_of(some_fleet(*size_of(size), seed=1))
-        view_s[size] = round(timed(outlook.view, given.runs)[0], 3)
-        tick_s[size] = round(timed(partial(decide, outlook), given.runs)[0], 3)
+        lookout = lookout_of(some_fleet(*size_of(size), seed=1))
+        view_s[size] = round(timed(lookout.view, given.runs)[0], 3)
+        tick_s[size] = round(timed(partial(decide, lookout), given.runs)[0], 3)
         print(
             f"{size}: {view_s[size]} s for the view, {tick_s[size]} s with the policy's decisions", flush=True
         )

@@ -40,9 +40,10 @@ from coordinator.tasks.fleet import Fleet
 from coordinator.tasks.holds import HoldBook
 from coordinator.tasks.learning import Learning, Schooling
 from coordinator.tasks.live import LiveBook
+from coordinator.tasks.lookout import Lookout
 from coordinator.tasks.metrics import Figures
 from coordinator.tasks.offers import OfferBook
-from coordinator.tasks.planning import Outlook, Planner
+from coordinator.tasks.planning import Planner
 from coordinator.tasks.reception import Reception
 from coordinator.tasks.telemetry import Housekeeper, TelemetryDesk
 from sterna import VERSION, rpc
@@ -188,7 +189,7 @@ def build(config: CoordinatorConfig, base_dir: Path, clock: Clock, *, restored: 
         clock=clock,
         learning=learning,
     )
-    outlook = Outlook(
+    lookout = Lookout(
         fleet=fleet,
         live=live,
         forecaster=read.forecaster(config),
@@ -201,7 +202,7 @@ def build(config: CoordinatorConfig, base_dir: Path, clock: Clock, *, restored: 
     planner = Planner(
         fleet=fleet,
         live=live,
-        outlook=outlook,
+        lookout=lookout,
         policy=policy_named(config.planner.policy),
         settings=settings,
         grants=grants,
@@ -216,7 +217,7 @@ def build(config: CoordinatorConfig, base_dir: Path, clock: Clock, *, restored: 
     desk = Desk(
         fleet=fleet,
         live=live,
-        outlook=outlook,
+        lookout=lookout,
         store=store,
         decisions=decisions,
         sender=sender,

@@ -49,6 +49,15 @@ class Entry:
         return Entry(**{one.name: getattr(self, one.name) + getattr(other, one.name) for one in fields(self)})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Booked:
+    """What one job drew at one site; `job_id` "": what was drawn while no job was there."""
+
+    site_id: str
+    job_id: str
+    entry: Entry
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Course:
     """Power at one site in K constant stretches, in seconds and watts; NaN is unknown.

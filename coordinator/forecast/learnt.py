@@ -181,7 +181,7 @@ class LearntForecaster:
         return seen.learnt if seen.learnt.slots[-1].end_at > now else None
 
 
-def surplus_forecast(memory: SiteMemory, source: str = SOURCE) -> SurplusForecast | None:
+def surplus_forecast(memory: SiteMemory) -> SurplusForecast | None:
     """Return a memory's courses as a surplus forecast (nothing below 0 W); None when it has none.
 
     To be made once per slot and kept as `SiteSurplus.learnt`.
@@ -196,7 +196,7 @@ def surplus_forecast(memory: SiteMemory, source: str = SOURCE) -> SurplusForecas
         ForecastSlot(start_at=start_at, end_at=end_at, p10_w=p10, p50_w=p50, p90_w=p90)
         for start_at, end_at, p10, p50, p90 in zip(edges[:-1], edges[1:], *stated, strict=True)
     )
-    return SurplusForecast(issued_at=memory.end_at, source=source, slots=slots, paths_w=paths)
+    return SurplusForecast(issued_at=memory.end_at, source=SOURCE, slots=slots, paths_w=paths)
 
 
 def _lean(parts: tuple[Part, ...], leads: int) -> Array:

@@ -5,24 +5,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from coordinator.core.energy_ledger import Entry
+from coordinator.core.energy_ledger import Booked
 from coordinator.service.operator_ports import Refusal
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AccountRow:
-    """What one job drew at one site; `job_id` "": what was drawn while no job was there."""
-
-    site_id: str
-    job_id: str
-    entry: Entry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
     """What was booked, by site and job. `booked` None: nothing is."""
 
-    rows: tuple[AccountRow, ...]
+    rows: tuple[Booked, ...]
     booked: tuple[datetime, datetime] | None
     slot_s: float
 

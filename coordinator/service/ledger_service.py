@@ -6,9 +6,10 @@ from typing import Any
 
 import grpc.aio
 
+from coordinator.core.energy_ledger import Booked
 from coordinator.service import operator_errors as errors
 from coordinator.service.admission import admit
-from coordinator.service.ledger_ports import Account, AccountRow, LedgerDesk
+from coordinator.service.ledger_ports import Account, LedgerDesk
 from coordinator.service.operator_requests import FieldFault
 from coordinator.service.wire import duration, timestamp
 from sterna.errors import TransientError
@@ -102,7 +103,7 @@ def _account(account: Account) -> api.GetAccountResponse:
     )
 
 
-def _entry(row: AccountRow) -> api.LedgerEntry:
+def _entry(row: Booked) -> api.LedgerEntry:
     entry = row.entry
     return api.LedgerEntry(
         site_id=row.site_id,

@@ -11,6 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from coordinator.model.job import Flexibility, JobSpec, OnPartition
 from coordinator.service import container_codec, slow_codec
+from coordinator.service.lookup import no_site
 from sterna.v1 import job_pb2
 
 REQUEST_ID_CHARS_MAX = 64
@@ -186,5 +187,4 @@ def _container_faults(spec: job_pb2.JobSpec) -> Iterator[FieldFault]:
 
 def _home_faults(spec: job_pb2.JobSpec, known_sites: Collection[str]) -> Iterator[FieldFault]:
     if spec.home_site and spec.home_site not in known_sites:
-        known = ", ".join(sorted(known_sites)) or "none"
-        yield FieldFault(field="home_site", text=f"no site {spec.home_site!r}; known sites: {known}")
+        yield FieldFault(field="home_site", text=no_site(spec.home_site, known_sites))

@@ -16,6 +16,7 @@ from coordinator.service import offer_codec
 from coordinator.service import operator_codec as codec
 from coordinator.service import operator_errors as errors
 from coordinator.service.admission import admit
+from coordinator.service.lookup import matching, no_single_job, no_site
 from coordinator.service.operator_ports import FleetPicture, OperatorDesk, Refusal
 from coordinator.service.operator_requests import FieldFault, job_spec, request_id_faults
 from sterna.identity import Identity, Role
@@ -26,7 +27,6 @@ from sterna.v1.operator_service_pb2_grpc import OperatorServiceServicer
 log = logging.getLogger(__name__)
 
 SERVICE_NAME = "sterna.v1.OperatorService"
-CANDIDATES_NAMED = 5
 
 LEAST_ROLE: Mapping[str, Role] = {
     "SubmitJob": Role.OPERATOR,
@@ -224,27 +224,14 @@ class OperatorServicer(OperatorServiceServicer):
         if not site_id:
             await _require(context, (FieldFault(field=field, text="expected the id of a site, got none"),))
         if site_id not in self._desk.known_sites:
-            known = ", ".join(self._sites()) or "none"
             rich = errors.status(
                 grpc.StatusCode.NOT_FOUND,
-                f"no site {site_id!r}; known sites: {known}",
+                no_site(site_id, self._desk.known_sites),
                 reason="SITE_NOT_FOUND",
                 metadata={"site_id": site_id},
             )
             await errors.abort(context, rich)
         return site_id
-
-
-def matching(jobs: Mapping[str, Job], given: str) -> list[str]:
-    """Return the job ids that `given` may mean, in order.
-
-    The very id alone; else all that begin so, and the jobs of that name: those that have not ended, if any.
-    """
-    if given in jobs:
-        return [given]
-    named = [job for job in jobs.values() if job.spec.name == given]
-    live = [job for job in named if not job.ended]
-    return sorted({one for one in jobs if one.startswith(given)} | {job.job_id for job in live or named})
 
 
 async def _job(context: Context, picture: FleetPicture, given: str) -> Job:
@@ -253,15 +240,11 @@ async def _job(context: Context, picture: FleetPicture, given: str) -> Job:
         await _require(context, (FieldFault(field="job_id", text="expected the id of a job, got none"),))
     found = matching(picture.state.jobs, given)
     if not found:
-        rich = errors.status(
-            grpc.StatusCode.NOT_FOUND, f"no job {given!r}", reason="JOB_NOT_FOUND", metadata={"job_id": given}
-        )
+        code, text = grpc.StatusCode.NOT_FOUND, no_single_job(given, found)
+        rich = errors.status(code, text, reason="JOB_NOT_FOUND", metadata={"job_id": given})
         await errors.abort(context, rich)
     if len(found) > 1:
-        named = ", ".join(found[:CANDIDATES_NAMED])
-        more = f" and {len(found) - CANDIDATES_NAMED} more" if len(found) > CANDIDATES_NAMED else ""
-        text = f"{given!r} may mean {named}{more}; write more of the id"
-        await errors.abort(context, errors.bad_request((FieldFault(field="job_id", text=text),)))
+        await _require(context, (FieldFault(field="job_id", text=no_single_job(given, found)),))
     return picture.state.jobs[found[0]]
 
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection, delete, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from coordinator.core.energy_ledger import Entry, MeterSample, Stay, weights
+from coordinator.core.energy_ledger import Booked, Entry, MeterSample, Stay, weights
 from coordinator.core.ledger import PowerSample
 from coordinator.core.stays import draws_at, moves
 from coordinator.model.fleet import FleetState
@@ -41,15 +41,6 @@ class Sources:
     samples: tuple[MeterSample, ...]
     stays: tuple[Stay, ...]
     booked_samples: int | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """What one job drew at one site over the slots of an interval; `job_id` "": what nobody drew for."""
-
-    site_id: str
-    job_id: str
-    entry: Entry
 
 
 class EnergyStore:
@@ -104,7 +95,7 @@ class EnergyStore:
 
     async def rows(
         self, *, site_id: str, job_id: str, since: datetime | None, until: datetime | None
-    ) -> tuple[Row, ...]:
+    ) -> tuple[Booked, ...]:
         """Return what was booked, by site and job.
 
         Parameters
@@ -128,7 +119,11 @@ class EnergyStore:
             query = query.where(table.c.start_at < until)
         rows = await self._database.run(lambda connection: connection.execute(query).all())
         return tuple(
-            Row(site_id=row.site_id, job_id=row.job_id, entry=Entry(**{n: row._mapping[n] for n in _FIGURES}))
+            Booked(
+                site_id=row.site_id,
+                job_id=row.job_id,
+                entry=Entry(**{name: row._mapping[name] for name in _FIGURES}),
+            )
             for row in rows
         )
 

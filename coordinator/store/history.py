@@ -81,7 +81,8 @@ class DecisionStore:
 
     async def trim(self, keep_per_job: int) -> int:
         """Drop all but the newest decisions of each job; return how many went."""
-        return await self._database.run(lambda connection: _trim_decisions(connection, keep_per_job))
+        columns = schema.decisions.c
+        return await self._database.run(lambda one: _trim(one, columns.job_id, columns.seq, keep_per_job))
 
 
 def decision_body(decision: Decision, row: Mapping[str, object]) -> dict[str, Any]:
@@ -170,7 +171,8 @@ class TelemetryStore:
 
     async def trim(self, keep_per_site: int) -> int:
         """Drop all but the newest samples of each site; return how many went."""
-        return await self._database.run(lambda connection: _trim_telemetry(connection, keep_per_site))
+        columns = schema.telemetry.c
+        return await self._database.run(lambda one: _trim(one, columns.site_id, columns.seq, keep_per_site))
 
 
 def _insert_once(connection: Connection, rows: list[dict[str, object]]) -> None:
@@ -195,16 +197,6 @@ def _sample(row: RowMapping) -> SiteSample:
 def _aware(at: datetime) -> datetime:
     # SQLite has no zones: what went in as UTC comes out bare.
     return at if at.tzinfo else at.replace(tzinfo=UTC)
-
-
-def _trim_decisions(connection: Connection, keep: int) -> int:
-    table = schema.decisions
-    return _trim(connection, table.c.job_id, table.c.seq, keep)
-
-
-def _trim_telemetry(connection: Connection, keep: int) -> int:
-    table = schema.telemetry
-    return _trim(connection, table.c.site_id, table.c.seq, keep)
 
 
 def _trim(connection: Connection, group: Column[str], seq: Column[int], keep: int) -> int:

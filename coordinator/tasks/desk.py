@@ -34,7 +34,7 @@ from coordinator.store.history import DecisionStore
 from coordinator.tasks.bell import Bell
 from coordinator.tasks.fleet import Fleet
 from coordinator.tasks.live import LiveBook
-from coordinator.tasks.planning import Outlook
+from coordinator.tasks.lookout import Lookout
 from coordinator.tasks.ports import SiteSender
 from sterna.clock import Clock
 from sterna.errors import PermanentError
@@ -50,7 +50,7 @@ class Desk:
 
     Parameters
     ----------
-    fleet, live, outlook : Fleet, LiveBook, Outlook
+    fleet, live, lookout : Fleet, LiveBook, Lookout
         What is stored, what is live, and the planner's view of both.
     store, decisions : FleetStore, DecisionStore
         For answered requests, and for explanations.
@@ -75,7 +75,7 @@ class Desk:
         *,
         fleet: Fleet,
         live: LiveBook,
-        outlook: Outlook,
+        lookout: Lookout,
         store: FleetStore,
         decisions: DecisionStore,
         sender: SiteSender,
@@ -89,7 +89,7 @@ class Desk:
     ) -> None:
         self._fleet = fleet
         self._live = live
-        self._outlook = outlook
+        self._lookout = lookout
         self._store = store
         self._decisions = decisions
         self._sender = sender
@@ -109,7 +109,7 @@ class Desk:
 
     def picture(self) -> FleetPicture:
         """Return the fleet now."""
-        view = self._outlook.view()
+        view = self._lookout.view()
         return FleetPicture(
             at=view.now,
             policy=self._policy,
@@ -145,7 +145,7 @@ class Desk:
 
     def judge(self, job_id: str, site_id: str) -> Alternative | Refusal:
         """Judge a pair now, changing nothing."""
-        view = self._outlook.view()
+        view = self._lookout.view()
         if job_id not in view.jobs:
             return _unknown_or_ended(self._fleet.state, job_id)
         try:
@@ -190,7 +190,7 @@ class Desk:
             if not judged.feasible and not force:
                 text = f"moving job {job_id} to {site_id} is not feasible now"
                 return _refusal(RefusalKind.INFEASIBLE, text, f"job/{job_id}", judged.rejections)
-            view = self._outlook.view()
+            view = self._lookout.view()
             link = view.links.get((view.jobs[job_id].site_id or "", site_id))
             planned = ev.MigrationPlanned(
                 at=self._clock.now(),

@@ -3,14 +3,12 @@
 from collections.abc import AsyncIterator, Collection
 from datetime import datetime
 
-from coordinator.service.ledger_ports import Account, AccountRow
+from coordinator.service.ledger_ports import Account
+from coordinator.service.lookup import matching, no_single_job, no_site
 from coordinator.service.operator_ports import Refusal, RefusalKind
-from coordinator.service.operator_service import matching
 from coordinator.store.energy_store import EnergyStore
 from coordinator.store.records import PAGE, Recorder
 from coordinator.tasks.fleet import Fleet
-
-CANDIDATES_NAMED = 5
 
 
 class LedgerDesk:
@@ -50,16 +48,15 @@ class LedgerDesk:
     ) -> Account | Refusal:
         """Return what was drawn; "": at every site, by every job. `job` may be the beginning of an id."""
         if site_id and site_id not in self._sites:
-            text = f"no site {site_id!r}; known sites: {', '.join(sorted(self._sites))}"
+            text = no_site(site_id, self._sites)
             return Refusal(kind=RefusalKind.NOT_FOUND, message=text, subject=f"site/{site_id}")
         found = matching(self._fleet.state.jobs, job) if job else [""]
         if len(found) != 1:
-            named = ", ".join(found[:CANDIDATES_NAMED])
-            text = f"{job!r} may mean {named}; write more of the id" if found else f"no job {job!r}"
+            text = no_single_job(job, found)
             return Refusal(kind=RefusalKind.NOT_FOUND, message=text, subject=f"job/{job}")
         rows = await self._energy.rows(site_id=site_id, job_id=found[0], since=since, until=until)
         return Account(
-            rows=tuple(AccountRow(site_id=row.site_id, job_id=row.job_id, entry=row.entry) for row in rows),
+            rows=rows,
             booked=await self._energy.span(),
             slot_s=self._slot_s,
         )

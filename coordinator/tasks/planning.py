@@ -4,25 +4,20 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Callable, Collection, Sequence
-from datetime import datetime
 
 from coordinator.core.arrivals import obstacle_to_arrival, plan_migration
-from coordinator.core.declared import with_declared
 from coordinator.core.endings import GrantSettings, grant
 from coordinator.core.news import is_news
 from coordinator.core.policy import PlannerSettings, Policy
-from coordinator.core.view import ViewSettings, build_view, declared_at, fresh_sample
-from coordinator.forecast.forecaster import Forecaster, SiteSurplus
 from coordinator.model.decision import Decision, DecisionKind
 from coordinator.model.events import Event
 from coordinator.model.fleet import FleetState
-from coordinator.model.forecast import SurplusForecast
-from coordinator.model.live import Live, LiveSite, is_connected
-from coordinator.model.site import Quality
+from coordinator.model.live import is_connected
 from coordinator.model.view import FleetView
 from coordinator.store.history import DecisionStore
 from coordinator.tasks.fleet import Fleet
 from coordinator.tasks.live import LiveBook
+from coordinator.tasks.lookout import Lookout
 from sterna.clock import Clock
 from sterna.errors import TransientError
 from sterna.supervise import Heart
@@ -32,57 +27,6 @@ log = logging.getLogger(__name__)
 OnTick = Callable[[FleetView, Sequence[Decision]], None]
 
 
-class Outlook:
-    """Makes the planner's view of the present.
-
-    Parameters
-    ----------
-    fleet, live : Fleet, LiveBook
-        What is stored and what is live.
-    forecaster : Forecaster
-        For every site's future.
-    settings : ViewSettings
-        Defaults and bounds.
-    clock : Clock
-        For the instant.
-    learnt : callable or None
-        Returns what was learnt of a site; None: nobody learns.
-    """
-
-    def __init__(
-        self,
-        *,
-        fleet: Fleet,
-        live: LiveBook,
-        forecaster: Forecaster,
-        settings: ViewSettings,
-        clock: Clock,
-        learnt: Callable[[str], SurplusForecast | None] | None = None,
-    ) -> None:
-        self._fleet = fleet
-        self._live = live
-        self._forecaster = forecaster
-        self._settings = settings
-        self._clock = clock
-        self._learnt = learnt
-
-    def view(self) -> FleetView:
-        """Return the fleet as it is now."""
-        now, live = self._clock.now(), self._live.sites
-        forecasts = {site_id: self._forecast(site_id, live, now) for site_id in self._fleet.state.sites}
-        return build_view(self._fleet.state, live, forecasts, now, self._settings)
-
-    def _forecast(self, site_id: str, live: Live, now: datetime) -> SurplusForecast | None:
-        site = live.get(site_id, LiveSite())
-        sample = fresh_sample(site, now, self._settings.stale_s)
-        good = sample is not None and sample.quality is Quality.OK
-        surplus_w = sample.surplus_w if sample is not None and good else None
-        learnt = self._learnt(site_id) if self._learnt is not None else None
-        seen = SiteSurplus(site_id=site_id, surplus_w=surplus_w, published=site.forecast, learnt=learnt)
-        forecast = self._forecaster.forecast(now, seen)
-        return with_declared(forecast, declared_at(site), now)
-
-
 class Planner:
     """The loop around a policy.
 
@@ -90,7 +34,7 @@ class Planner:
     ----------
     fleet, live : Fleet, LiveBook
         What is stored and what is live.
-    outlook : Outlook
+    lookout : Lookout
         The view of the present.
     policy, settings
         Who decides, and with which numbers.
@@ -118,7 +62,7 @@ class Planner:
         *,
         fleet: Fleet,
         live: LiveBook,
-        outlook: Outlook,
+        lookout: Lookout,
         policy: Policy,
         settings: PlannerSettings,
         grants: GrantSettings,
@@ -132,7 +76,7 @@ class Planner:
     ) -> None:
         self._fleet = fleet
         self._live = live
-        self._outlook = outlook
+        self._lookout = lookout
         self._policy = policy
         self._settings = settings
         self._grants = grants
@@ -166,7 +110,7 @@ class Planner:
     async def tick(self) -> None:
         """Decide once about every job, store what is news, act."""
         began_s = self._clock.boottime_s()
-        view = self._outlook.view()
+        view = self._lookout.view()
         decisions = self._policy.decide(view, self._settings)
         await self._store(decisions)
         for listener in self._on_tick:

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,20 +37,18 @@ class Processes:
     def __post_init__(self) -> None:
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
-    def spawn(self, name: str, argv: Sequence[str], env: Mapping[str, str] | None = None) -> int:
-        """Start a child under a name; returns its pid."""
+    def spawn(self, name: str, argv: Sequence[str]) -> None:
+        """Start a child under a name."""
         with (self.log_dir / f"{name}.log").open("ab") as log:
             child = subprocess.Popen(
                 list(argv),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **(env or {})},
                 start_new_session=True,  # Ctrl-C reaches the demo alone, which then stops them in order
                 preexec_fn=_die_with_parent,  # noqa: PLW1509 - one prctl, no locks taken
             )
         self._children[name] = child
-        return child.pid
 
     def check(self) -> None:
         """Raise when a child has ended, with the end of what it said.

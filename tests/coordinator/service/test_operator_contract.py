@@ -22,7 +22,7 @@ from coordinator.tasks.bell import Bell
 from coordinator.tasks.desk import Desk
 from coordinator.tasks.fleet import Fleet as FleetOwner
 from coordinator.tasks.live import LiveBook
-from coordinator.tasks.planning import Outlook
+from coordinator.tasks.lookout import Lookout
 from sterna.clock import FakeClock
 from sterna.identity import Role
 from sterna.v1 import fleet_pb2
@@ -62,7 +62,7 @@ async def coordinators_own(path: Path, *, settled: bool = True) -> AsyncIterator
     bell = Bell()
     store, live = FleetStore(database), LiveBook(bell)
     fleet = FleetOwner(store, bell)
-    outlook = Outlook(
+    lookout = Lookout(
         fleet=fleet,
         live=live,
         forecaster=FeedForecaster(max_age_s=3600.0),
@@ -72,7 +72,7 @@ async def coordinators_own(path: Path, *, settled: bool = True) -> AsyncIterator
     desk = Desk(
         fleet=fleet,
         live=live,
-        outlook=outlook,
+        lookout=lookout,
         store=store,
         decisions=(decisions := DecisionStore(database)),
         sender=NoSender(),

@@ -13,8 +13,8 @@ from grpc_status import rpc_status
 
 from coordinator.model import events as ev
 from coordinator.model.fleet import Job, JobState
+from coordinator.service.lookup import matching
 from coordinator.service.operator_fake import FakeDesk
-from coordinator.service.operator_service import matching
 from sterna.errors import TransientError
 from sterna.identity import Role
 from sterna.v1 import fleet_pb2, job_pb2

@@ -27,7 +27,8 @@ from coordinator.store.history import DecisionStore, TelemetryStore
 from coordinator.tasks.bell import Bell
 from coordinator.tasks.fleet import Fleet
 from coordinator.tasks.live import LiveBook
-from coordinator.tasks.planning import Outlook, Planner
+from coordinator.tasks.lookout import Lookout
+from coordinator.tasks.planning import Planner
 from coordinator.tasks.reception import Reception
 from coordinator.tasks.telemetry import Housekeeper, TelemetryDesk
 from sterna.clock import FakeClock
@@ -90,8 +91,8 @@ class Desk:
     async def tell(self, *events: ev.Event) -> None:
         await self.fleet.change(lambda _: events)
 
-    def outlook(self) -> Outlook:
-        return Outlook(
+    def lookout(self) -> Lookout:
+        return Lookout(
             fleet=self.fleet,
             live=self.live,
             forecaster=FeedForecaster(max_age_s=600.0),
@@ -289,7 +290,7 @@ def planner(desk: Desk, policy: object) -> Planner:
     return Planner(
         fleet=desk.fleet,
         live=desk.live,
-        outlook=desk.outlook(),
+        lookout=desk.lookout(),
         policy=policy,  # type: ignore[arg-type]
         settings=PlannerSettings(),
         grants=GrantSettings(),

@@ -1,0 +1,66 @@
+"""How the fleet looks now, for whoever decides or judges: what is stored, what is live, what is foretold."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from coordinator.core.declared import with_declared
+from coordinator.core.view import ViewSettings, build_view, declared_at, fresh_sample
+from coordinator.forecast.forecaster import Forecaster, SiteSurplus
+from coordinator.model.forecast import SurplusForecast
+from coordinator.model.live import Live, LiveSite
+from coordinator.model.site import Quality
+from coordinator.model.view import FleetView
+from coordinator.tasks.fleet import Fleet
+from coordinator.tasks.live import LiveBook
+from sterna.clock import Clock
+
+
+class Lookout:
+    """Makes views of the present.
+
+    Parameters
+    ----------
+    fleet, live : Fleet, LiveBook
+        What is stored and what is live.
+    forecaster : Forecaster
+        For every site's future.
+    settings : ViewSettings
+        Defaults and bounds.
+    clock : Clock
+        For the instant.
+    learnt : callable or None
+        Returns what was learnt of a site; None: nobody learns.
+    """
+
+    def __init__(
+        self,
+        *,
+        fleet: Fleet,
+        live: LiveBook,
+        forecaster: Forecaster,
+        settings: ViewSettings,
+        clock: Clock,
+        learnt: Callable[[str], SurplusForecast | None] | None = None,
+    ) -> None:
+        self._fleet = fleet
+        self._live = live
+        self._forecaster = forecaster
+        self._settings = settings
+        self._clock = clock
+        self._learnt = learnt
+
+    def view(self) -> FleetView:
+        """Return the fleet as it is now."""
+        now, live = self._clock.now(), self._live.sites
+        forecasts = {site_id: self._forecast(site_id, live, now) for site_id in self._fleet.state.sites}
+        return build_view(self._fleet.state, live, forecasts, now, self._settings)
+
+    def _forecast(self, site_id: str, live: Live, now: datetime) -> SurplusForecast | None:
+        site = live.get(site_id, LiveSite())
+        sample = fresh_sample(site, now, self._settings.stale_s)
+        good = sample is not None and sample.quality is Quality.OK
+        surplus_w = sample.surplus_w if sample is not None and good else None
+        learnt = self._learnt(site_id) if self._learnt is not None else None
+        seen = SiteSurplus(site_id=site_id, surplus_w=surplus_w, published=site.forecast, learnt=learnt)
+        forecast = self._forecaster.forecast(now, seen)
+        return with_declared(forecast, declared_at(site), now)
