@@ -11,7 +11,7 @@ from agent.build.gpu import open_gpu
 from agent.build.grid import make_desk
 from agent.build.jobs import make_carriage, make_keeper, serve_checkpoints
 from agent.build.links import make_peers, open_uplink
-from agent.build.meters import make_lines, make_meters
+from agent.build.meters import Lines, make_lines, make_meters
 from agent.build.power import budget_settings
 from agent.config import AgentConfig
 from agent.devices.meters import Meter, run_meter
@@ -120,15 +120,7 @@ async def _assemble(build: Build) -> None:
         await open_settlement(build, database, desk, control, boot_id)
     news = News(desk=desk, senses=senses, control=control, uplink=link, clock=clock)
     _open_operators(build, desk, news, liaison, link)
-    if config.setpoints:
-        from agent.build.setpoints import least_export, open_setpoints  # few sites write to devices
-
-        open_setpoints(build, lines, senses, desk.exports)
-        news.least_export_w = least_export(build, senses)
-    if config.home_assistant is not None:
-        from agent.build.home_assistant import open_home_assistant  # sites without it do not pay for it
-
-        open_home_assistant(build, news, config.home_assistant)
+    _open_household(build, lines, news)
     if config.metrics is not None:
         from agent.build.metrics import open_metrics  # sites that are not scraped do not pay for it
 
@@ -137,8 +129,7 @@ async def _assemble(build: Build) -> None:
             config.metrics,
             meters=meters,
             news=news,
-            checkpoints=carriage.store,
-            transfers=carriage.transfers,
+            carriage=carriage,
             telemetry=telemetry,
             database=database,
         )
@@ -180,6 +171,20 @@ def _open_operators(build: Build, desk: GridDesk, news: News, liaison: Liaison, 
         from agent.build.surplus import declare_curtailment  # few sites have such a rule
 
         declare_curtailment(build, desk, news, config.surplus.curtailed_w)
+
+
+def _open_household(build: Build, lines: Lines, news: News) -> None:
+    """Open what is the site's own: its set-points, and its place in a household."""
+    config = build.config
+    if config.setpoints:
+        from agent.build.setpoints import least_export, open_setpoints  # few sites write to devices
+
+        open_setpoints(build, lines, news.senses, news.desk.exports)
+        news.least_export_w = least_export(build, news.senses)
+    if config.home_assistant is not None:
+        from agent.build.home_assistant import open_home_assistant  # sites without it do not pay for it
+
+        open_home_assistant(build, news, config.home_assistant)
 
 
 async def _open_store(build: Build) -> tuple[Database, telemetry_store.TelemetryStore]:

@@ -5,11 +5,10 @@ from functools import partial
 
 from agent.build.base import LOOP_DEADLINE_S, Build
 from agent.build.files import both_show
+from agent.build.jobs import Carriage
 from agent.config.metrics import MetricsTable
 from agent.devices.meters import Meter
 from agent.devices.meters_counted import CountedMeter
-from agent.jobs.checkpoints import CheckpointStore
-from agent.jobs.transfer import Transfers
 from agent.metrics.families import FAMILIES
 from agent.store.db import Database
 from agent.store.telemetry import TelemetryStore
@@ -27,8 +26,7 @@ def open_metrics(
     *,
     meters: Sequence[Meter],
     news: News,
-    checkpoints: CheckpointStore,
-    transfers: Transfers,
+    carriage: Carriage,
     telemetry: TelemetryStore,
     database: Database,
 ) -> tuple[Meter, ...]:
@@ -49,11 +47,11 @@ def open_metrics(
         identity=(build.config.fleet, build.config.site, VERSION),
         news=news,
         meters=counted,
-        transfers=transfers,
+        transfers=carriage.transfers,
         telemetry=telemetry,
         links=build.links,
         hearts=lambda: build.pulse.hearts,
-        free_bytes=checkpoints.free_bytes,
+        free_bytes=carriage.store.free_bytes,
         store_files=(database.path, database.path.with_name(database.path.name + "-wal")),
         process=partial(process_samples, started_at_s(build.clock)),
     )
