@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from coordinator.build import build
 from coordinator.config import CoordinatorConfig
-from coordinator.daemon import build
 from coordinator.main import main
 from sterna.clock import SystemClock
 from sterna.config import parse

@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from coordinator.build import Coordinator, build
 from coordinator.config import CoordinatorConfig
 from coordinator.core.fleet import apply
-from coordinator.daemon import Coordinator, build
 from coordinator.model.events import Event
 from coordinator.model.fleet import FleetState, Job, Migration, MigrationState
 from coordinator.model.job import JobSpec

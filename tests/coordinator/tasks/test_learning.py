@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from coordinator.build import build
 from coordinator.config import CoordinatorConfig
-from coordinator.daemon import build
 from coordinator.forecast.kinds import Kind
 from coordinator.forecast.learnt import Learner
 from coordinator.forecast.past import write_past
