@@ -5,7 +5,7 @@ from datetime import datetime
 
 from coordinator.core import partial
 from coordinator.model.view import Phase
-from coordinator.replay.journal import Stage
+from coordinator.replay.journal import Interval, Stage
 from coordinator.replay.transfers import Cause, Transfer
 from coordinator.replay.world import Task
 
@@ -126,6 +126,11 @@ class Course:
     def ran_s(self, now_s: float) -> float:
         """Return its work so far, in seconds at full speed."""
         return self.worked_s + (self.speed * (now_s - self.since_s) if self.stage is Stage.RUN else 0.0)
+
+    def row(self, now_s: float) -> Interval:
+        """Return the present stage as a row of the journal that ends now."""
+        assert self.stage is not None and self.site is not None
+        return Interval(self.job_id, self.site, self.since_s, now_s, self.stage, self.replica, self.slow_w)
 
     def holds(self, site_id: str) -> frozenset[str]:
         """Return the pieces that a site has already."""

@@ -223,11 +223,7 @@ class _Exact:
         for decision in decisions:
             if decision.kind is DecisionKind.MIGRATE:
                 self._migrate(decision)
-            elif decision.kind is DecisionKind.PAUSE:
-                self._pause(decision)
-            elif decision.kind is DecisionKind.RESUME:
-                self._resume(decision)
-            elif decision.kind is DecisionKind.SLOW:
+            elif decision.kind in (DecisionKind.PAUSE, DecisionKind.RESUME, DecisionKind.SLOW):
                 self._pace(decision)
 
     def _start_site(self, course: Course, decision: Decision | None) -> str | None:
@@ -275,12 +271,10 @@ class _Exact:
     def _until(self, course: Course, end_s: float) -> None:
         heapq.heappush(self._ends, (end_s, next(self._order), course, course.turn))
 
-    def _log(self, course: Course, stage: Stage, site_id: str) -> None:
-        if self._now_s > course.since_s:
-            row = Interval(
-                course.job_id, site_id, course.since_s, self._now_s, stage, course.replica, course.slow_w
-            )
-            self.intervals.append(row)
+    def _log(self, course: Course) -> None:
+        """Write down the stage that ends now, if it is one that draws."""
+        if course.stage is not None and course.site is not None and self._now_s > course.since_s:
+            self.intervals.append(course.row(self._now_s))
 
     def _migrate(self, decision: Decision) -> None:
         course = self._present.get(decision.job_id)
@@ -304,37 +298,25 @@ class _Exact:
         self._carriage.begin(self._now_s, course.task.job_id, (course.site, destination), ahead_bytes)
 
     def _stop(self, course: Course) -> None:
-        assert course.site is not None
-        if course.stage is Stage.RUN:
-            self._log(course, Stage.RUN, course.site)
+        self._log(course)
         course.enter(Phase.MIGRATING, self._now_s, Stage.SEAL)
         self._until(course, self._now_s + self._world.costs.store_s(course.task.seal_bytes))
 
-    def _pause(self, decision: Decision) -> None:
-        course = self._present.get(decision.job_id)
-        if course is None or course.stage is not Stage.RUN or not self._defers:
-            raise PermanentError(f"{self._policy.name}: {decision.job_id} cannot be paused")
-        assert course.site is not None
-        self._log(course, Stage.RUN, course.site)
-        course.enter(Phase.PAUSED, self._now_s)
-
-    def _resume(self, decision: Decision) -> None:
-        course = self._present.get(decision.job_id)
-        if course is not None and course.slow_w is not None:
-            self._pace(decision)
-            return
-        if course is None or course.phase is not Phase.PAUSED:
-            raise PermanentError(f"{self._policy.name}: {decision.job_id} is not paused")
-        self._run(course, decision.power_w)
-
     def _pace(self, decision: Decision) -> None:
-        """Let a job that runs draw something else from now on."""
+        """Let a job pause, go on, or draw something else from now on."""
         course = self._present.get(decision.job_id)
-        if course is None or course.stage is not Stage.RUN or course.task.slow is None:
-            raise PermanentError(f"{self._policy.name}: {decision.job_id} cannot be slowed")
-        assert course.site is not None
-        self._log(course, Stage.RUN, course.site)
-        self._run(course, decision.power_w)
+        able = course is not None and {
+            DecisionKind.PAUSE: course.stage is Stage.RUN and self._defers,
+            DecisionKind.RESUME: course.phase is Phase.PAUSED or course.slow_w is not None,
+            DecisionKind.SLOW: course.stage is Stage.RUN and course.task.slow is not None,
+        }.get(decision.kind, False)
+        if course is None or not able:
+            raise PermanentError(f"{self._policy.name}: {decision.job_id} cannot {decision.kind.value}")
+        self._log(course)
+        if decision.kind is DecisionKind.PAUSE:
+            course.enter(Phase.PAUSED, self._now_s)
+        else:
+            self._run(course, decision.power_w)
 
     def _end_phase(self, course: Course) -> None:
         assert course.site is not None
@@ -342,19 +324,18 @@ class _Exact:
             self._end(course)
         elif course.stage is Stage.SEAL:
             assert course.bound_for is not None
-            self._log(course, Stage.SEAL, course.site)
+            self._log(course)
             self._held[course.site] -= 1
             course.enter(Phase.MIGRATING, self._now_s, None)
             size_bytes = course.task.stop_bytes(course.holds(course.bound_for))
             self._carriage.begin(self._now_s, course.task.job_id, (course.site, course.bound_for), size_bytes)
         else:
-            self._log(course, Stage.LOAD, course.site)
+            self._log(course)
             self._run(course)
 
     def _end(self, course: Course) -> None:
         """Take a job or a replica out, wherever it stands."""
-        if course.stage is not None and course.site is not None:
-            self._log(course, course.stage, course.site)
+        self._log(course)
         if course.sending is not None or (course.phase is Phase.MIGRATING and course.stage is None):
             self._carried(course, left_bytes=self._carriage.cancel(self._now_s, course.task.job_id))
         for site_id in course.slots_at:
