@@ -208,10 +208,15 @@ def _resident(case: _Case) -> None:
             case.end(JobState.FAILED)
     elif case.phase in STOPPED_PHASES:
         requeue(case.story, job.job_id, f"stopped at {case.site_id}; its checkpoint is kept", case.now)
-    elif case.phase is JobPhase.RELEASED:  # by an order that we do not remember
-        requeue(case.story, job.job_id, f"{case.site_id} has let go of it", case.now)
+    elif case.phase is JobPhase.RELEASED:
+        _let_go(case)
     else:
         case.follow_phase()
+
+
+def _let_go(case: _Case) -> None:
+    """Take back a grant of which the site has let go, by an order that we do not remember."""
+    requeue(case.story, case.job.job_id, f"{case.site_id} has let go of it", case.now)
 
 
 def _source(case: _Case, migration: Migration) -> None:
@@ -279,6 +284,8 @@ def _source_compensating(case: _Case, migration: Migration) -> None:
     elif case.phase in STOPPED_PHASES:
         case.step(migration, On.RESUMED)
         requeue(case.story, case.job.job_id, f"stopped at {case.site_id}; its checkpoint is kept", case.now)
+    elif case.phase is JobPhase.RELEASED:
+        _let_go(case)
 
 
 def _destination(case: _Case, migration: Migration) -> None:
@@ -362,6 +369,8 @@ def _destination_granted(case: _Case, migration: Migration) -> None:
         _failed_to_start(case, migration)
     elif case.phase is JobPhase.SEALED or (case.phase is JobPhase.HELD and report.epoch == job.epoch):
         requeue(case.story, job.job_id, f"stopped at {case.site_id} before its first step", case.now)
+    elif case.phase is JobPhase.RELEASED:
+        _let_go(case)
     else:
         case.follow_phase()
 
@@ -386,11 +395,5 @@ def _failed_to_start(case: _Case, migration: Migration) -> None:
     if job.cancelling or last_try or migration.state is MigrationState.CONFIRMED:
         case.end(JobState.FAILED)
         return
-    case.story.tell(
-        ev.JobStartFailed(
-            at=case.now,
-            job_id=job.job_id,
-            epoch=job.epoch + 1,
-            message=f"{case.site_id} failed to start it: {case.report.message}",
-        )
-    )
+    message = f"{case.site_id} failed to start it: {case.report.message}"
+    case.story.tell(ev.JobStartFailed(at=case.now, job_id=job.job_id, epoch=job.epoch + 1, message=message))

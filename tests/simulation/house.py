@@ -310,7 +310,9 @@ class House:
         known, now = (self.holds.wishes if self.holds is not None else {}), self.clock.now()
         wishes = {}
         for job_id in job_ids:
-            job = self.fleet.state.jobs[job_id]
+            job = self.fleet.state.jobs.get(job_id)
+            if job is None:  # an older copy of the store does not know it yet
+                continue
             report = report_of(self.live.sites, job.owner_site, job_id)
             above = report.hold_sequence if report is not None else 0
             fresh = Wish(length_s=HOLD_S, reason="too little surplus", renewed_at=now, above=above)

@@ -78,6 +78,7 @@ ROWS = [
     (M.STARTING, "b", report(P.COMPLETED, 2), M.DONE, "COMPLETED", None, 2),
     (M.STARTING, "b", report(P.FAILED, 2, checkpoints=(C2,)), M.STARTING, "STARTING", "b", 3),
     (M.STARTING, "b", report(P.SEALED, 2, checkpoints=(C2,)), M.DONE, "QUEUED", None, 3),
+    (M.STARTING, "b", report(P.RELEASED, 2), M.DONE, "QUEUED", None, 3),
     (M.STARTING, "b", report(P.HELD, 2, checkpoints=(C2,)), M.DONE, "QUEUED", None, 3),
     (M.STARTING, "a", report(P.SEALED, 1, checkpoints=(C2,)), M.STARTING, "STARTING", "b", 2),
     (M.CONFIRMED, "b", report(P.COMPLETED, 2), M.DONE, "COMPLETED", None, 2),
@@ -92,6 +93,7 @@ ROWS = [
     # What it was to go on from is corrupt at the source: an older copy, or another site's, is left.
     (M.COMPENSATING, "a", report(P.FAILED, 2, checkpoints=(C2,)), M.ABORTED, "QUEUED", None, 3),
     (M.COMPENSATING, "a", report(P.SEALED, 2, checkpoints=(C2,)), M.ABORTED, "QUEUED", None, 3),
+    (M.COMPENSATING, "a", report(P.RELEASED, 2), M.ABORTED, "QUEUED", None, 3),
     (M.COMPENSATING, "a", report(P.RUNNING, 0), M.COMPENSATING, "STARTING", "a", 2),
     # A memory restored from an older copy: the highest epoch wins, and is never undercut.
     (M.STOPPING, "c", report(P.RUNNING, 9), M.ABORTED, "RUNNING", "c", 9),
