@@ -74,10 +74,9 @@ def score(
     with ProcessPoolExecutor(workers) as pool:
         scored = list(pool.map(partial(run, plan=plan), series, series.values()))
     if json:
-        import msgspec
+        from coordinator.cli import document
 
-        document = {"schema": "sterna.cli/1", "scores": [as_json(one) for one in scored]}
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(document)).decode() + "\n")
+        sys.stdout.write(document.encode("forecast-scores", [as_json(one) for one in scored]).decode())
     else:
         from coordinator.cli.console import open_console
 

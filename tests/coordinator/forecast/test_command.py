@@ -48,7 +48,9 @@ def test_as_json(trace: Path) -> None:
     words = ["forecast", "score", "--trace", str(trace), "--kind", "other", "--every", "7", "--json"]
     ended = CliRunner().invoke(app, words)
     assert ended.exit_code == 0, ended.output
-    (scored,) = json.loads(ended.output)["scores"]
+    document = json.loads(ended.output)
+    assert (document["schema"], document["kind"]) == ("sterna.cli/1", "forecast-scores")
+    (scored,) = document["data"]
     assert (scored["trace"], scored["kind"], scored["lead_h"]) == ("load_w", "other", [3, 6, 12, 24, 48])
     ours, held = scored["sources"]["learnt"], scored["sources"]["persistence"]
     # What repeats is learnt: a few watts of noise are left, where holding the last value is off by hundreds.
