@@ -24,6 +24,9 @@ from coordinator.model.live import Live, LiveSite, report_of
 from coordinator.model.site import DeclaredSurplus, Quality, SiteSample
 from coordinator.model.view import FleetView, JobView, Phase, SiteView
 
+_PACED = frozenset({Phase.QUEUED, Phase.RUNNING, Phase.PAUSED})
+"""Phases in which a job runs by the next tick if the plan says so."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ViewSettings:
@@ -251,12 +254,16 @@ def _is_held(job: Job, live: Live) -> bool:
 
 
 def _paced(view: JobView, job: Job, state: FleetState, live: Live) -> JobView:
-    """Say how far a job that runs may be slowed where it is, and what the plan has it draw there now."""
+    """Say how far a job may be slowed where it is, or would start, and what the plan has it draw now."""
     spec, site = job.spec, state.sites.get(view.site_id or "")
-    if spec.slow is None or view.phase is not Phase.RUNNING or job.state is not JobState.RUNNING:
+    if spec.slow is None or view.phase not in _PACED:
         return view
-    able = site is not None and site.capabilities is not None and site.capabilities.can_slow
+    able = view.phase is Phase.QUEUED or (
+        site is not None and site.capabilities is not None and site.capabilities.can_slow
+    )
     slow = spec.slow if able and spec.flexibility is not Flexibility.FLEX_0 else None
+    if job.state is not JobState.RUNNING:
+        return replace(view, slow=slow)
     report = report_of(live, view.site_id, job.job_id)
     mine = report is not None and job.grant is not None and report.epoch == job.grant.epoch
     return replace(view, slow=slow, slowed_to_w=report.slowed_to_w if mine and report is not None else None)

@@ -1,4 +1,4 @@
-"""What a scenario file says of kinds of jobs: pieces of a checkpoint, replicas, how far jobs may be slowed."""
+"""What a scenario file says of kinds of jobs: pieces of a checkpoint, replicas, how slow jobs may be."""
 
 from typing import Annotated
 

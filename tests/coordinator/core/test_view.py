@@ -159,6 +159,14 @@ def test_a_running_job_may_be_slowed_by_its_owners_word_where_somebody_can(
     assert (seen_as.phase, seen_as.slow, seen_as.slowed_to_w) == (Phase.RUNNING, slow, slowed_to_w)
 
 
+def test_a_job_that_may_start_or_go_on_is_known_to_be_slowable_before_it_does() -> None:
+    spec = replace(SPEC, slow=HALF, power_w=400.0)
+    able = ev.SiteSeen(at=NOW, site_id="a", capabilities=Capabilities(slots=2, can_slow=True))
+    assert view(fold(submitted(spec))).jobs["j"].slow == HALF
+    paused = view(fold([able, *at_work(spec), PAUSED]), here(a=PLANS_PAUSE)).jobs["j"]
+    assert (paused.phase, paused.slow, paused.slowed_to_w) == (Phase.PAUSED, HALF, None)
+
+
 def test_a_slowed_job_that_its_site_has_paused_is_not_the_planners_to_resume() -> None:
     said = replace(PLANS_PAUSE, slowed_to_w=300.0)
     live = {"a": LiveSite(connected=True, reports={"j": said})}
