@@ -38,7 +38,6 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=100, help="kills in all")
     parser.add_argument("--seed", type=int, default=7, help="decides victims and moments")
     parser.add_argument("--jobs", type=int, default=4, help="jobs at any time")
-    parser.add_argument("--out", type=Path, help="file that gets the result, too")
     parser.add_argument(
         "--folder", type=Path, help="where it happens; kept, where it is named or a fault was found"
     )
@@ -46,10 +45,7 @@ def main() -> int:
     folder = given.folder or Path(tempfile.mkdtemp(prefix="sterna-kills-"))
     folder.mkdir(parents=True, exist_ok=True)
     result = asyncio.run(killed(folder, count=given.count, seed=given.seed, jobs=given.jobs))
-    text = json.dumps(result)
-    print(text)
-    if given.out is not None:
-        given.out.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result))
     broken = bool(result["faults"] or result["jobs_lost"] or result["ran_twice"])
     if given.folder is None and not broken:
         shutil.rmtree(folder)
@@ -97,7 +93,9 @@ async def killed(folder: Path, *, count: int, seed: int, jobs: int) -> Mapping[s
             if not ended:
                 keeping.cancel()
         unfinished = 0 if stop.is_set() else len(herd.trainings)
-        return _result(rounds, herd, unfinished, seed=seed, interrupted=stop.is_set())
+        result = _result(rounds, herd, unfinished, seed=seed, interrupted=stop.is_set())
+        (folder / "result.json").write_text(json.dumps(result))
+        return result
     finally:
         system.daemons.end_all()
 
@@ -128,7 +126,7 @@ def _version() -> str:
 def _tell(rounds: Rounds, herd: Herd, folder: Path) -> None:
     """Say how far it is, and keep what there is."""
     so_far = _result(rounds, herd, 0, seed=0, interrupted=True)
-    (folder / "so-far.json").write_text(json.dumps(so_far))
+    (folder / "result.json").write_text(json.dumps(so_far))
     print(json.dumps(so_far), file=sys.stderr, flush=True)
 
 

@@ -2,14 +2,21 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from agent.simulator.steplog import StepEntry, double_runs, downtimes_s, stints
 
 LOADS = (8.0, 12.0, 16.0, 20.0)
 """Where one range of the machine's load ends and the next begins."""
+
+SUMMED = (
+    *("jobs", "jobs_lost", "ran_twice", "took_s"),
+    *("handovers", "migrations_committed", "migrations_given_up"),
+)
+"""What runs are added up by; the rest follows from their kills, or is the same in all of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +135,33 @@ def tally(kills: Sequence[Kill], verdicts: Sequence[Verdict], *, unfinished: int
         "load": round(sum(kill.load for kill in kills) / len(kills), 1) if kills else None,
         "by_load": by_load(kills),
     }
+
+
+def together(runs: Sequence[Mapping[str, Any]], kills: Sequence[Kill]) -> dict[str, object]:
+    """Add up several runs of one version.
+
+    Parameters
+    ----------
+    runs : sequence of mapping
+        Their results, in the order of their seeds.
+    kills : sequence of Kill
+        Those of all of them.
+    """
+    return {
+        **tally(kills, (), unfinished=0),
+        **{name: sum(run[name] for run in runs) for name in SUMMED},
+        "worst_steps_lost": max(run["worst_steps_lost"] for run in runs),
+        "faults": [fault for run in runs for fault in run["faults"]],
+        "interrupted": any(run["interrupted"] for run in runs),
+        **{name: _same(runs, name) for name in ("checkpoint_interval_steps", "cores", "version")},
+        "seeds": [run["seed"] for run in runs],
+    }
+
+
+def _same(runs: Sequence[Mapping[str, Any]], name: str) -> object:
+    """Return what all of them say."""
+    (value,) = {run[name] for run in runs}
+    return value
 
 
 def by_load(kills: Sequence[Kill]) -> list[dict[str, object]]:

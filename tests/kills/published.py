@@ -1,10 +1,16 @@
-"""The table of docs/reliability.md from docs/kills.json: ``python -m tests.kills.published`` prints it."""
+"""The table of docs/reliability.md from docs/kills.json: ``python -m tests.kills.published`` prints it.
+
+With folders of runs as arguments, all of one version, it prints what they add up to: an entry of that file.
+"""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+from tests.kills.figures import Kill, together
 
 DOCS = Path(__file__).parents[2] / "docs"
 FIGURES = DOCS / "kills.json"
@@ -14,19 +20,32 @@ IN_ORDER = (
 )
 
 
+def added_up(folders: Sequence[Path]) -> dict[str, object]:
+    """Add up what lies in the folders of runs of `scripts/kills`, all of one version."""
+    runs = [json.loads((folder / "result.json").read_text()) for folder in folders]
+    return together(runs, [kill for folder in folders for kill in _kills(folder)])
+
+
+def _kills(folder: Path) -> list[Kill]:
+    return [Kill(**json.loads(line)) for line in (folder / "kills.jsonl").read_text().splitlines()]
+
+
 def table(runs: Sequence[Mapping[str, Any]]) -> str:
     """Return the table of what runs of `scripts/kills` came to, a column each.
 
     Parameters
     ----------
     runs : sequence of mapping
-        Their JSON.
+        Several of one version are added up.
     """
     columns = [_column(run) for run in runs]
-    seeds = " | ".join(f"seed {run['seed']}" for run in runs)
-    head = f"| | {seeds} |"
+    head = " | ".join(_seeds(run["seeds"]) for run in runs)
     lines = [f"| {name} | {' | '.join(column[name] for column in columns)} |" for name in columns[0]]
-    return "\n".join([head, "|---" * (len(runs) + 1) + "|", *lines])
+    return "\n".join([f"| | {head} |", "|---" * (len(runs) + 1) + "|", *lines])
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
 
 
 def _column(run: Mapping[str, Any]) -> dict[str, str]:
@@ -68,4 +87,7 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 
 if __name__ == "__main__":
-    print(table(json.loads(FIGURES.read_text())))
+    if sys.argv[1:]:
+        print(json.dumps(added_up([Path(one) for one in sys.argv[1:]]), indent=2))
+    else:
+        print(table(json.loads(FIGURES.read_text())))

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from agent.simulator.steplog import StepEntry
-from tests.kills.figures import Kill, Verdict, by_load, judged, percentile, rollbacks, tally
+from tests.kills.figures import Kill, Verdict, by_load, judged, percentile, rollbacks, tally, together
 
 
 def log(*stints: tuple[int, int, str]) -> list[StepEntry]:
@@ -93,3 +93,29 @@ def test_jobs_that_never_end_are_lost() -> None:
     assert figures["worst_steps_lost"] == 20
     assert figures["faults"] == ["b: ended FAILED"]
     assert figures["load"] is None and figures["recovery_p50_s"] is None
+
+
+def run(seed: int, took_s: float, steps_lost: int) -> dict[str, object]:
+    """Return what a run of one kill and one job came to."""
+    verdict = Verdict(name="j", faults=(), ran_twice=0, worst_steps_lost=steps_lost, handovers=3)
+    return {
+        **tally([kill(took_s)], [verdict], unfinished=0),
+        "handovers": 3,
+        "migrations_committed": 2,
+        "migrations_given_up": 1,
+        "took_s": 10,
+        "checkpoint_interval_steps": 20,
+        "cores": 2,
+        "version": "v",
+        "seed": seed,
+        "interrupted": False,
+    }
+
+
+def test_runs_are_added_up() -> None:
+    runs, kills = [run(1, 2.0, 5), run(2, 9.0, 0)], [kill(2.0), kill(9.0)]
+    found = together(runs, kills)
+    assert (found["kills"], found["jobs"], found["jobs_lost"], found["handovers"]) == (2, 2, 0, 6)
+    assert (found["recovery_max_s"], found["worst_steps_lost"], found["seeds"]) == (9.0, 5, [1, 2])
+    with pytest.raises(ValueError, match="too many values"):
+        together([runs[0], {**runs[1], "version": "another"}], kills)

@@ -12,13 +12,10 @@ KILLS = 1000
 
 
 def test_the_page_has_the_figures_of_the_runs() -> None:
-    page = PAGE.read_text()
-    assert table(RUNS) in page
-    for run in RUNS:
-        assert f"--seed {run['seed']}" in page
+    assert table(RUNS) in PAGE.read_text()
 
 
-@pytest.mark.parametrize("run", RUNS, ids=lambda run: f"seed {run['seed']}")
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: f"version {run['version']}")
 def test_the_promise_was_kept(run: dict[str, Any]) -> None:
     assert (run["jobs_lost"], run["ran_twice"], run["not_recovered"]) == (0, 0, 0)
     assert run["worst_steps_lost"] <= run["checkpoint_interval_steps"]
