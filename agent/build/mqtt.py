@@ -26,10 +26,11 @@ def make_seal(build: Build, table: MqttTable) -> Seal | None:
     """Make what tells the operator's messages from others; None: no key is configured."""
     if not table.operator_keys:
         return None
-    from agent.grid.signing import OperatorSeal, load_key  # 8 MB, for sites with a key
+    from agent.grid.signing import OperatorSeal  # sites without a key do not pay for it
+    from sterna.signing import load_verifier
 
     topics = Topics(operator=build.config.grid.operator, site=build.config.site)
-    keys = [load_key(build.base_dir / path) for path in table.operator_keys]
+    keys = [load_verifier(build.base_dir / path) for path in table.operator_keys]
     return OperatorSeal(keys=keys, base_topic=topics.base)
 
 

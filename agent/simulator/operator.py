@@ -20,7 +20,8 @@ from typing import Any
 from agent.core.signed import signed_bytes
 from agent.model.limits import LimitKind
 from sterna.clock import Clock, SystemClock
-from sterna.errors import ConfigError
+from sterna.errors import TransientError
+from sterna.listening import interface
 
 log = logging.getLogger(__name__)
 
@@ -223,34 +224,13 @@ def choose_exporter(status: dict[str, dict[str, Any]], shed_frac: float) -> tupl
     return (site, round((1 - shed_frac) * export_w)) if export_w >= WORTHWHILE_W else None
 
 
-def load_signer(path: Path) -> Callable[[bytes], bytes]:
-    """Read an Ed25519 private key and return what signs with it.
-
-    Raises
-    ------
-    ConfigError
-        The file cannot be read, or holds no such key; it is named.
-    """
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-    try:
-        key = load_pem_private_key(path.read_bytes(), password=None)
-    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise ConfigError(f"{path}: no private key to read: {error}") from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise ConfigError(f"{path}: expected an Ed25519 private key")
-    return key.sign
-
-
 def _stamp(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``sterna-agent simulate-operator``."""
-    parser.add_argument("--broker", required=True, metavar="HOST:PORT")
+    parser.add_argument("--broker", type=interface, required=True, metavar="HOST:PORT")
     parser.add_argument("--operator", required=True, help="operator id in the topics")
     parser.add_argument("--site", action="append", required=True, help="site id; may be repeated")
     parser.add_argument("--journal", type=Path, required=True, help="file for what was sent and answered")
@@ -267,13 +247,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the stand-in until it is ended."""
-    host, _, port = args.broker.rpartition(":")
-    try:
-        sign = None if args.signing_key is None else load_signer(args.signing_key)
-    except ConfigError as error:
-        log.error("the operator cannot start", extra={"fault": str(error)})
-        return 2
+    """Run the stand-in until it is ended.
+
+    Raises
+    ------
+    ConfigError
+        The key cannot be used.
+    TransientError
+        The broker is away, or has gone.
+    """
+    import aiomqtt
+
+    from sterna.signing import load_signing_key
+
     operator = GridOperator(
         name=args.operator,
         sites=args.site,
@@ -283,7 +269,11 @@ def run(args: argparse.Namespace) -> int:
         shed_frac=args.shed_frac,
         journal=args.journal,
         kind=_KINDS[args.limit],
-        sign=sign,
+        sign=None if args.signing_key is None else load_signing_key(args.signing_key).sign,
     )
-    asyncio.run(operator.run(host, int(port)))
+    try:
+        asyncio.run(operator.run(*args.broker))
+    except aiomqtt.MqttError as error:
+        host, port = args.broker
+        raise TransientError(f"--broker: {host}:{port}: {error}") from error
     return 0

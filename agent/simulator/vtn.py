@@ -18,6 +18,8 @@ from urllib.parse import parse_qs, parse_qsl, urlsplit
 import h11
 
 from sterna.clock import Clock, SystemClock
+from sterna.errors import ConfigError
+from sterna.listening import interface
 
 log = logging.getLogger(__name__)
 
@@ -277,21 +279,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--client-id", default="ven")
     parser.add_argument("--client-secret-file", type=Path, required=True)
-    parser.add_argument("--broker", metavar="HOST:PORT", help="tell of changes over MQTT")
+    parser.add_argument("--broker", type=interface, metavar="HOST:PORT", help="tell of changes over MQTT")
     parser.add_argument("--events", type=Path, help="JSON file with a list of events to publish")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the stand-in until it is ended."""
-    host, _, port = (args.broker or "").rpartition(":")
-    vtn = SimulatedVtn(
-        client_id=args.client_id,
-        client_secret=args.client_secret_file.read_text().strip(),
-        broker=(host, int(port)) if host else None,
-        port=args.port,
-    )
-    events = [] if args.events is None else json.loads(args.events.read_text())
-    asyncio.run(_run(vtn, events))
+    """Run the stand-in until it is ended.
+
+    Raises
+    ------
+    ConfigError
+        A file cannot be read, or the port cannot be had.
+    """
+    try:
+        secret = args.client_secret_file.read_text().strip()
+        events = [] if args.events is None else json.loads(args.events.read_text())
+    except OSError as error:
+        raise ConfigError(f"{error.filename}: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"{args.events}: {error}") from error
+    vtn = SimulatedVtn(client_id=args.client_id, client_secret=secret, broker=args.broker, port=args.port)
+    try:
+        asyncio.run(_run(vtn, events))
+    except OSError as error:
+        raise ConfigError(f"--port {args.port}: {error.strerror}") from error
     return 0
 
 

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 CONFIG = 'fleet = "f"\nsite = "s"\nstate_dir = "{}"\ngrid = {{ operator = "none", trust_clock = "always" }}\n'
 
 
@@ -36,3 +38,21 @@ def test_a_second_agent_on_the_same_state(tmp_path: Path) -> None:
         code, said = started(tmp_path, "state")
     store = tmp_path / "state" / "agent.db"
     assert (code, said) == (1, f"sterna-agent: store {store} is in use by another process\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("simulate-vtn", "--client-secret-file", "nowhere"), 2, "nowhere: No such file or directory"),
+        (("simulate-operator", "--broker", "127.0.0.1:1"), 1, "--broker: 127.0.0.1:1: "),
+        (("simulate-operator", "--broker", "localhost"), 2, "argument --broker: "),
+    ],
+)
+def test_a_stand_in_that_cannot_start(tmp_path: Path, words: tuple[str, ...], code: int, said: str) -> None:
+    times = ("--limit-after-s", "1", "--limit-before-s", "2", "--limit-s", "3", "--journal", "journal")
+    more = ("--operator", "dso", "--site", "s", *times) if "operator" in words[0] else ()
+    command = [sys.executable, "-m", "agent.main", *words, *more]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)
+    assert done.returncode == code
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr

@@ -5,6 +5,7 @@ import json
 from datetime import datetime
 from pathlib import Path
 
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -44,6 +45,14 @@ class Signer:
     def __init__(self) -> None:
         self.key = Ed25519PrivateKey.generate()
 
+    def verifies(self, value: bytes, content: bytes) -> bool:
+        """Tell whether a signature is ours."""
+        try:
+            self.key.public_key().verify(value, content)
+        except InvalidSignature:
+            return False
+        return True
+
     def sealed(self, leaf: str, message: dict[str, object], base: str = BASE) -> bytes:
         """Sign a message and write it."""
         value = self.key.sign(signed_bytes(f"{base}/{leaf}", message))
@@ -56,10 +65,11 @@ class Signer:
 
     def write_private(self, path: Path) -> Path:
         """Write the private key as ``openssl genpkey`` does."""
+        path.touch(mode=0o600)
         path.write_bytes(self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         return path
 
 
 def seal(*signers: Signer) -> OperatorSeal:
     """Make the seal of a site that knows these keys."""
-    return OperatorSeal(keys=[signer.key.public_key() for signer in signers], base_topic=BASE)
+    return OperatorSeal(keys=[signer.verifies for signer in signers], base_topic=BASE)

@@ -13,13 +13,14 @@ from agent.core.commands import Accepted, Rules, judge, parse_limit
 from agent.core.offers import Prospectus, PublicOffer
 from agent.core.operator import ConfigBounds, Heartbeat, parse_config, parse_heartbeat
 from agent.grid import wire
-from agent.grid.signing import OperatorSeal, load_key
+from agent.grid.signing import OperatorSeal
 from agent.model.grid import Ack, AckStatus, OperatorConfig, Reason, Refusal
 from agent.model.limits import Envelope, GridState, Limit
 from agent.model.readings import Quality, SitePower
 from agent.model.telemetry import FlexibilityOffer
 from sterna.config import load
 from sterna.errors import ConfigError
+from sterna.signing import load_verifier
 
 PAGE = (Path(__file__).parents[3] / "docs/mqtt.md").read_text(encoding="utf-8")
 NOW = datetime(2026, 11, 22, 10, 6, tzinfo=UTC)
@@ -142,7 +143,7 @@ def test_the_signature_of_the_page_is_good(tmp_path: Path) -> None:
     signed, pem = fences("Signatures", "text")
     (tmp_path / "dso-x.pub").write_text(pem)
     topic, _, form = signed.rstrip("\n").partition("\n")
-    seal = OperatorSeal(keys=[load_key(tmp_path / "dso-x.pub")], base_topic="dr/v1/dso-x/site-a")
+    seal = OperatorSeal(keys=[load_verifier(tmp_path / "dso-x.pub")], base_topic="dr/v1/dso-x/site-a")
     assert topic == "dr/v1/dso-x/site-a/limit"
     payload = example("Signatures")
     assert seal.check("limit", payload.encode()) is None

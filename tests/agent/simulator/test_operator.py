@@ -14,10 +14,11 @@ from agent.grid.desk import GridDesk
 from agent.grid.mqtt import MqttLink
 from agent.grid.wire import SiteSnapshot
 from agent.model.limits import GridState, LimitKind
-from agent.simulator.operator import GridOperator, choose_exporter, load_signer
+from agent.simulator.operator import GridOperator, choose_exporter
 from agent.store.commands import MIGRATIONS, CommandStore
 from agent.store.db import Database
 from sterna.clock import SystemClock
+from sterna.signing import load_signing_key
 from tests.agent.grid.operators import Signer, seal
 from tests.agent.grid.rtu_rig import power
 from tests.brokers import Broker
@@ -46,7 +47,7 @@ async def test_a_site_that_knows_its_key_is_greeted_with_a_heartbeat_and_a_relea
         limit_s=10.0,
         shed_frac=0.5,
         journal=journal,
-        sign=load_signer(signer.write_private(tmp_path / "dso.key")),
+        sign=load_signing_key(signer.write_private(tmp_path / "dso.key")).sign,
     )
     async with Database(tmp_path / "agent.db", MIGRATIONS) as db:
         desk = GridDesk(
