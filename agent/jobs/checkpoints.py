@@ -55,6 +55,7 @@ class CheckpointStore:
         self._known: dict[str, Checkpoint] | None = None
         self._trust = Trust(clock)
         self._take = Taking(chunk_bytes=chunk_bytes, clock=clock)
+        self._looking = asyncio.Lock()
 
     async def seal(
         self,
@@ -115,7 +116,8 @@ class CheckpointStore:
     async def look_ahead(self, job_id: str, epoch: int, step: int, source: Path) -> None:
         """Hash a checkpoint whose trainer is about to end, so that its seal is sooner done; see `Taking`.
 
-        Cancelled, it leaves the rest to the seal.
+        One at a time: it is not to take the threads that somebody waits for. Cancelled, it leaves the rest to
+        the seal.
 
         Raises
         ------
@@ -123,7 +125,8 @@ class CheckpointStore:
             It is no checkpoint now.
         """
         wanted = Wanted(job_id=job_id, epoch=epoch, step=step, source=source, files=None, left_in=None)
-        await disk.in_thread(lambda stop: self._take.look_ahead(wanted, stop))
+        async with self._looking:
+            await disk.in_thread(lambda stop: self._take.look_ahead(wanted, stop))
 
     async def publish(self, staging: Path, manifest: Manifest) -> Checkpoint:
         """Move a staging folder, whose ``files`` are complete, verified and durable, into the store.
