@@ -4,7 +4,7 @@
 into words with the same figures. Owns no choice: which of the feasible moves is made is the policy's.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -309,15 +309,29 @@ def judge(view: FleetView, job_id: str, site_id: str, settings: PlannerSettings)
         raise PermanentError(f"no job {job_id}")
     if site_id not in view.sites:
         raise PermanentError(f"no site {site_id}")
-    job, site = view.jobs[job_id], view.sites[site_id]
-    judged = Judge(view, settings, Bookings(view))
-    ratings = judged.rate([job])
-    if site_id == job.site_id:
-        return judged.here_alternative(site, ratings, 0, ("the job is there already",))
-    index = (0, judged.sites.index(site))
-    if job.phase is Phase.QUEUED:
-        return judged.start_alternative(job, site, ratings, index)
-    return judged.move_alternative(job, site, ratings, index)
+    return _judged(view, job_id, [site_id], settings)[site_id]
+
+
+def judge_everywhere(view: FleetView, job_id: str, settings: PlannerSettings) -> dict[str, Alternative]:
+    """Judge a job of the view at each of its sites, as `judge` does, in one go."""
+    return _judged(view, job_id, view.sites, settings)
+
+
+def _judged(
+    view: FleetView, job_id: str, site_ids: Collection[str], settings: PlannerSettings
+) -> dict[str, Alternative]:
+    job, judged = view.jobs[job_id], Judge(view, settings, Bookings(view))
+    ratings, made = judged.rate([job]), {}
+    for column, site in enumerate(judged.sites):
+        if site.site_id not in site_ids:
+            continue
+        if site.site_id == job.site_id:
+            made[site.site_id] = judged.here_alternative(site, ratings, 0, ("the job is there already",))
+        elif job.phase is Phase.QUEUED:
+            made[site.site_id] = judged.start_alternative(job, site, ratings, (0, column))
+        else:
+            made[site.site_id] = judged.move_alternative(job, site, ratings, (0, column))
+    return made
 
 
 def _moves(

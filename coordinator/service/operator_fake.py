@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from coordinator.core.fleet import apply, fold
-from coordinator.core.judgement import judge
+from coordinator.core.judgement import judge, judge_everywhere
 from coordinator.core.policy import PlannerSettings
 from coordinator.model import events as ev
 from coordinator.model.decision import Alternative
@@ -119,6 +119,13 @@ class FakeDesk:
             return judge(self._view, job_id, site_id, self._settings)
         except PermanentError as error:
             return Refusal(kind=RefusalKind.NOT_FOUND, message=str(error), subject=f"job/{job_id}")
+
+    def judge_everywhere(self, job_id: str) -> Mapping[str, Alternative]:
+        """Judge a job at every site of the view."""
+        if job_id not in self._view.jobs:
+            return {}
+        given = {site: one for (job, site), one in self._judgements.items() if job == job_id}
+        return {**judge_everywhere(self._view, job_id, self._settings), **given}
 
     async def submit_job(self, *, request_id: str, spec: JobSpec) -> Job | Refusal:
         """Take a job into the fleet; ids count up."""

@@ -113,6 +113,10 @@ class OperatorDesk(Protocol):
         """Judge a pair now, changing nothing."""
         ...
 
+    def judge_everywhere(self, job_id: str) -> Mapping[str, Alternative]:
+        """Judge a job now at every site that was ever heard of; at none where it has ended."""
+        ...
+
     async def submit_job(self, *, request_id: str, spec: JobSpec) -> Job | Refusal:
         """Take a job into the fleet."""
         ...

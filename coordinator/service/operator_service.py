@@ -5,7 +5,7 @@ It decides nothing about the fleet; the desk does.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -17,7 +17,7 @@ from coordinator.service import operator_codec as codec
 from coordinator.service import operator_errors as errors
 from coordinator.service.admission import admit
 from coordinator.service.lookup import matching, no_single_job, no_site
-from coordinator.service.operator_ports import FleetPicture, OperatorDesk, Refusal
+from coordinator.service.operator_ports import FleetPicture, OperatorDesk
 from coordinator.service.operator_requests import FieldFault, job_spec, request_id_faults
 from sterna.identity import Identity, Role
 from sterna.v1 import fleet_pb2
@@ -102,7 +102,7 @@ class OperatorServicer(OperatorServiceServicer):
         return api.ExplainJobResponse(
             job=codec.job(job, picture),
             decision=codec.decision(stored) if stored is not None else None,
-            now=[] if job.ended else [self._judged(job, site_id, picture) for site_id in self._sites()],
+            now=[] if job.ended else self._judged(job, picture),
         )
 
     async def CancelJob(self, request: api.CancelJobRequest, context: Context) -> api.CancelJobResponse:  # noqa: N802
@@ -213,12 +213,14 @@ class OperatorServicer(OperatorServiceServicer):
     def _sites(self) -> list[str]:
         return sorted(self._desk.known_sites)
 
-    def _judged(self, job: Job, site_id: str, picture: FleetPicture) -> fleet_pb2.Alternative:
-        judged = self._desk.judge(job.job_id, site_id)
-        if isinstance(judged, Refusal):
-            return fleet_pb2.Alternative(site_id=site_id, feasible=False, rejections=[judged.message])
-        forecast = picture.forecasts.get(site_id)
-        return codec.alternative(judged, forecast.source if forecast is not None else "")
+    def _judged(self, job: Job, picture: FleetPicture) -> Iterator[fleet_pb2.Alternative]:
+        judged = self._desk.judge_everywhere(job.job_id)
+        for site_id in self._sites():
+            if site_id in judged:
+                forecast = picture.forecasts.get(site_id)
+                yield codec.alternative(judged[site_id], forecast.source if forecast is not None else "")
+            else:
+                yield fleet_pb2.Alternative(site_id=site_id, rejections=["the site was never heard of"])
 
     async def _site(self, context: Context, site_id: str, field: str = "site_id") -> str:
         if not site_id:

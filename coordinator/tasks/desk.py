@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from coordinator.core.arrivals import obstacle_to_move
 from coordinator.core.endings import GrantSettings, fence
-from coordinator.core.judgement import judge
+from coordinator.core.judgement import judge, judge_everywhere
 from coordinator.core.policy import PlannerSettings
 from coordinator.core.view import open_windows
 from coordinator.model import events as ev
@@ -152,6 +152,11 @@ class Desk:
             return judge(view, job_id, site_id, self._settings)
         except PermanentError as error:
             return _refusal(RefusalKind.NOT_FOUND, str(error), f"site/{site_id}")
+
+    def judge_everywhere(self, job_id: str) -> Mapping[str, Alternative]:
+        """Judge a job now at every site that was ever heard of; at none where it has ended."""
+        view = self._lookout.view()
+        return judge_everywhere(view, job_id, self._settings) if job_id in view.jobs else {}
 
     async def submit_job(self, *, request_id: str, spec: JobSpec) -> Job | Refusal:
         """Take a job into the fleet."""

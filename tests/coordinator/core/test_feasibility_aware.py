@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from coordinator.core.judgement import judge
+from coordinator.core.judgement import judge, judge_everywhere
 from coordinator.core.policies import policy_named
 from coordinator.core.policy import PlannerSettings
 from coordinator.model.decision import Alternative, Decision, DecisionKind
@@ -238,6 +238,9 @@ def test_judge_is_the_same_judgement_without_hysteresis() -> None:
     for pair in (("x", "a"), ("j", "x")):
         with pytest.raises(PermanentError, match=r"no (job|site) x"):
             judge(view, *pair, PlannerSettings())
+    for name in ("j", "q"):
+        one_by_one = {site: judge(view, name, site, PlannerSettings()) for site in "abc"}
+        assert judge_everywhere(view, name, PlannerSettings()) == one_by_one
 
 
 def test_terms_carry_figure_limit_and_remedy() -> None:
