@@ -1,6 +1,8 @@
 """Who may open a session, what is said in it, and how it ends; over real gRPC."""
 
 import asyncio
+import contextlib
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
 from typing import Any
@@ -124,7 +126,7 @@ class Caller:
             await self.call.write(message)
 
     async def hear(self) -> ConnectResponse:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WITHIN_S):
             message = await self.call.read()
         if message is grpc.aio.EOF:
             code = await self.call.code()
@@ -133,7 +135,7 @@ class Caller:
         return message
 
     async def end(self) -> tuple[grpc.StatusCode, str]:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WITHIN_S):
             return await self.call.code(), await self.call.details()
 
 
@@ -214,10 +216,12 @@ async def test_who_is_refused(
 ) -> None:
     async with Caller(served.port, claim) as caller:
         if first is not None:
-            await caller.say(first)
+            # Who shows no usable identity may be refused before the message is out.
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                await caller.say(first)
         ended_with, details = await caller.end()
     assert ended_with.name == code
-    pytest.importorskip("re").search(text, details) or pytest.fail(details)
+    assert re.search(text, details), details
     assert served.notes.said == []
 
 
