@@ -30,6 +30,7 @@ from sterna.v1.site_service_pb2 import (
 )
 from sterna.v1.site_service_pb2_grpc import SiteServiceStub, add_SiteServiceServicer_to_server
 from tests.coordinator.tasks.fakesite import FLEET, hello, report_message, stamp, telemetry, until, utc
+from tests.waiting import WITHIN_S
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
