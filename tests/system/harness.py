@@ -27,6 +27,7 @@ from sterna import pki
 from sterna.identity import Role
 from sterna.v1 import fleet_pb2, job_pb2
 from sterna.v1 import operator_service_pb2 as api
+from sterna.v1.operator_service_pb2_grpc import OperatorServiceStub
 from tests.system.daemons import Daemon, Daemons, LateError, Trainer, trainers, until
 
 if TYPE_CHECKING:
@@ -145,8 +146,8 @@ class System:
             fleet=FLEET,
             tls=client.TlsFiles(**tls("admin", "tests")),
         )
-        async with client.connect(config, self.folder) as stub:
-            yield Admin(self, stub)
+        async with client.connect(config, self.folder) as channel:
+            yield Admin(self, OperatorServiceStub(channel))
 
     @property
     def database(self) -> Path:
