@@ -121,11 +121,21 @@ def _transferred_bytes(migration: Migration, picture: FleetPicture) -> int:
 
 def site(site_id: str, picture: FleetPicture) -> fleet_pb2.Site:
     """Return a site, heard of or not."""
+    return sites((site_id,), picture)[0]
+
+
+def sites(site_ids: Iterable[str], picture: FleetPicture) -> list[fleet_pb2.Site]:
+    """Return sites, heard of or not, each with the jobs that it has."""
+    there: dict[str | None, list[str]] = {}
+    for job in picture.state.jobs.values():
+        if not job.ended:
+            there.setdefault(job.owner_site, []).append(job.job_id)
+    return [_site(site_id, sorted(there.get(site_id, ())), picture) for site_id in site_ids]
+
+
+def _site(site_id: str, jobs: list[str], picture: FleetPicture) -> fleet_pb2.Site:
     known = picture.state.sites.get(site_id, Site(site_id=site_id))
     live = picture.live.get(site_id, LiveSite())
-    jobs = sorted(
-        job.job_id for job in picture.state.jobs.values() if job.owner_site == site_id and not job.ended
-    )
     forecast = picture.forecasts.get(site_id)
     return fleet_pb2.Site(
         site_id=site_id,
@@ -293,7 +303,7 @@ def snapshot(picture: FleetPicture, known_sites: Iterable[str]) -> api.WatchFlee
     return api.WatchFleetResponse(
         at=timestamp(picture.at),
         policy=picture.policy,
-        sites=[site(site_id, picture) for site_id in sorted(known_sites)],
+        sites=sites(sorted(known_sites), picture),
         jobs=[job(one, picture) for one in sorted(current, key=lambda one: (one.submitted_at, one.job_id))],
         migrations=[migration(one, picture) for one in newest_first(shown)],
     )

@@ -140,7 +140,7 @@ class OperatorServicer(OperatorServiceServicer):
         """List every configured site, by id."""
         await self._admit(context, "ListSites")
         picture = self._desk.picture()
-        return api.ListSitesResponse(sites=[codec.site(site_id, picture) for site_id in self._sites()])
+        return api.ListSitesResponse(sites=codec.sites(self._sites(), picture))
 
     async def DrainSite(self, request: api.DrainSiteRequest, context: Context) -> api.DrainSiteResponse:  # noqa: N802
         """Let every job leave a site and none arrive."""
