@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 
 from sterna import listening
 from sterna.errors import ConfigError, PeerProtocolError, TransientError
@@ -20,6 +20,7 @@ from sterna.identity import Credentials, Identity
 log = logging.getLogger(__name__)
 
 IDENTITY_METADATA = "sterna-identity"
+HEALTH_SERVICE = "grpc.health.v1.Health"
 MESSAGE_BYTES_MAX = 8 * 1024 * 1024
 CLIENT_PING_S = 30
 # Half of what our clients do: gRPC's own default of 300 s answers a 30 s ping with GOAWAY too_many_pings.
@@ -181,16 +182,19 @@ class Health:
     """
 
     def __init__(self, services: Iterable[str]) -> None:
+        from grpc_health.v1 import health  # the serving half: who only dials asks without it
+
         self._services = ("", *services)
         self._servicer = health.aio.HealthServicer()  # type: ignore[attr-defined]  # the stubs lag behind
 
     async def add_to(self, server: grpc.aio.Server) -> None:
         """Register health and reflection, with every service not serving yet."""
+        from grpc_health.v1 import health_pb2_grpc
         from grpc_reflection.v1alpha import reflection
 
         await self.set_serving(False)
         health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
-        names = (*self._services[1:], health.SERVICE_NAME, reflection.SERVICE_NAME)
+        names = (*self._services[1:], HEALTH_SERVICE, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
 
     async def set_serving(self, serving: bool) -> None:
@@ -225,7 +229,7 @@ async def check_health(channel: grpc.aio.Channel, service: str = "", *, timeout_
         When the peer knows no such service.
     """
     check = channel.unary_unary(
-        f"/{health.SERVICE_NAME}/Check",
+        f"/{HEALTH_SERVICE}/Check",
         request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
         response_deserializer=health_pb2.HealthCheckResponse.FromString,
     )

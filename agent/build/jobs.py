@@ -10,10 +10,8 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from agent.build.base import Build
-from agent.core.containers import ContainerRules, Folder
 from agent.jobs.book import ReportSink
 from agent.jobs.checkpoints import CheckpointStore
-from agent.jobs.codec_worker import CodecWorker
 from agent.jobs.keeper import Keeper
 from agent.jobs.launch import Launcher
 from agent.jobs.shims import ForkedShims, ShimStarter, UnitShims, units_are_possible
@@ -27,6 +25,7 @@ from sterna.errors import ConfigError
 from sterna.identity import Role
 
 if TYPE_CHECKING:
+    from agent.jobs.codec_worker import CodecWorker
     from agent.jobs.containers import ContainerRuns
 
 log = logging.getLogger(__name__)
@@ -41,7 +40,7 @@ class Carriage:
 
     store: CheckpointStore
     transfers: Transfers
-    worker: CodecWorker | None
+    worker: "CodecWorker | None"
 
 
 def make_carriage(build: Build, peers: Peers) -> Carriage:
@@ -57,13 +56,15 @@ def make_carriage(build: Build, peers: Peers) -> Carriage:
     return Carriage(store=store, transfers=transfers, worker=worker)
 
 
-def _codec_worker(build: Build) -> CodecWorker | None:
+def _codec_worker(build: Build) -> "CodecWorker | None":
     """Make what starts the codec's processes; None where the extra ``delta`` is missing or unwanted."""
     if not build.config.jobs.differences:
         return None
     if any(find_spec(name) is None for name in ("numpy", "zstandard")):
         log.info("checkpoints travel as they are: the extra delta is not installed")
         return None
+    from agent.jobs.codec_worker import CodecWorker
+
     return CodecWorker(timeout_s=CODEC_TIMEOUT_S)
 
 
@@ -99,7 +100,8 @@ def _make_containers(build: Build) -> "ContainerRuns | None":
     table = build.config.containers
     if not table.engines():
         return None
-    from agent.jobs.containers import ContainerRuns, rules_here  # most sites run processes
+    from agent.core.containers import ContainerRules, Folder  # most sites run processes
+    from agent.jobs.containers import ContainerRuns, rules_here
 
     for name, words in table.engines().items():
         if shutil.which(words[0]) is None:

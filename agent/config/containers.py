@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from agent.core.containers import can_mount
+from agent.core.container_paths import can_mount
 
 
 class FolderTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -5,22 +5,14 @@ every run is given. A container gets the folder of its run at a fixed place, wha
 paths in a checkpoint stay true when the job has moved.
 """
 
-import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
+from agent.core.container_paths import PYTHON, RUN, can_mount
 from agent.model.jobs import ContainerSpec
 
-RUN = "/sterna/run"
-"""The shared folder of the run directory, in the container."""
-PYTHON = "/sterna/python"
-"""The folder that holds the package `sterna`, in the container."""
-HOOKS = f"{PYTHON}/sterna/trainers/path"
-"""First on a job's PYTHONPATH there; see `sterna.trainers`."""
-
 _HOST_NETWORKS = ("host", "container:", "ns:")
-_UNQUOTABLE = frozenset(',"\n\0')
 _OWN_LOGS = frozenset({"podman", "docker"})
 """Engines that show what a program writes without keeping it a second time."""
 
@@ -86,7 +78,7 @@ class ContainerRules:
         for name, target in container.mounts.items():
             if name not in self.folders:
                 yield f"container.mounts: this site has no folder {name!r} for containers"
-            if not posixpath.isabs(target) or _UNQUOTABLE & set(target):
+            if not can_mount(target):
                 yield f"container.mounts: {target!r} is no absolute path"
         for device in container.devices:
             if not any(fnmatchcase(device, pattern) for pattern in self.devices):
@@ -169,17 +161,6 @@ def env_line(name: str, value: str) -> str:
     if set(value) & {"\n", "\0"}:
         raise ValueError(f"env[{name!r}]: no container engine takes a value with a line feed")
     return f"{name}={value}\n"
-
-
-def can_mount(path: str) -> bool:
-    """Tell whether a path of the host can be written down as the source of a mount."""
-    return posixpath.isabs(path) and not _UNQUOTABLE & set(path)
-
-
-def within_run(path: str) -> str | None:
-    """Return a path that a program names, relative to what it shares with us; None: it is not in there."""
-    inside = posixpath.normpath(path)
-    return inside.removeprefix(f"{RUN}/") if inside.startswith(f"{RUN}/") else None
 
 
 def _mount(source: str, target: str, *, read_only: bool) -> str:

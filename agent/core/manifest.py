@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate, pairwise
 
-import blake3
-
 from agent.model.jobs import CheckpointFile, Manifest
 from sterna.errors import CorruptError
 
@@ -233,6 +231,8 @@ def decode(data: bytes) -> Manifest:
 
 def checkpoint_id(manifest: Manifest) -> str:
     """Lower-case hex BLAKE3 of the canonical form: the identity of the checkpoint."""
+    import blake3  # 0.6 MB, which an agent without a checkpoint does not need
+
     return str(blake3.blake3(encode(manifest)).hexdigest())
 
 

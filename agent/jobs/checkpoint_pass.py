@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import blake3
-
 from agent.core.manifest import Extent, Layout
 from agent.jobs import checkpoint_files as disk
 from sterna.errors import CorruptError
@@ -118,6 +116,8 @@ class ChunkPass:
             raise
 
     def _chunk(self, index: int, buffer: memoryview, stop: threading.Event) -> None:
+        import blake3  # 0.6 MB, which an agent without a checkpoint does not need
+
         digest = blake3.blake3()
         extents = self._layout.extents(index)
         for extent in extents:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import sterna
 from agent.core import containers
+from agent.core.container_paths import can_mount
 from agent.core.containers import ContainerRules, Placing
 from agent.jobs.images import Images, Spawn
 from agent.jobs.runner import Run
@@ -82,7 +83,7 @@ class ContainerRuns:
         if fault or name is None:
             raise PermanentError(f"job {record.job_id}: {fault}")
         paths = (str(run.shared.absolute()), str(PACKAGE))
-        if not all(map(containers.can_mount, paths)):
+        if not all(map(can_mount, paths)):
             raise PermanentError(f"job {record.job_id}: no container engine mounts {' or '.join(paths)}")
         command, label = list(self._rules.engines[name]), f"sterna.job={self._site_id}/{record.job_id}"
         if not Engine(command, label, self._environ).remove():

@@ -10,8 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.core.containers import HOOKS as CONTAINER_HOOKS
-from agent.core.containers import RUN as CONTAINER_RUN
+from agent.core import container_paths
 from agent.jobs.runner import Run
 from agent.jobs.shims import ForkedShims, ShimStarter
 from agent.model.jobs import JobSpec
@@ -133,7 +132,7 @@ class Launcher:
         self, run: Run, record: JobRecord, spec: JobSpec, resume_from: Path | None
     ) -> files.Record:
         """Return what the shim is to run."""
-        folder = str(run.directory) if spec.container is None else CONTAINER_RUN
+        folder = str(run.directory) if spec.container is None else container_paths.RUN
         resume = str(resume_from or "")
         if spec.container is not None and resume_from is not None:
             resume = f"{folder}/{resume_from.relative_to(run.shared)}"
@@ -176,7 +175,7 @@ class Launcher:
     ) -> files.Record:
         if self._containers is None:
             raise PermanentError(f"job {record.job_id}: {self.obstacle(spec)}")
-        env = _environment(spec, CONTAINER_HOOKS, contract)
+        env = _environment(spec, container_paths.HOOKS, contract)
         return self._containers.lay_out(run, record, spec, argv, env)
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.core.containers import within_run
+from agent.core.container_paths import within_run
 from agent.core.outcome import EndCause, Exit, Result
 from agent.model.jobs import JobPhase
 from agent.model.records import JobRecord, Lease

@@ -10,13 +10,11 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from agent.core.manifest import Layout
 from agent.jobs.checkpoints import CheckpointStore
-from agent.jobs.codec_worker import CodecWorker
 from agent.jobs.transfer_arrivals import Arrival, Arrivals
-from agent.jobs.transfer_difference import HeadStart, Pace
 from agent.jobs.transfer_files import ChunkReader
 from agent.jobs.transfer_intake import OnProgress, Pacer, Tally
 from agent.jobs.transfer_link import LinkError, OpenChannel
@@ -28,6 +26,10 @@ from sterna.clock import Clock
 from sterna.errors import PermanentError, TransientError
 from sterna.heap import FreedMemory
 from sterna.units import bytes_to_bits
+
+if TYPE_CHECKING:
+    from agent.jobs.codec_worker import CodecWorker
+    from agent.jobs.transfer_difference import HeadStart, Pace
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -89,7 +91,7 @@ class Transfers:
         give_up_s: float = 600.0,
         backoff_min_s: float = 0.5,
         backoff_max_s: float = 15.0,
-        worker: CodecWorker | None = None,
+        worker: "CodecWorker | None" = None,
     ) -> None:
         self.arrivals = Arrivals()
         self.freed_memory = FreedMemory()
@@ -170,9 +172,11 @@ class Transfers:
 
     def _head_start(
         self, order: Fetch, pacer: Pacer, tally: Tally, on_progress: OnProgress
-    ) -> HeadStart | None:
+    ) -> "HeadStart | None":
         if self._worker is None:
             return None
+        from agent.jobs.transfer_difference import HeadStart, Pace  # not before a checkpoint moves
+
         known = [bps for bps in (self._link_bps.get(order.holder_site), order.max_bps) if bps is not None]
         return HeadStart(
             worker=self._worker,

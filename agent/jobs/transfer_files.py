@@ -11,8 +11,6 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import blake3
-
 from agent.core import manifest as manifests
 from agent.core.bitmap import Bitmap, Run
 from agent.core.manifest import Extent, Layout
@@ -218,6 +216,8 @@ class Staging:
         return True
 
     def _matches(self, index: int, pieces: Iterable[memoryview]) -> bool:
+        import blake3  # 0.6 MB, which an agent without a checkpoint does not need
+
         hasher = blake3.blake3()
         for piece in pieces:
             hasher.update(piece)

@@ -4,13 +4,13 @@ import asyncio
 from collections import deque
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
+from typing import TYPE_CHECKING
 
 import grpc.aio
 
 from agent.core.bitmap import Run
 from agent.jobs import serializer, transfer_codec
 from agent.jobs.checkpoints import CheckpointStore
-from agent.jobs.transfer_difference import HeadStart
 from agent.jobs.transfer_files import Staging
 from agent.jobs.transfer_intake import Intake, OnProgress, Pacer, Tally, opened, unwrapped
 from agent.jobs.transfer_link import SERVICE, TICKET_METADATA, OpenChannel, standing_channel, statuses
@@ -19,6 +19,9 @@ from agent.model.orders import Fetch
 from sterna.clock import Clock
 from sterna.errors import PeerProtocolError
 from sterna.v1 import checkpoint_service_pb2 as pb
+
+if TYPE_CHECKING:
+    from agent.jobs.transfer_difference import HeadStart
 
 
 class Pull:
@@ -52,7 +55,7 @@ class Pull:
         pacer: Pacer,
         tally: Tally,
         on_progress: OnProgress,
-        head_start: HeadStart | None,
+        head_start: "HeadStart | None",
     ) -> None:
         self._job_id = job_id
         self._order = order

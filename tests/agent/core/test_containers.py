@@ -4,15 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.containers import (
-    ContainerRules,
-    Folder,
-    Placing,
-    can_mount,
-    env_line,
-    run_argv,
-    within_run,
-)
+from agent.core.containers import ContainerRules, Folder, Placing, env_line, run_argv
 from agent.model.jobs import ContainerSpec
 
 RULES = ContainerRules(
@@ -158,29 +150,6 @@ def test_a_job_adds_no_option(container: ContainerSpec, program: list[str]) -> N
         if word.startswith("--mount="):
             assert word.count("readonly") <= 1
             assert word.count(",target=") == word.count(",source=") == 1
-
-
-@pytest.mark.parametrize(
-    ("path", "within"),
-    [
-        ("/sterna/run/checkpoints/a", "checkpoints/a"),
-        ("/sterna/run/checkpoints/../a", "a"),
-        ("/sterna/run/../../etc/passwd", None),
-        ("/sterna/run", None),
-        ("/sterna/runs/a", None),
-        ("/etc/passwd", None),
-        ("checkpoints/a", None),
-    ],
-)
-def test_paths_of_a_program(path: str, within: str | None) -> None:
-    assert within_run(path) == within
-
-
-@pytest.mark.parametrize(
-    ("path", "can"), [("/a b", True), ("a", False), ("/a,b", False), ('/a"', False), ("/a\n", False)]
-)
-def test_what_can_be_mounted(path: str, can: bool) -> None:
-    assert can_mount(path) is can
 
 
 def test_variables() -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.containers import PYTHON as MODULES
-from agent.core.containers import RUN, Folder
+from agent.core.container_paths import PYTHON as MODULES
+from agent.core.container_paths import RUN
+from agent.core.containers import Folder
 from agent.jobs.runner import Run
 from agent.model.jobs import ContainerSpec, JobPhase, JobSpec
 from agent.model.orders import Fetch, OrderResult, Prepare, Start, Stop
