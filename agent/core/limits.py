@@ -100,13 +100,17 @@ def resume(held: HeldCommand, now: datetime, now_boot_s: float, *, same_boot: bo
     """
     if same_boot:
         return held
-    elapsed_s = max(0.0, (now - held.accepted_at).total_seconds())
-    shift_s = now_boot_s - elapsed_s - held.accepted_boot_s
+    accepted_s = now_boot_s - max(0.0, (now - held.accepted_at).total_seconds())
+
+    def placed(boot_s: float) -> float:
+        # From the acceptance on, so that what had begun by then is not moved behind now by a rounding.
+        return accepted_s + (boot_s - held.accepted_boot_s)
+
     return replace(
         held,
-        accepted_boot_s=held.accepted_boot_s + shift_s,
-        start_boot_s=held.start_boot_s + shift_s,
-        end_boot_s=None if held.end_boot_s is None else held.end_boot_s + shift_s,
+        accepted_boot_s=accepted_s,
+        start_boot_s=placed(held.start_boot_s),
+        end_boot_s=None if held.end_boot_s is None else placed(held.end_boot_s),
     )
 
 

@@ -175,6 +175,15 @@ def test_a_restart_resumes_with_the_remaining_time(
     assert endless.remaining_s(now_boot_s) is None
 
 
+@given(st.floats(0, 1e6), st.floats(0, 1e6), st.floats(-1e6, 0), st.floats(-1e6, 1e6))
+def test_law_what_had_begun_when_it_was_accepted_is_in_force_after_a_reboot(
+    accepted_boot_s: float, now_boot_s: float, start_s: float, gone_s: float
+) -> None:
+    held = hold(command(1, 3000.0, start_s=start_s), NOW, accepted_boot_s)
+    again = resume(held, NOW + timedelta(seconds=gone_s), now_boot_s, same_boot=False)
+    assert again.in_force(now_boot_s)
+
+
 def test_statuses_advance_once_and_the_retired_are_pruned() -> None:
     whole = timeline(BASE, SHORT, command(3, 1.0, start_s=60, duration_s=30))
 
