@@ -293,7 +293,7 @@ WRONG: list[tuple[Break, str, str]] = [
         _all(
             _drop("grid.openadr"),
             _set("surplus", {"curtailed_w": 3000.0}),
-            _set("grid.modbus.writers", []),
+            _drop("setpoints"),
         ),
         "surplus.curtailed_w",
         "nobody limits the export",
