@@ -32,6 +32,12 @@ def main(argv: list[str] | None = None) -> int:
         for line in str(error).splitlines():
             sys.stderr.write(f"sterna-coordinator: {line}\n")
         return EXIT_USAGE
+    except ModuleNotFoundError as error:  # a base installation is an agent's
+        sys.stderr.write(
+            f"sterna-coordinator: {error.name} is not installed; it is of the extra `coordinator`: "
+            "pip install 'sterna[coordinator]'\n"
+        )
+        return EXIT_USAGE
 
 
 def _run(path: Path, *, restored: bool) -> int:

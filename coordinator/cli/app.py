@@ -5,7 +5,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+try:
+    import typer
+except ModuleNotFoundError:  # a base installation is an agent's
+    sys.exit("sterna: needs the extra `coordinator`: pip install 'sterna[coordinator]'")
 
 from coordinator.cli import demo, forecast, ledger, pki, replay
 from coordinator.cli.exits import CallError, Exit

@@ -1,9 +1,14 @@
 """`sterna demo`: a whole fleet on this machine, from real daemons, through one day of measured weather."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from sterna.errors import ConfigError
+
+_OF_THE_EXTRA = ("iotcore", "tomli_w")
 
 
 def command(
@@ -19,6 +24,9 @@ def command(
     keep: Annotated[Path | None, typer.Option("--keep", help="Keep logs and stores in this folder.")] = None,
 ) -> None:
     """Show a fleet that moves real training jobs after real surplus, and count what it did."""
+    missing = [name for name in _OF_THE_EXTRA if find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"no {', '.join(missing)}: the demo needs its extra, pip install 'sterna[demo]'")
     from coordinator.cli.demo import show  # the daemons' libraries are not wanted for --help
 
     raise typer.Exit(

@@ -169,3 +169,33 @@ def test_the_least_configuration(tmp_path: Path) -> None:
     path = tmp_path / "client.toml"
     path.write_text('coordinator = "127.0.0.1:1"\nfleet = "f"\ninsecure = true\n')
     assert read_client_config(path) == ClientConfig(coordinator="127.0.0.1:1", fleet="f", insecure=True)
+
+
+@pytest.mark.parametrize(
+    ("module", "missing", "words"),
+    [
+        ("coordinator.cli.app", "typer", []),
+        ("coordinator.main", "sqlalchemy", ["run", "--config", "{config}"]),
+    ],
+)
+def test_without_the_extra_one_line_says_which(
+    tmp_path: Path, module: str, missing: str, words: list[str]
+) -> None:
+    config = tmp_path / "coordinator.toml"
+    config.write_text('fleet = "f"\ninsecure = true\nlisten = "127.0.0.1:0"\n[[sites]]\nid = "a"\n')
+    script = f"import sys; sys.modules[{missing!r}] = None; from {module} import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", script, *(word.format(config=config) for word in words)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode in (1, 2)
+    assert len(done.stderr.splitlines()) == 1 and "pip install 'sterna[coordinator]'" in done.stderr
+
+
+def test_the_demo_says_which_extra_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coordinator.cli.demo._OF_THE_EXTRA", ("json", "no_such_thing"))
+    with pytest.raises(ConfigError, match=r"no no_such_thing: the demo needs its extra"):
+        CliRunner().invoke(app, ["demo"], catch_exceptions=False)
