@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import grpc.aio
@@ -46,7 +46,9 @@ def hello(site_id: str, jobs: list[job_pb2.JobReport] | None = None, **changes: 
         "protocol_version": 1,
         "agent_version": "test",
         "boot_id": "b",
-        "capabilities": site_pb2.SiteCapabilities(slots=2, checkpoint_address=f"{site_id}:1"),
+        "capabilities": site_pb2.SiteCapabilities(
+            slots=2, checkpoint_address=f"{site_id}:1", can_slow=site_id == "miami"
+        ),
         "jobs": jobs or [],
     }
     return ConnectRequest(hello=Hello(**(fields | changes)))  # type: ignore[arg-type]
@@ -142,6 +144,9 @@ class FakeSite:
         self.may_do: Callable[[OrderMessage], bool] = lambda _: True
         self.refuse: Callable[[OrderMessage], str] = lambda _: ""
         self.may_work = True
+        self.surplus_w = 1000.0
+        self.paces: dict[str, OrderMessage] = {}
+        """By job the newest order to slow it or to let it go."""
         self.outgoing: asyncio.Queue[ConnectRequest] | None = None
         self.move_request: job_pb2.MoveRequest | None = None
 
@@ -203,7 +208,9 @@ class FakeSite:
         if not self.may_do(order):
             return
         reason = self.refuse(order)
-        if not reason:
+        if order.WhichOneof("action") in ("slow", "resume"):
+            self.paces[order.job_id] = order
+        elif not reason:
             self._check_ticket(order)
             reason = self.model.order(order_value(self.site_id, order), CLOCK.boottime_s()) or ""
         outgoing.put_nowait(
@@ -241,16 +248,25 @@ class FakeSite:
             if self.outgoing is not None:
                 self._tell(self.outgoing, sequence)
 
+    def _report(self, job_id: str) -> job_pb2.JobReport:
+        message, pace = report_message(self.model.report(job_id)), self.paces.get(job_id)
+        if pace is not None and pace.HasField("slow"):
+            message.slowed_to_w, message.hold_sequence = pace.slow.power_w, pace.slow.sequence
+            message.held_until.CopyFrom(stamp(CLOCK.now() + timedelta(seconds=900)))
+        elif pace is not None:
+            message.hold_sequence = pace.resume.sequence
+        return message
+
     def _tell(self, outgoing: "asyncio.Queue[ConnectRequest]", sequence: int) -> None:
         for job_id, record in list(self.model.jobs.items()):
             if record.phase is JobPhase.RELEASED and not record.highest:
                 continue
-            outgoing.put_nowait(ConnectRequest(job=report_message(self.model.report(job_id))))
+            outgoing.put_nowait(ConnectRequest(job=self._report(job_id)))
             epoch = self.model.running(job_id)
             if epoch is not None and record.lease_ttl_s is not None:
                 renewal = LeaseRenewal(job_id=job_id, epoch=epoch)
                 outgoing.put_nowait(ConnectRequest(lease_renewal=renewal))
-        outgoing.put_nowait(telemetry(sequence))
+        outgoing.put_nowait(telemetry(sequence, surplus_w=self.surplus_w))
         if self.move_request is not None:
             outgoing.put_nowait(ConnectRequest(move_request=self.move_request))
 
