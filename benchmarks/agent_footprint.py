@@ -83,10 +83,17 @@ def as_installed() -> None:
     subprocess.run([sys.executable, "-m", "compileall", "-q", *packages], check=True)
 
 
+def as_in_the_unit() -> dict[str, str]:
+    """Return our environment with what the agent's unit sets for Python."""
+    unit = Path(__file__).resolve().parents[1] / "systemd" / "sterna-agent.service"
+    told = (line.removeprefix("Environment=") for line in unit.read_text().splitlines())
+    return os.environ | dict(line.split("=", 1) for line in told if line.startswith("PYTHON"))
+
+
 @contextmanager
 def spawned(*argv: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run a daemon with its output on our stderr, and end it."""
-    process = subprocess.Popen(argv, stdout=sys.stderr, start_new_session=True)
+    process = subprocess.Popen(argv, stdout=sys.stderr, start_new_session=True, env=as_in_the_unit())
     try:
         yield process
     finally:
