@@ -10,7 +10,7 @@ try:
 except ModuleNotFoundError:  # a base installation is an agent's
     sys.exit("sterna: needs the extra `coordinator`: pip install 'sterna[coordinator]'")
 
-from coordinator.cli import demo, forecast, ledger, pki, replay
+from coordinator.cli import demo, forecast, ledger, page, pki, replay
 from coordinator.cli.exits import CallError, Exit
 from coordinator.cli.options import ConfigOption, JsonOption
 from sterna.errors import SternaError
@@ -33,6 +33,7 @@ app.add_typer(forecast.app, name="forecast")
 app.add_typer(ledger.app, name="ledger")
 app.command(name="demo")(demo.command)
 app.command(name="replay")(replay.command)
+app.command(name="page")(page.command)
 
 JobArgument = Annotated[
     str, typer.Argument(help="Job id, a beginning of it that fits one job, or the job's name.")
