@@ -119,6 +119,19 @@ class JobBook:
             self._doubtful.discard(job_id)
         return self.get(job_id)
 
+    async def settle(self) -> None:
+        """Settle every job of which it is not known what is on disk, also those that are being saved now.
+
+        Raises
+        ------
+        TransientError
+            The disk still does not take one of them.
+        """
+        while self._doubtful:
+            for job_id in tuple(self._doubtful):
+                async with self.locked(job_id):
+                    await self.settled(job_id)
+
     async def change(
         self,
         job_id: str,
@@ -162,6 +175,14 @@ class JobBook:
         if checkpoints != self.checkpoints(job_id):
             self._checkpoints[job_id] = checkpoints
             self.report(job_id)
+
+    def reports(self) -> tuple[JobReport, ...]:
+        """Return every job that is not released, or of which a checkpoint is here."""
+        return tuple(
+            self.describe(record.job_id)
+            for record in self._records.values()
+            if record.phase is not JobPhase.RELEASED or self.checkpoints(record.job_id)
+        )
 
     def report(self, job_id: str) -> None:
         """Tell what changed since the last report of this job, if anything did."""

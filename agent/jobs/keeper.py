@@ -273,12 +273,13 @@ class Keeper:
         return self._leases.due(self._book.records(), self._clock.boottime_s(), self._boot_id)
 
     def reports(self) -> tuple[JobReport, ...]:
-        """Return every job that is not released, or of which a checkpoint is here, as Hello wants them."""
-        return tuple(
-            self._book.describe(record.job_id)
-            for record in self._book.records()
-            if record.phase is not JobPhase.RELEASED or self._book.checkpoints(record.job_id)
-        )
+        """Return every job that is not released, or of which a checkpoint is here."""
+        return self._book.reports()
+
+    async def settled_reports(self) -> tuple[JobReport, ...]:
+        """Return the same, as Hello wants them: nothing that the next life of this process would not say."""
+        await self._book.settle()
+        return self._book.reports()
 
     def running_power(self) -> dict[str, float]:
         """Return the declared watts of every job that draws them now; suspended ones do not."""
@@ -298,10 +299,9 @@ class Keeper:
 
     def held(self) -> frozenset[str]:
         """Return the suspended jobs that the plan holds back: they are not the ladder's to resume."""
-        records = self._book.records()
         return frozenset(
             one.job_id
-            for one in records
+            for one in self._book.records()
             if one.hold is not None and one.hold.power_w is None and one.phase is JobPhase.PAUSED
         )
 

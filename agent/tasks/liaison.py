@@ -83,9 +83,9 @@ class Liaison:
             container_mounts=self.container_mounts,
         )
 
-    def job_reports(self) -> Iterable[JobReport]:
+    async def job_reports(self) -> Iterable[JobReport]:
         """Tell every job that the site knows."""
-        return self.keeper.reports()
+        return await self.keeper.settled_reports()
 
     async def on_order(self, order: Order, *, received_boot_s: float) -> OrderAck:
         """Record an order durably and answer it."""

@@ -13,7 +13,6 @@ from collections.abc import Callable
 import grpc.aio
 
 from agent.model.forecast import PlantForecast
-from agent.model.jobs import JobPhase
 from agent.model.orders import JobReport, MoveRequest
 from agent.model.telemetry import GridStatus
 from agent.uplink import encode
@@ -25,6 +24,7 @@ from sterna.clock import Clock
 from sterna.errors import PeerProtocolError, TransientError
 from sterna.rpc import check_health
 from sterna.supervise import Heart
+from sterna.v1.site_service_pb2 import ConnectRequest
 from sterna.v1.site_service_pb2_grpc import SiteServiceStub
 
 log = logging.getLogger(__name__)
@@ -197,13 +197,7 @@ class Uplink:
                 stream.cancel()
 
     async def _greet(self, session: Session) -> None:
-        hello = encode.hello(
-            site_id=self._site_id,
-            agent_version=self._agent_version,
-            boot_id=self._boot_id,
-            capabilities=self._handler.capabilities(),
-            jobs=[job for job in self._handler.job_reports() if job.phase is not JobPhase.RELEASED],
-        )
+        hello = await self._hello()
         sent_at, sent_s = self._clock.now(), self._clock.boottime_s()
         try:
             async with asyncio.timeout(self._welcome_timeout_s):
@@ -220,6 +214,20 @@ class Uplink:
         log.info("connected to the coordinator", extra={"fleet": welcome.fleet, "skew_s": self._skew_s})
         if abs(self._skew_s) > _SKEW_WORTH_TELLING_S:
             log.warning("the coordinator's clock and ours differ", extra={"skew_s": self._skew_s})
+
+    async def _hello(self) -> ConnectRequest:
+        try:
+            async with asyncio.timeout(self._welcome_timeout_s):
+                jobs = await self._handler.job_reports()
+        except TimeoutError as error:
+            raise TransientError("job records: no answer in time") from error
+        return encode.hello(
+            site_id=self._site_id,
+            agent_version=self._agent_version,
+            boot_id=self._boot_id,
+            capabilities=self._handler.capabilities(),
+            jobs=jobs,
+        )
 
     def _tell(self, error: PeerProtocolError | TransientError) -> None:
         """Log a fault once, not at every attempt."""

@@ -14,8 +14,16 @@ class UplinkHandler(Protocol):
         """Tell what the site is and can do now; asked once a session."""
         ...
 
-    def job_reports(self) -> Iterable[JobReport]:
-        """Tell every job that the site knows; asked once a session. RELEASED ones are left out of it."""
+    async def job_reports(self) -> Iterable[JobReport]:
+        """Tell every job that the site knows, as its store has it; asked once a session.
+
+        A released one is among them where a checkpoint of it is left.
+
+        Raises
+        ------
+        TransientError
+            What is on disk is not known; without that nothing is said.
+        """
         ...
 
     async def on_order(self, order: Order, *, received_boot_s: float) -> OrderAck:

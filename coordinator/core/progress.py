@@ -73,6 +73,8 @@ def next_events(
     migration = state.migration_of(job)
     if job.cancelling:
         _cancel(story, job, migration, live, now)
+    if not story.events:
+        _renew_outrun_grant(story, job, migration, live, now)
     if story.events or migration is None:
         return story.events
     if migration.state is M.VERIFIED:
@@ -145,6 +147,27 @@ def _cancel(story: Story, job: Job, migration: Migration | None, live: Live, now
                 )
             )
         story.tell(ev.JobWithdrawn(at=now, job_id=job.job_id, epoch=job.epoch + 1, message="cancelled"))
+
+
+def _renew_outrun_grant(
+    story: Story, job: Job, migration: Migration | None, live: Live, now: datetime
+) -> None:
+    """Grant anew, or take back, what a site does not have yet once any site has seen a higher epoch.
+
+    An order under the lower one would be refused, or undercut what we do not remember.
+    """
+    grant = job.grant
+    if grant is None or grant.epoch >= job.epoch or not is_connected(live, grant.site_id):
+        return
+    report = report_of(live, grant.site_id, job.job_id)
+    if report is not None and report.epoch >= grant.epoch:
+        return
+    message = f"a site has seen the higher epoch {job.epoch}"
+    if migration is None:
+        message = job.message or message
+        story.tell(ev.JobWithdrawn(at=now, job_id=job.job_id, epoch=job.epoch + 1, message=message))
+    elif migration.state in (M.STARTING, M.COMPENSATING):
+        story.tell(ev.JobStartFailed(at=now, job_id=job.job_id, epoch=job.epoch + 1, message=message))
 
 
 def timeout_events(

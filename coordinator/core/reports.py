@@ -140,12 +140,15 @@ def _copies(case: _Case) -> None:
 
 
 def _higher_epoch(case: _Case) -> None:
-    """Take over an epoch that we do not remember: our memory was restored from an older copy."""
+    """Take over an epoch that we do not remember: our memory was restored from an older copy.
+
+    Also one of which the site has only heard: it would refuse all that we order under a lower one.
+    """
     job, report = case.job, case.report
-    if report.epoch <= job.epoch:
-        _unheard_epoch(case)
+    owns = report.epoch > job.epoch and report.phase not in PASSED_ON
+    epoch = report.epoch if owns else max(report.epoch, report.highest_epoch)
+    if epoch <= job.epoch:
         return
-    owns = report.phase not in PASSED_ON
     migration = case.story.migration_of(job.job_id)
     if owns and migration is not None:
         case.step(migration, On.VOIDED, f"{case.site_id} has the job under the higher epoch {report.epoch}")
@@ -153,37 +156,11 @@ def _higher_epoch(case: _Case) -> None:
         ev.EpochAdopted(
             at=case.now,
             job_id=job.job_id,
-            epoch=report.epoch,
+            epoch=epoch,
             owner=case.site_id if owns else None,
             lease_ttl_s=case.settings.ttl_s(job.spec),
         )
     )
-
-
-def _unheard_epoch(case: _Case) -> None:
-    """Raise an epoch that a site has heard of and we do not remember: it would refuse all that we order.
-
-    What the site was granted under a lower one, and does not have yet, is granted anew or taken back.
-    """
-    job, report = case.job, case.report
-    if report.highest_epoch <= job.epoch:
-        return
-    case.story.tell(
-        ev.EpochAdopted(
-            at=case.now, job_id=job.job_id, epoch=report.highest_epoch, owner=None, lease_ttl_s=None
-        )
-    )
-    job = case.job
-    if job.grant is None or job.grant.site_id != case.site_id or report.epoch >= job.grant.epoch:
-        return
-    message = f"{case.site_id} has seen the higher epoch {report.highest_epoch}"
-    if case.story.migration_of(job.job_id) is not None:
-        case.story.tell(
-            ev.JobStartFailed(at=case.now, job_id=job.job_id, epoch=job.epoch + 1, message=message)
-        )
-    else:
-        message = job.message or message
-        case.story.tell(ev.JobWithdrawn(at=case.now, job_id=job.job_id, epoch=job.epoch + 1, message=message))
 
 
 def _resident(case: _Case) -> None:

@@ -186,7 +186,7 @@ class Hello(_message.Message):
     def capabilities(self) -> _site_pb2.SiteCapabilities: ...
     @_builtins.property
     def jobs(self) -> _containers.RepeatedCompositeFieldContainer[_job_pb2.JobReport]:
-        """Every job this site still knows, RELEASED ones excluded."""
+        """Every job this site still knows; RELEASED ones where a checkpoint is left."""
 
     def __init__(
         self,

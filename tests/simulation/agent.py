@@ -498,6 +498,9 @@ class Agent:
         )
 
     def hello(self) -> list[wire.JobReport]:
+        """Tell every job, the same in memory and on disk: `Keeper.settled_reports`."""
+        for job_id in tuple(self._doubtful):
+            self.settled(job_id)
         return [
             self.describe(one.job_id)
             for one in self.records.values()

@@ -320,8 +320,8 @@ class House:
         self.holds = Holds(wishes=wishes)
 
     def cancel(self, job_id: str) -> None:
-        job = self.fleet.state.jobs[job_id]
-        if not job.ended and not job.cancelling:
+        job = self.fleet.state.jobs.get(job_id)  # None: an older copy of the store does not know it yet
+        if job is not None and not job.ended and not job.cancelling:
             self.watch.cancelled.add(job_id)
             self.tell(ev.CancelRequested(at=self.clock.now(), job_id=job_id))
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from sterna.errors import TransientError
 from tests.simulation.world import DiedError, World
 
 if TYPE_CHECKING:
@@ -82,7 +83,11 @@ class Network:
         if house is None or not self.reaches(site_id, HOUSE) or self.world.chance(self.weather.loss):
             agent.link.later()
             return
-        reports = agent.hello()
+        try:
+            reports = agent.hello()
+        except TransientError:
+            agent.link.later()
+            return
         life = house.life
 
         def arrive() -> None:

@@ -46,6 +46,12 @@ def test_nothing_is_broken(first: int) -> None:
         assert not found, found
 
 
+@pytest.mark.parametrize("seed", [1462, 2600, 7415, 8533, 9242])
+def test_what_restored_stores_broke_once_is_mended(seed: int) -> None:
+    found = broken(play(seed))
+    assert not found, found
+
+
 def test_a_seed_gives_its_history_again() -> None:
     once, again = play(3), play(3)
     assert once.lines == again.lines

@@ -76,6 +76,25 @@ async def test_while_the_disk_takes_nothing_nothing_is_known() -> None:
     assert "j" in store.rows
 
 
+async def test_hello_says_what_the_next_life_would_say() -> None:
+    """A start whose save seemed to have failed: a coordinator that has forgotten it must hear of it."""
+    store = LyingStore()
+    jobs = book(store, [], FakeClock(START))
+    await jobs.put(JobRecord(job_id="j", highest_epoch=1))
+    store.lies = ["kept", "lost"]
+    with pytest.raises(TransientError):
+        await jobs.put(replace(jobs.get("j"), epoch=2, highest_epoch=2), JobEvent.START)
+    await jobs.settle()
+    assert [(one.epoch, one.phase) for one in jobs.reports()] == [(2, JobPhase.STARTING)]
+    with pytest.raises(TransientError):
+        await jobs.put(jobs.get("j"), JobEvent.STARTED)
+    store.lies = ["lost"]
+    with pytest.raises(TransientError):
+        await jobs.settle()
+    await jobs.settle()
+    assert store.rows["j"] == jobs.get("j")
+
+
 async def test_reports_are_in_order_whatever_the_calendar_does() -> None:
     store, reports = LyingStore(), list[JobReport]()
     clock = FakeClock(START)

@@ -139,11 +139,14 @@ class Handler:
         self.gate = asyncio.Event()
         self.gate.set()
         self.fails: SternaError | None = None
+        self.records_fail: SternaError | None = None
 
     def capabilities(self) -> SiteCapabilities:
         return SiteCapabilities(slots=2, storage_free_bytes=10**9, idle_power_w=5.0, gpus=("gpu0",))
 
-    def job_reports(self) -> list[JobReport]:
+    async def job_reports(self) -> list[JobReport]:
+        if self.records_fail is not None:
+            raise self.records_fail
         return self.jobs
 
     async def on_order(self, order: Order, *, received_boot_s: float) -> OrderAck:

@@ -126,7 +126,7 @@ async def test_a_session_says_hello_and_learns_the_fleet(coordinator: Coordinato
         hello = coordinator.session.hello
         assert hello is not None
         assert (hello.site_id, hello.protocol_version, hello.boot_id) == ("north", 1, "boot-1")
-        assert [(job.job_id, job.step) for job in hello.jobs] == [("job-1", 7)]
+        assert [(job.job_id, job.step) for job in hello.jobs] == [("job-1", 7), ("job-2", 9)]
         assert (hello.capabilities.slots, list(hello.capabilities.gpus)) == (2, ["gpu0"])
         assert coordinator.session.metadata["sterna-identity"] == "spiffe://fleet/site/north"
         assert north.handler.welcomes == [KEY]
@@ -414,6 +414,20 @@ async def test_a_coordinator_that_does_not_welcome_is_left(coordinator: Coordina
         await until(lambda: north.uplink.fault is not None)
         assert north.uplink.fault == "coordinator: no welcome in time"
         coordinator.welcomes = True
+        await until(lambda: north.uplink.connected)
+
+
+async def test_no_hello_is_said_while_it_is_not_known_what_the_disk_has(
+    coordinator: Coordinator, tmp_path: Path
+) -> None:
+    async with site(coordinator, tmp_path, jobs=(report("job-1", 7),)) as north:
+        await until(lambda: north.uplink.connected)
+        north.handler.records_fail = TransientError("job records: the disk is full")
+        await coordinator.stop()
+        await coordinator.start()
+        await until(lambda: north.uplink.fault == "job records: the disk is full")
+        assert all(session.hello is None for session in coordinator.sessions[1:])
+        north.handler.records_fail = None
         await until(lambda: north.uplink.connected)
 
 

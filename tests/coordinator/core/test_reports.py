@@ -190,45 +190,6 @@ def test_what_was_measured_is_kept() -> None:
     assert fleet.jobs["j"].load_s == 4.0 and fleet.jobs["j"].seal_s is None
 
 
-@pytest.mark.parametrize(
-    ("before", "said", "told", "state"),
-    [
-        # Its start would be refused: it is taken back under an epoch that the site accepts.
-        ([*seen("a"), *submitted(), granted()], report(P.RELEASED, 0), "JobWithdrawn", JobState.WITHDRAWING),
-        (
-            [*at_work(), ev.JobWithdrawn(at=NOW, job_id="j", epoch=2, message="no")],
-            report(P.RELEASED, 1),
-            "JobWithdrawn",
-            JobState.WITHDRAWING,
-        ),
-        (
-            events_to(M.COMPENSATING),
-            report(P.SEALED, 1, checkpoints=(C1,)),
-            "JobStartFailed",
-            JobState.STARTING,
-        ),
-        # It runs under its grant: the number is all that was missing.
-        (at_work(), report(P.RUNNING, 1), "", JobState.RUNNING),
-    ],
-)
-def test_an_epoch_that_only_the_site_remembers(
-    before: list[ev.Event], said: JobReport, told: str, state: JobState
-) -> None:
-    fleet = fold(before)
-    said = replace(said, highest_epoch=9)
-    events = events_for_report(fleet, "a", said, NOW, SETTINGS)
-    kinds = [type(event).__name__ for event in events]
-    assert kinds[: 2 if told else 1] == (["EpochAdopted", told] if told else ["EpochAdopted"])
-    after = fold(events, fleet)
-    job = after.jobs["j"]
-    assert job.epoch >= 9
-    assert job.state is state
-    if told:
-        assert job.grant is not None and job.grant.epoch == job.epoch == 10
-    again = events_for_report(after, "a", said, NOW, SETTINGS)
-    assert not [event for event in again if isinstance(event, ev.EpochAdopted | ev.JobWithdrawn)]
-
-
 def test_a_site_that_has_let_go_of_its_own_job_does_not_keep_it() -> None:
     """Only a store that was restored can think that it still runs there."""
     state = after(fold(at_work()), "a", report(P.RELEASED, 1, checkpoints=(C1,)))

@@ -1,24 +1,98 @@
 """A round on a memory that is older than the fleet."""
 
+from dataclasses import replace
+
+import pytest
+
 from coordinator.core.fleet import fold
 from coordinator.core.progress import MigrationTimeouts
 from coordinator.core.round import RoundInputs, round_events
+from coordinator.model import events as ev
+from coordinator.model.fleet import JobState
 from coordinator.model.job import JobPhase as P
-from tests.coordinator.core.histories import C1, C2, NOW, PRESTAGE, SETTINGS, M, here, moving, report
+from coordinator.model.job import JobReport
+from coordinator.model.live import Live
+from tests.coordinator.core.histories import (
+    C1,
+    C2,
+    NOW,
+    PRESTAGE,
+    SETTINGS,
+    M,
+    at_work,
+    events_to,
+    granted,
+    here,
+    moving,
+    report,
+    seen,
+    submitted,
+)
+
+
+def inputs_with(live: Live) -> RoundInputs:
+    return RoundInputs(live=live, now=NOW, grants=SETTINGS, timeouts=MigrationTimeouts(), prestage=PRESTAGE)
 
 
 def test_the_owner_is_known_before_all_others_are_judged() -> None:
     """The copy is of before COMMITTED: the source has heard of the new epoch, the destination has it."""
     state = moving(M.TRANSFERRING)
-    inputs = RoundInputs(
-        live=here(
+    inputs = inputs_with(
+        here(
             a=report(P.SEALED, 1, checkpoints=(C2, C1), highest_epoch=2),
             b=report(P.RUNNING, 2, checkpoints=(C2,), highest_epoch=2, migration_id="m"),
-        ),
-        now=NOW,
-        grants=SETTINGS,
-        timeouts=MigrationTimeouts(),
-        prestage=PRESTAGE,
+        )
     )
     job = fold(round_events(state, inputs), state).jobs["j"]
     assert (job.owner_site, job.epoch, job.migration_id) == ("b", 2, None)
+
+
+WITHDRAWN = ev.JobWithdrawn(at=NOW, job_id="j", epoch=2, message="no")
+
+
+@pytest.mark.parametrize("heard_by", ["a", "c"])
+@pytest.mark.parametrize(
+    ("before", "said", "told", "state"),
+    [
+        # Its start would be refused: it is taken back under an epoch that the site accepts.
+        ([*seen("a"), *submitted(), granted()], report(P.RELEASED, 0), "JobWithdrawn", JobState.WITHDRAWING),
+        ([*at_work(), WITHDRAWN], report(P.RELEASED, 1), "JobWithdrawn", JobState.WITHDRAWING),
+        (
+            events_to(M.COMPENSATING),
+            report(P.SEALED, 1, checkpoints=(C1,)),
+            "JobStartFailed",
+            JobState.STARTING,
+        ),
+        # The destination knows nothing of it yet.
+        (events_to(M.STARTING), report(P.SEALED, 1, checkpoints=(C1,)), "JobStartFailed", JobState.STARTING),
+        # It runs under its grant: the number is all that was missing.
+        (at_work(), report(P.RUNNING, 1), "", JobState.RUNNING),
+    ],
+)
+def test_an_epoch_that_only_a_site_remembers(
+    before: list[ev.Event], said: JobReport, told: str, state: JobState, heard_by: str
+) -> None:
+    """Whichever site has heard of it: what the owner was granted under a lower one is granted anew."""
+    if heard_by == "a":
+        inputs = inputs_with(here(a=replace(said, highest_epoch=9)))
+    else:
+        inputs = inputs_with(here(a=said, c=report(P.RELEASED, 0, highest_epoch=9)))
+    fleet = fold(before)
+    events = round_events(fleet, inputs)
+    assert [type(event).__name__ for event in events] == (
+        ["EpochAdopted", told] if told else ["EpochAdopted"]
+    )
+    after = fold(events, fleet)
+    job = after.jobs["j"]
+    assert job.state is state
+    if told:
+        assert job.grant is not None and job.grant.epoch == job.epoch == 10
+    assert round_events(after, inputs) == ()
+
+
+def test_a_move_that_goes_back_waits_for_its_source() -> None:
+    """Nobody knows yet whether it has its grant."""
+    fleet = moving(M.COMPENSATING)
+    live = here(c=report(P.RELEASED, 0, highest_epoch=9))
+    del live["a"]
+    assert [type(event) for event in round_events(fleet, inputs_with(live))] == [ev.EpochAdopted]
