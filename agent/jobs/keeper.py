@@ -278,7 +278,8 @@ class Keeper:
 
     async def settled_reports(self) -> tuple[JobReport, ...]:
         """Return the same, as Hello wants them: nothing that the next life of this process would not say."""
-        await self._book.settle()
+        async with self._orders:  # whichever is being recorded
+            await self._book.settle()
         return self._book.reports()
 
     def running_power(self) -> dict[str, float]:
@@ -307,10 +308,9 @@ class Keeper:
 
     def slowed(self) -> dict[str, float]:
         """Return the watts that each job may draw which the plan slows."""
-        records = self._book.records()
         return {
             one.job_id: one.hold.power_w
-            for one in records
+            for one in self._book.records()
             if one.hold is not None and one.hold.power_w is not None
         }
 

@@ -1,7 +1,7 @@
 """What came down and waits for the agent: orders in one lane, leases and offers in another.
 
 The session puts and never waits; a handler that is slow, or hangs, holds up its own lane only. The lanes
-outlive sessions: an order that was taken is carried through even if the link breaks meanwhile.
+outlive sessions: an order that is being carried out is carried through even if the link breaks meanwhile.
 """
 
 import asyncio
@@ -61,6 +61,10 @@ class Inbox:
             return
         self._orders.append(_Received(order=order, received_boot_s=received_boot_s))
         self._order_came.set()
+
+    def forget_orders(self) -> None:
+        """Drop the orders that wait: what is done after the next Hello, that Hello has not said."""
+        self._orders.clear()
 
     def put_lease(self, lease: LeaseGrant, counted_from_boot_s: float) -> None:
         """Queue a lease; the newest of a job replaces what waits."""

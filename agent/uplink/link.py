@@ -78,7 +78,7 @@ class Uplink:
         telemetry: TelemetryQueue,
         clock: Clock,
         backoff_min_s: float = 1.0,
-        backoff_max_s: float = 10.0,
+        backoff_max_s: float = 5.0,
         health_timeout_s: float = 5.0,
         welcome_timeout_s: float = 10.0,
         silence_s: float = 15.0,
@@ -216,6 +216,7 @@ class Uplink:
             log.warning("the coordinator's clock and ours differ", extra={"skew_s": self._skew_s})
 
     async def _hello(self) -> ConnectRequest:
+        self._inbox.forget_orders()  # they come again, if they still stand
         try:
             async with asyncio.timeout(self._welcome_timeout_s):
                 jobs = await self._handler.job_reports()

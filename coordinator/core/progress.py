@@ -16,7 +16,7 @@ from coordinator.core.endings import (
 )
 from coordinator.core.migration import BEFORE_COMMIT
 from coordinator.core.prestage import PrestageSettings, obstacle_to_stop, to_send_ahead, window_closed
-from coordinator.core.reports import link_events
+from coordinator.core.reports import PASSED_ON, link_events
 from coordinator.core.story import Story
 from coordinator.model import events as ev
 from coordinator.model.fleet import FleetState, Job, JobState, Migration, MigrationState
@@ -152,7 +152,7 @@ def _cancel(story: Story, job: Job, migration: Migration | None, live: Live, now
 def _renew_outrun_grant(
     story: Story, job: Job, migration: Migration | None, live: Live, now: datetime
 ) -> None:
-    """Grant anew, or take back, what a site does not have yet once any site has seen a higher epoch.
+    """Grant anew, or take back, what a site does not have once any site has seen a higher epoch.
 
     An order under the lower one would be refused, or undercut what we do not remember.
     """
@@ -160,8 +160,12 @@ def _renew_outrun_grant(
     if grant is None or grant.epoch >= job.epoch or not is_connected(live, grant.site_id):
         return
     report = report_of(live, grant.site_id, job.job_id)
-    if report is not None and report.epoch >= grant.epoch:
-        return
+    if report is not None:
+        if report.epoch > grant.epoch and report.phase in PASSED_ON:
+            requeue(story, job.job_id, f"{grant.site_id} has let go of it", now)
+            return
+        if report.epoch == grant.epoch and job.state is not JobState.WITHDRAWING:
+            return
     message = f"a site has seen the higher epoch {job.epoch}"
     if migration is None:
         message = job.message or message

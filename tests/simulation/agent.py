@@ -84,6 +84,7 @@ class Agent:
         self._reported: dict[str, wire.JobReport] = {}
         self._last_instant: datetime | None = None
         self._doubtful: set[str] = set()
+        self.hellos = 0
 
     def later(self, delay_s: float, act: Callable[[], None]) -> None:
         """Do something unless the process has died by then."""
@@ -113,10 +114,12 @@ class Agent:
 
     def take_order(self, order: Order) -> None:
         """Queue an order; its lease counts from now."""
-        received_s = self.clock.boottime_s()
-        self.later(self.world.between(0.0, 0.2), lambda: self._answer(order, received_s))
+        received_s, hellos = self.clock.boottime_s(), self.hellos
+        self.later(self.world.between(0.0, 0.2), lambda: self._answer(order, received_s, hellos))
 
-    def _answer(self, order: Order, received_s: float) -> None:
+    def _answer(self, order: Order, received_s: float, hellos: int) -> None:
+        if hellos != self.hellos:  # forgotten: `Inbox.forget_orders`
+            return
         accepted, reason = self.handle(order, received_s)
         session, site_id, order_id = self.link.session, self.site_id, order.order_id
         if session is not None:
@@ -499,6 +502,7 @@ class Agent:
 
     def hello(self) -> list[wire.JobReport]:
         """Tell every job, the same in memory and on disk: `Keeper.settled_reports`."""
+        self.hellos += 1
         for job_id in tuple(self._doubtful):
             self.settled(job_id)
         return [

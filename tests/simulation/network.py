@@ -40,6 +40,8 @@ class Session:
     site_id: str
     number: int
     agent: "Agent"
+    hello: int
+    """Which of the agent's began it; orders that wait are forgotten at the next."""
     open_at_site: bool = True
     open_at_house: bool = True
     arrives_s: dict[str, float] = field(default_factory=dict)
@@ -88,7 +90,7 @@ class Network:
         except TransientError:
             agent.link.later()
             return
-        life = house.life
+        life, hello = house.life, agent.hellos
 
         def arrive() -> None:
             if not agent.alive or house.life != life or not house.alive or not self.reaches(site_id, HOUSE):
@@ -99,7 +101,7 @@ class Network:
             former = self.sessions.get(site_id)
             if former is not None:
                 former.open_at_house = False  # replaced by a newer session
-            session = Session(site_id, self._numbers, agent)
+            session = Session(site_id, self._numbers, agent, hello)
             self.sessions[site_id] = session
             try:
                 house.greet(session, reports)
@@ -138,11 +140,13 @@ class Network:
         self._send(session, (session.site_id, HOUSE), arrive, orderly)
 
     def down(self, session: Session, deliver: Callable[["Agent"], None], *, orderly: str = "") -> None:
-        """Send from the coordinator to a site; what arrives may wait there longer than the session lasts."""
+        """Send from the coordinator to a site; what arrives may wait there until the next Hello."""
 
         def arrive() -> None:
-            if session.agent.alive and (session.open_at_site or self.world.chance(0.3)):
-                deliver(session.agent)
+            agent = session.agent
+            waits = session.hello == agent.hellos and self.world.chance(0.3)
+            if agent.alive and (session.open_at_site or waits):
+                deliver(agent)
 
         self._send(session, (HOUSE, session.site_id), arrive, orderly)
 

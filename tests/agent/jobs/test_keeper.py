@@ -471,6 +471,14 @@ async def test_reservation_runs_out(site: Site) -> None:
     assert site.keeper.reports() == ()
 
 
+async def test_hello_waits_for_the_order_that_is_being_recorded(site: Site) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(site.order(start(shell(":"))))
+        await asyncio.sleep(0)  # it has begun
+        reports = await site.keeper.settled_reports()
+    assert [(report.job_id, report.epoch) for report in reports] == [("j1", 1)]
+
+
 async def test_fetch_is_tried_again_and_given_up(site: Site, other: Site, trainer: SpecMaker) -> None:
     await site.order(start(trainer(steps=5, step_s=0)))
     newest = (await site.phase(P.COMPLETED)).checkpoints[0].checkpoint_id

@@ -276,6 +276,27 @@ async def test_a_hanging_handler_is_given_up_and_the_next_order_served(
         assert [ack.order_id for ack in coordinator.session.of("order_ack")] == ["order-2"]
 
 
+async def test_orders_of_before_a_hello_that_still_wait_are_not_done_after_it(
+    coordinator: Coordinator, tmp_path: Path
+) -> None:
+    async with site(coordinator, tmp_path) as north:
+        await until(lambda: north.uplink.connected)
+        north.handler.gate.clear()
+        coordinator.session.down.put_nowait(release_order("order-1"))
+        coordinator.session.down.put_nowait(release_order("order-2"))
+        north.uplink.renew_lease("job-1", 3)
+        await until(lambda: coordinator.session.of("lease_renewal"))
+        coordinator.session.down.put_nowait(lease("job-1", 3, 120))  # comes after both
+        await until(lambda: north.handler.leases)
+        await coordinator.stop()
+        await coordinator.start()
+        await until(lambda: north.uplink.sessions == 2)
+        coordinator.session.down.put_nowait(release_order("order-3"))
+        north.handler.gate.set()
+        await until(lambda: len(north.handler.orders) == 2)
+        assert [order.order_id for order in north.handler.orders] == ["order-1", "order-3"]
+
+
 @pytest.mark.parametrize(
     ("fails", "results"),
     [

@@ -90,6 +90,28 @@ def test_an_epoch_that_only_a_site_remembers(
     assert round_events(after, inputs) == ()
 
 
+@pytest.mark.parametrize("before", [[*submitted(), granted()], events_to(M.STARTING), events_to(M.STOPPING)])
+def test_a_site_that_has_let_go_under_an_epoch_that_we_forgot_does_not_keep_the_job(
+    before: list[ev.Event],
+) -> None:
+    fleet = fold(before)
+    owner = fleet.jobs["j"].owner_site
+    assert owner is not None
+    inputs = inputs_with(here(**{owner: report(P.RELEASED, 5, highest_epoch=7)}))
+    after = fold(round_events(fleet, inputs), fleet)
+    job = after.jobs["j"]
+    assert (job.state, job.epoch, job.grant, job.migration_id) == (JobState.QUEUED, 8, None, None)
+    assert round_events(after, inputs) == ()
+
+
+def test_a_job_that_runs_under_an_epoch_that_we_forgot_is_taken_back() -> None:
+    """The higher one was heard of first, so that nobody could take the owner's over."""
+    fleet = fold([*at_work(), ev.EpochAdopted(at=NOW, job_id="j", epoch=9, owner=None, lease_ttl_s=None)])
+    inputs = inputs_with(here(a=report(P.RUNNING, 5)))
+    job = fold(round_events(fleet, inputs), fleet).jobs["j"]
+    assert (job.state, job.epoch, job.owner_site) == (JobState.WITHDRAWING, 10, "a")
+
+
 def test_a_move_that_goes_back_waits_for_its_source() -> None:
     """Nobody knows yet whether it has its grant."""
     fleet = moving(M.COMPENSATING)
