@@ -16,7 +16,7 @@ from coordinator.core.endings import (
 )
 from coordinator.core.migration import BEFORE_COMMIT
 from coordinator.core.prestage import PrestageSettings, obstacle_to_stop, to_send_ahead, window_closed
-from coordinator.core.reports import PASSED_ON, link_events
+from coordinator.core.reports import link_events
 from coordinator.core.story import Story
 from coordinator.model import events as ev
 from coordinator.model.fleet import FleetState, Job, JobState, Migration, MigrationState
@@ -74,7 +74,7 @@ def next_events(
     if job.cancelling:
         _cancel(story, job, migration, live, now)
     if not story.events:
-        _renew_outrun_grant(story, job, migration, live, now)
+        _take_back_outrun_grant(story, job, migration, live, now)
     if story.events or migration is None:
         return story.events
     if migration.state is M.VERIFIED:
@@ -149,29 +149,32 @@ def _cancel(story: Story, job: Job, migration: Migration | None, live: Live, now
         story.tell(ev.JobWithdrawn(at=now, job_id=job.job_id, epoch=job.epoch + 1, message="cancelled"))
 
 
-def _renew_outrun_grant(
+def _take_back_outrun_grant(
     story: Story, job: Job, migration: Migration | None, live: Live, now: datetime
 ) -> None:
-    """Grant anew, or take back, what a site does not have once any site has seen a higher epoch.
+    """Take back a grant, and the move under it, once any site has seen a higher epoch, unless it is at work.
 
-    An order under the lower one would be refused, or undercut what we do not remember.
+    Only a store restored from an older copy gets here. An order under the lower epoch would be refused, and
+    another site may hold newer steps: a job that waits is started where its newest checkpoint is.
     """
     grant = job.grant
     if grant is None or grant.epoch >= job.epoch or not is_connected(live, grant.site_id):
         return
     report = report_of(live, grant.site_id, job.job_id)
-    if report is not None:
-        if report.epoch > grant.epoch and report.phase in PASSED_ON:
-            requeue(story, job.job_id, f"{grant.site_id} has let go of it", now)
+    if report is not None and job.state is not JobState.WITHDRAWING:
+        alive = report.phase in ALIVE_PHASES
+        if alive and report.epoch == grant.epoch:
             return
-        if report.epoch == grant.epoch and job.state is not JobState.WITHDRAWING:
+        if not alive and report.epoch >= grant.epoch:
+            requeue(story, job.job_id, f"{grant.site_id} does not run it", now)
             return
     message = f"a site has seen the higher epoch {job.epoch}"
-    if migration is None:
-        message = job.message or message
-        story.tell(ev.JobWithdrawn(at=now, job_id=job.job_id, epoch=job.epoch + 1, message=message))
-    elif migration.state in (M.STARTING, M.COMPENSATING):
-        story.tell(ev.JobStartFailed(at=now, job_id=job.job_id, epoch=job.epoch + 1, message=message))
+    if migration is not None:
+        name = migration.migration_id
+        voided = ev.MigrationAdvanced(at=now, migration_id=name, event=On.VOIDED, failure=message)
+        story.tell(voided)
+    message = job.message or message
+    story.tell(ev.JobWithdrawn(at=now, job_id=job.job_id, epoch=job.epoch + 1, message=message))
 
 
 def timeout_events(

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from coordinator.core.endings import holders_of
 from coordinator.core.fleet import fold
 from coordinator.core.progress import MigrationTimeouts
 from coordinator.core.round import RoundInputs, round_events
@@ -50,44 +51,61 @@ def test_the_owner_is_known_before_all_others_are_judged() -> None:
 WITHDRAWN = ev.JobWithdrawn(at=NOW, job_id="j", epoch=2, message="no")
 
 
+VOIDED = ["EpochAdopted", "MigrationAdvanced", "JobWithdrawn"]
+W = JobState.WITHDRAWING
+
+
 @pytest.mark.parametrize("heard_by", ["a", "c"])
 @pytest.mark.parametrize(
     ("before", "said", "told", "state"),
     [
         # Its start would be refused: it is taken back under an epoch that the site accepts.
-        ([*seen("a"), *submitted(), granted()], report(P.RELEASED, 0), "JobWithdrawn", JobState.WITHDRAWING),
-        ([*at_work(), WITHDRAWN], report(P.RELEASED, 1), "JobWithdrawn", JobState.WITHDRAWING),
-        (
-            events_to(M.COMPENSATING),
-            report(P.SEALED, 1, checkpoints=(C1,)),
-            "JobStartFailed",
-            JobState.STARTING,
-        ),
+        ([*seen("a"), *submitted(), granted()], report(P.RELEASED, 0), ["EpochAdopted", "JobWithdrawn"], W),
+        ([*at_work(), WITHDRAWN], report(P.RELEASED, 1), ["EpochAdopted", "JobWithdrawn"], W),
+        (events_to(M.COMPENSATING), report(P.SEALED, 1, checkpoints=(C1,)), VOIDED, W),
         # The destination knows nothing of it yet.
-        (events_to(M.STARTING), report(P.SEALED, 1, checkpoints=(C1,)), "JobStartFailed", JobState.STARTING),
+        (events_to(M.STARTING), report(P.SEALED, 1, checkpoints=(C1,)), VOIDED, W),
         # It runs under its grant: the number is all that was missing.
-        (at_work(), report(P.RUNNING, 1), "", JobState.RUNNING),
+        (at_work(), report(P.RUNNING, 1), ["EpochAdopted"], JobState.RUNNING),
+        (events_to(M.STOPPING), report(P.STOPPING, 1, checkpoints=(C1,)), ["EpochAdopted"], JobState.RUNNING),
     ],
 )
 def test_an_epoch_that_only_a_site_remembers(
-    before: list[ev.Event], said: JobReport, told: str, state: JobState, heard_by: str
+    before: list[ev.Event], said: JobReport, told: list[str], state: JobState, heard_by: str
 ) -> None:
-    """Whichever site has heard of it: what the owner was granted under a lower one is granted anew."""
+    """Whichever site has heard of it: what the owner was granted under a lower one is taken back."""
     if heard_by == "a":
         inputs = inputs_with(here(a=replace(said, highest_epoch=9)))
     else:
         inputs = inputs_with(here(a=said, c=report(P.RELEASED, 0, highest_epoch=9)))
     fleet = fold(before)
     events = round_events(fleet, inputs)
-    assert [type(event).__name__ for event in events] == (
-        ["EpochAdopted", told] if told else ["EpochAdopted"]
-    )
+    assert [type(event).__name__ for event in events] == told
     after = fold(events, fleet)
     job = after.jobs["j"]
     assert job.state is state
-    if told:
+    if state is W:
         assert job.grant is not None and job.grant.epoch == job.epoch == 10
+        assert job.migration_id is None
     assert round_events(after, inputs) == ()
+
+
+@pytest.mark.parametrize("phase", [P.SEALED, P.RELEASED])
+@pytest.mark.parametrize("state", [M.STOPPING, M.TRANSFERRING])
+def test_a_move_of_an_older_memory_does_not_go_on_from_older_steps(state: M, phase: P) -> None:
+    """The destination has run the job, sealed newer steps and let go of it since."""
+    fleet = moving(state)
+    newer = replace(C2, checkpoint_id="c3", step=C2.step + 10)
+    inputs = inputs_with(
+        here(
+            a=report(phase, 1, checkpoints=(C2,)),
+            b=report(P.RELEASED, 2, checkpoints=(newer,), highest_epoch=2),
+        )
+    )
+    after = fold(round_events(fleet, inputs), fleet)
+    job = after.jobs["j"]
+    assert (job.state, job.epoch, job.migration_id) == (JobState.QUEUED, 3, None)
+    assert holders_of(after, job) == {"b"}
 
 
 @pytest.mark.parametrize("before", [[*submitted(), granted()], events_to(M.STARTING), events_to(M.STOPPING)])
