@@ -28,7 +28,7 @@ from sterna.identity import Role
 from sterna.v1 import fleet_pb2, job_pb2
 from sterna.v1 import operator_service_pb2 as api
 from sterna.v1.operator_service_pb2_grpc import OperatorServiceStub
-from tests.system.daemons import Daemon, Daemons, LateError, Trainer, trainers, until
+from tests.system.daemons import COMMANDS, Daemon, Daemons, LateError, Trainer, trainers, until
 
 if TYPE_CHECKING:
     from sterna.v1.operator_service_pb2_grpc import OperatorServiceAsyncStub as Stub
@@ -64,6 +64,8 @@ class Training:
     power_w: float = JOB_POWER_W
     work_s: float | None = None
     """Running time that its owner declares; None: nobody says."""
+    slow: "job_pb2.SlowRange | None" = None
+    """How far the plan may slow it; None: not at all."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -148,6 +150,13 @@ class System:
         )
         async with client.connect(config, self.folder) as channel:
             yield Admin(self, OperatorServiceStub(channel))
+
+    def cli(self, *argv: str) -> str:
+        """Return what the operator's command prints; it is started as an administrator's."""
+        config = {"coordinator": f"127.0.0.1:{self.port}", "fleet": FLEET, "tls": tls("admin", "tests")}
+        write(self.folder / "client.toml", config)
+        whole = [str(COMMANDS / "sterna"), *argv, "--config", str(self.folder / "client.toml")]
+        return subprocess.run(whole, capture_output=True, check=True, timeout=60, text=True).stdout
 
     @property
     def database(self) -> Path:
@@ -254,6 +263,7 @@ class Admin:
             may_migrate=True,
             home_site=training.home,
             declared_work=None if training.work_s is None else Duration(seconds=int(training.work_s)),
+            slow=training.slow,
         )
         request = api.SubmitJobRequest(
             request_id=request_id or f"{training.name}-{uuid.uuid4().hex}", spec=spec

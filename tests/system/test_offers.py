@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,9 +11,9 @@ import aiomqtt
 import pytest
 
 from tests.brokers import Broker
-from tests.system.daemons import COMMANDS, until
+from tests.system.daemons import until
 from tests.system.dso import Dso, dso, metered, plant_argv
-from tests.system.harness import FLEET, IDLE_W, JOB_POWER_W, OPERATOR, System, Training, free_port, tls, write
+from tests.system.harness import IDLE_W, JOB_POWER_W, OPERATOR, System, Training, free_port
 
 pytestmark = [pytest.mark.procs, pytest.mark.broker]
 
@@ -71,15 +70,6 @@ def both(heard: list[bytes]) -> dict[str, Any] | None:
     return next((one for one in offers if one["jobs"] == JOBS and one["powerW"] > 1.8 * JOB_POWER_W), None)
 
 
-def cli_offers(site: System) -> dict[str, Any]:
-    """Ask the shipped command."""
-    config = {"coordinator": f"127.0.0.1:{site.port}", "fleet": FLEET, "tls": tls("admin", "tests")}
-    write(site.folder / "client.toml", config)
-    argv = [str(COMMANDS / "sterna"), "offers", "--json", "--config", str(site.folder / "client.toml")]
-    answer = subprocess.run(argv, capture_output=True, check=True, timeout=30)
-    return dict(json.loads(answer.stdout)["data"][0])
-
-
 async def take_up(operator: Dso, offer: dict[str, Any]) -> None:
     """Limit the site to what its offer names, and see it come down to that, within what it can."""
     await operator.send(operator.command(offer["limitW"], rampS=0, durationS=offer["durationS"]))
@@ -107,7 +97,7 @@ async def test_an_offer_is_told_taken_up_and_withdrawn(site: System, broker: Bro
         assert offer["consequence"] == "DEFER"
         assert offer["delayJobS"] == JOBS * 900.0
         assert offer["limitW"] >= 1000.0 + IDLE_W - NOISE_W
-        known = cli_offers(site)
+        known = json.loads(site.cli("offers", "--json"))["data"][0]
         assert known["site_id"] == "west"
         assert any(one["duration_s"] == 900.0 and one["jobs"] == JOBS for one in known["offers"]["offers"])
 
