@@ -2,11 +2,10 @@
 
 Everything is measured in this run on tmpfs, each holder and each receiver in a process of its own: the
 product (`CheckpointServicer` and `Transfers`, with the agent's setting of the heap), the same bytes over bare
-gRPC (raw and through the generated class, nothing hashed, nothing stored; raw also with the product's setting
-of the heap, "tuned"), over a TLS socket, rsync's daemon where it is installed, and the product and a TLS
-socket over a link of 1 Gbps and 80 ms. The machine is noisy, so they take turns in short rounds:
-medians are compared, and of the ratios that of each round. The last line is one JSON object; null means not
-measured, with the reason beside it.
+gRPC (raw and through the generated class, nothing hashed, nothing stored), over a TLS socket, rsync's daemon
+where it is installed, and the product and a TLS socket over a link of 1 Gbps and 80 ms. The machine is noisy,
+so they take turns in short rounds: medians are compared, and of the ratios that of each round. The last line
+is one JSON object; null means not measured, with the reason beside it.
 """
 
 import argparse
@@ -23,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -44,7 +43,7 @@ from agent.jobs.transfer_server import CheckpointServicer
 from agent.model.orders import Fetch
 from sterna import pki, rpc
 from sterna.clock import SystemClock
-from sterna.heap import FreedMemory, share_one_heap
+from sterna.heap import share_one_heap
 from sterna.identity import Credentials, Identity, Role, load_credentials
 from sterna.ticket import Claims, mint, site_key
 from sterna.v1 import checkpoint_service_pb2 as pb
@@ -84,7 +83,7 @@ class Pki:
 
 
 def holder_process(folder: Path, keys: Pki, kind: str, size_bytes: int, pipe) -> None:
-    if kind in SHIPPED:
+    if kind == "product":
         share_one_heap()
     if kind == "socket":
         serve_socket(keys, size_bytes, pipe)
@@ -97,9 +96,8 @@ async def hold(folder: Path, keys: Pki, kind: str, size_bytes: int, pipe) -> Non
     port = rpc.bind(server, "127.0.0.1:0", credentials=keys.credentials("holder"))
     await server.start()
     pipe.send(port)
-    with FreedMemory().kept() if kind == "tuned" else nullcontext():
-        while await asyncio.to_thread(pipe.recv) == "cpu":
-            pipe.send(cpu_s())
+    while await asyncio.to_thread(pipe.recv) == "cpu":
+        pipe.send(cpu_s())
     await server.stop(0)
 
 
@@ -152,12 +150,9 @@ def serve_socket(keys: Pki, size_bytes: int, pipe) -> None:
                     connection.sendall(data)
 
 
-SHIPPED = ("product", "tuned")
-"""Kinds that set up the heap as the agent does."""
 HOLDERS = {
     "product": hold_product,
     "raw": raw_server(lambda data: data, lambda data: data),
-    "tuned": raw_server(lambda data: data, lambda data: data),
     "message": raw_server(
         lambda message: message.SerializeToString(), lambda data: pb.ChunkResponse(data=data)
     ),
@@ -201,7 +196,7 @@ class Holder(Party):
 
 
 def receiver_process(bench: "Bench", kind: str, pipe) -> None:
-    if kind in SHIPPED:
+    if kind == "product":
         share_one_heap()
     bench.open()
     while (asked := pipe.recv()) != "over":
@@ -256,7 +251,6 @@ class Bench:
         self.keys = Pki(folder / "pki")
         self.lags_s: list[float] = []
         self.loop: asyncio.Runner | None = None
-        self.freed_memory: FreedMemory | None = None
 
     def open(self) -> None:
         """Make the loop, in the process that uses it; one for all: grpc.aio holds on to the first it sees."""
@@ -320,15 +314,7 @@ class Bench:
 
         return self.loop.run(receive())
 
-    def grpc_tuned(self, port: int) -> float:
-        """Bare gRPC with the product's setting of the heap."""
-        if self.freed_memory is None:
-            self.freed_memory = FreedMemory()
-        return self.grpc(port, heap=self.freed_memory.kept)
-
-    def grpc(
-        self, port: int, generated: bool = False, to_file: bool = False, heap: Callable = nullcontext
-    ) -> float:
+    def grpc(self, port: int, generated: bool = False, to_file: bool = False) -> float:
         """Bare gRPC; with `to_file` the bytes are written where the product writes them, still not hashed."""
         target = self.folder / "raw-in"
         parse = pb.ChunkResponse.FromString if generated else None
@@ -338,7 +324,7 @@ class Bench:
             await channel.channel_ready()
             started_s = time.perf_counter()
             received = 0
-            with heap(), target.open("wb", buffering=0) as file:
+            with target.open("wb", buffering=0) as file:
                 async for message in channel.unary_stream("/raw/Get", response_deserializer=parse)(b""):
                     received += len(message.data if parse else message)
                     if to_file:
@@ -428,7 +414,6 @@ def measure_here(bench: Bench, rounds: int, only: set[str]) -> tuple[dict[str, R
             served = bench.folder / "holder" / "sealed" / JOB / checkpoint_id / "files" / "step-1"
             rsync = stack.enter_context(RsyncDaemon(bench.folder, served))
             runners["rsync"] = Runner(lambda: bench.rsync(rsync.port), ())
-        runners["grpc_raw_tuned"] = runner("tuned", "grpc_tuned")
         runners["grpc_message"] = runner("message", "grpc", True)
         runners["tls_socket"] = runner("socket", "tls_socket", bench.size_bytes)
         runners = {name: runner for name, runner in runners.items() if not only or name in only}

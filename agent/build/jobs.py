@@ -147,7 +147,6 @@ async def serve_checkpoints(
         site_id=config.site,
         store=store,
         arrivals=carriage.transfers.arrivals,
-        freed_memory=carriage.transfers.freed_memory,
         clock=build.clock,
         ticket_key=ticket_key,
         peer=peers.site_of,

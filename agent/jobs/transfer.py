@@ -94,7 +94,7 @@ class Transfers:
         worker: "CodecWorker | None" = None,
     ) -> None:
         self.arrivals = Arrivals()
-        self.freed_memory = FreedMemory()
+        self._freed_memory = FreedMemory()
         self._store = store
         self._clock = clock
         self._open_channel = open_channel
@@ -133,7 +133,7 @@ class Transfers:
         TransientError
             The disk is full, or nothing came for `give_up_s`; what came is kept for the next fetch.
         """
-        with self.freed_memory.kept():
+        with self._freed_memory.given_back():
             return await self._fetch(job_id, order, on_progress)
 
     async def _fetch(self, job_id: str, order: Fetch, on_progress: OnProgress) -> FetchResult:
@@ -238,7 +238,7 @@ class Transfers:
             tally=tally,
         )
         try:
-            with self.freed_memory.kept():
+            with self._freed_memory.given_back():
                 await self._persist(order.receiver_site, tally, push.attempt)
         finally:
             self.sent_bytes += tally.transferred_bytes

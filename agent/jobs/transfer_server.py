@@ -59,8 +59,6 @@ class CheckpointServicer:
         Chunks that are asked for at a time.
     differences : DifferenceDesk or None
         Makes them; None: this site makes none.
-    freed_memory : FreedMemory or None
-        Shared with `Transfers` where both are in one process; None: one of its own.
     """
 
     def __init__(
@@ -75,7 +73,6 @@ class CheckpointServicer:
         stall_s: float = 60.0,
         run_chunks: int = 16,
         differences: DifferenceDesk | None = None,
-        freed_memory: FreedMemory | None = None,
     ) -> None:
         self._site_id = site_id
         self._store = store
@@ -86,7 +83,7 @@ class CheckpointServicer:
         self._stall_s = stall_s
         self._run_chunks = run_chunks
         self._differences = differences
-        self._freed_memory = freed_memory or FreedMemory()
+        self._freed_memory = FreedMemory()
         self._pacers: dict[str, tuple[datetime, Pacer]] = {}
 
     def add_to(self, server: grpc.aio.Server) -> None:
@@ -136,7 +133,7 @@ class CheckpointServicer:
             await context.abort(grpc.StatusCode.NOT_FOUND, "the checkpoint was let go")
         run = Run(first=request.first, count=request.count)
         try:
-            with self._freed_memory.kept():
+            with self._freed_memory.given_back():
                 async for piece in chunk_pieces(ChunkReader(folder, layout), run, (pacer,)):
                     yield piece
         except CorruptError as error:
