@@ -12,7 +12,7 @@ class CoordinatorTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """host:port of its gRPC service."""
     id: str = "main"
     """Name in its certificate."""
-    backoff_max_s: float = 10.0
+    backoff_max_s: float = 5.0
     """Longest pause between two attempts to reach it."""
 
     def faults(self) -> Iterable[tuple[str, str]]:

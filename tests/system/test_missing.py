@@ -29,6 +29,8 @@ pytestmark = [pytest.mark.procs, pytest.mark.broker]
 READY_WITHIN_S, RECOVERED_WITHIN_S = 10.0, 15.0
 SLOW_MACHINE = 3.0
 ABSENT_S = 8.0
+RECONNECTED_WITHIN_S = 10.0
+"""Until a session stands: the longest pause between two attempts, and as much again for a busy machine."""
 LONG_ABSENT_S = 75.0
 """Every back-off has reached its longest."""
 
@@ -64,6 +66,7 @@ async def _held_to_the_bounds(folder: Path, missing: set[str], absent_s: float) 
     assert times.ready_s <= READY_WITHIN_S
     assert times.named_s.keys() == missing
     assert max(times.recovered_s.values(), default=0.0) <= RECOVERED_WITHIN_S
+    assert times.recovered_s.get(COORDINATOR, 0.0) <= RECONNECTED_WITHIN_S
 
 
 async def test_the_doctor_names_everything_that_is_missing(tmp_path: Path) -> None:

@@ -183,10 +183,7 @@ def _agent(fleet: Fleet, site: w.DemoSite) -> dict[str, Any]:
         "site": site.site_id,
         "state_dir": site.site_id,
         "tls": _tls("site", site.site_id),
-        "coordinator": {
-            "address": f"127.0.0.1:{fleet.coordinator_port}",
-            "backoff_max_s": 5.0,
-        },
+        "coordinator": {"address": f"127.0.0.1:{fleet.coordinator_port}"},
         "grid": {
             "operator": OPERATOR,
             "failsafe_import_w": FAILSAFE_IMPORT_W,
