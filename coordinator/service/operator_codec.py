@@ -163,6 +163,7 @@ def _capabilities(capabilities: Capabilities) -> site_pb2.SiteCapabilities:
         checkpoint_address=capabilities.checkpoint_address,
         container_engines=capabilities.container_engines,
         container_mounts=capabilities.container_mounts,
+        can_slow=capabilities.can_slow,
     )
 
 

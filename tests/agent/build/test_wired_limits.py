@@ -88,18 +88,25 @@ async def state(peer: Rtu) -> tuple[object, ...]:
     return block["State"], block["Src"], block["ImpLimW"]
 
 
+@contextlib.asynccontextmanager
+async def running(daemons: Daemons, folder: Path) -> AsyncIterator[Daemon]:
+    """Run the agent of `agent.toml`, which must stop cleanly; a failure comes with the end of its log."""
+    agent = daemons.add("agent", "sterna-agent", "run", "--config", str(folder / "agent.toml"))
+    agent.start()
+    try:
+        yield agent
+    except AssertionError as failure:
+        failure.add_note(daemons.tails())
+        raise
+    assert await asyncio.to_thread(agent.stop) == 0
+
+
 async def test_an_rtu_and_a_relay_at_one_site(daemons: Daemons, tmp_path: Path) -> None:
     port, contact = free_port(), tmp_path / "w4"
     (tmp_path / "agent.toml").write_text(CONFIG.format(port=port))
     contact.write_text(OPEN)
-    agent = daemons.add("agent", "sterna-agent", "run", "--config", str(tmp_path / "agent.toml"))
-    agent.start()
-    try:
+    async with running(daemons, tmp_path) as agent:
         await _obeys(agent, port, contact)
-    except AssertionError as failure:
-        failure.add_note(daemons.tails())
-        raise
-    assert agent.stop() == 0
 
 
 async def _obeys(agent: Daemon, port: int, contact: Path) -> None:
@@ -152,14 +159,8 @@ async def test_the_plant_obeys_an_export_limit_of_the_rtu_also_after_a_kill(
         text = config_text(meters.port, EXPORT_LIMIT, poll_s=0.2, plant=WRITABLE)
         modbus = f'grid = {{ operator = "none", modbus = {{ {served}, rated_export_w = 10000.0 }} }}'
         (tmp_path / "agent.toml").write_text(text.replace('grid = { operator = "none" }', modbus))
-        agent = daemons.add("agent", "sterna-agent", "run", "--config", str(tmp_path / "agent.toml"))
-        agent.start()
-        try:
+        async with running(daemons, tmp_path) as agent:
             await _curtails(agent, port, site)
-        except AssertionError as failure:
-            failure.add_note(daemons.tails())
-            raise
-        assert await asyncio.to_thread(agent.stop) == 0
 
 
 async def _curtails(agent: Daemon, port: int, site: ObedientSite) -> None:
@@ -200,14 +201,8 @@ async def test_the_plant_obeys_an_export_limit_over_mqtt_also_while_the_agent_re
             mqtt = f'mqtt = {{ host = "127.0.0.1", port = {broker.port}, insecure = true }}'
             grid = f'grid = {{ operator = "{OPERATOR}", trust_clock = "always", {mqtt} }}'
             (tmp_path / "agent.toml").write_text(text.replace('grid = { operator = "none" }', grid))
-            agent = daemons.add("agent", "sterna-agent", "run", "--config", str(tmp_path / "agent.toml"))
-            agent.start()
-            try:
+            async with running(daemons, tmp_path) as agent:
                 await _obeys_over_mqtt(agent, operator, site)
-            except AssertionError as failure:
-                failure.add_note(daemons.tails())
-                raise
-            assert await asyncio.to_thread(agent.stop) == 0
     finally:
         broker.kill()
 
