@@ -40,11 +40,6 @@ class Energy:
         """Return all energy, in Wh."""
         return self.renewable_wh + self.nonrenewable_wh
 
-    @property
-    def renewable_frac(self) -> float | None:
-        """Return the renewable share, 0 to 1; None when nothing was drawn."""
-        return self.renewable_wh / self.total_wh if self.total_wh > 0.0 else None
-
     def __add__(self, other: "Energy") -> "Energy":
         return Energy(
             renewable_wh=self.renewable_wh + other.renewable_wh,
@@ -52,9 +47,7 @@ class Energy:
         )
 
 
-def account_steps(
-    edges_s: Array, surplus_w: Array, compute_w: Array, grid_renewable_frac: float = 0.0
-) -> Energy:
+def account_steps(edges_s: Array, surplus_w: Array, compute_w: Array) -> Energy:
     """Return the energy of one site over constant stretches, all of them known, at once.
 
     Parameters
@@ -63,11 +56,9 @@ def account_steps(
         Shape (K + 1): where the stretches begin and the last one ends, in seconds, rising.
     surplus_w, compute_w : array
         Shape (K): watts in each stretch, >= 0.
-    grid_renewable_frac : float
-        Renewable share of what is imported, 0 to 1.
     """
     lengths_s = np.diff(edges_s)
-    from_sources_w = renewable_w(compute_w, surplus_w, grid_renewable_frac)
+    from_sources_w = renewable_w(compute_w, surplus_w, grid_renewable_frac=0.0)
     return Energy(
         renewable_wh=joules_to_wh(float(np.sum(from_sources_w * lengths_s))),
         nonrenewable_wh=joules_to_wh(float(np.sum((compute_w - from_sources_w) * lengths_s))),

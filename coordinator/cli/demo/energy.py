@@ -1,9 +1,12 @@
 """The demo's energy account: metered as it happened, and replayed under another policy on the same day."""
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import permutations
+from math import ceil
+from operator import attrgetter
 
 import numpy as np
 
@@ -11,14 +14,16 @@ from coordinator.cli import render
 from coordinator.cli.demo import world as w
 from coordinator.cli.demo.fleet import Fleet
 from coordinator.core.energy_ledger import Entry, MeterSample, book, metered_course
-from coordinator.core.ledger import Energy, PowerSample
+from coordinator.core.ledger import PowerSample
 from coordinator.core.policies import policy_named
 from coordinator.core.policy import PlannerSettings
 from coordinator.forecast.kinds import PLANTS as KINDS
 from coordinator.forecast.past import read_past
 from coordinator.forecast.series import Series
-from coordinator.replay.engine import Foresight, replay
-from coordinator.replay.scenario import ReplayJob, Scenario, SiteTrace
+from coordinator.replay.exact import run
+from coordinator.replay.foresight import Foresight
+from coordinator.replay.metrics import measure
+from coordinator.replay.world import Costs, Plant, Task, World, access_of
 from sterna.v1 import fleet_pb2
 
 # A meter may miss a few polls on a busy machine; longer gaps are not counted as anything.
@@ -71,48 +76,67 @@ def metered(rolls: Mapping[str, Sequence[PowerSample]], start_at: datetime, end_
     return sum((entry for course in courses for entry in book(course, ()).values()), start=Entry())
 
 
-def replayed(day: Scenario, world: w.World, policy: str, foresight: Foresight) -> Energy:
-    """Account for what a policy would have drawn on the same day, by the planner itself."""
-    settings = PlannerSettings(epsilon=w.EPSILON, min_residence_s=w.MIN_RESIDENCE_S, horizon_s=world.day_s)
-    return replay(day, policy_named(policy), settings, foresight).energy
+def surplus_at(samples: Sequence[PowerSample], at: datetime) -> float | None:
+    """Return what was last metered by an instant, in W; None: unknown."""
+    index = bisect_right(samples, at, key=attrgetter("at"))
+    return samples[index - 1].surplus_w if index else None
 
 
-def metered_day(
-    rolls: Mapping[str, Sequence[PowerSample]], world: w.World, *, start_at: datetime
-) -> Scenario:
+def replayed(day: World, world: w.World, policy: str, foresight: Foresight) -> float:
+    """Return the renewable share that a policy would have had on the same day, 0 to 1."""
+    record = run(day, policy_named(policy), _planner(world), foresight)
+    return measure(day, record.intervals).renewable_frac
+
+
+def metered_day(rolls: Mapping[str, Sequence[PowerSample]], world: w.World, *, start_at: datetime) -> World:
     """Return the day that was: the surplus as metered, the jobs and links as configured.
 
     No grid limit is in it: the replayed policies are not held back by the one that the fleet obeyed.
     """
-    return Scenario(
+    sites, planner = sorted(rolls), _planner(world)
+    # The last surplus holds until every job must have ended: one of those that are left runs or moves at
+    # any time, and a move takes less than the stay before it.
+    longest_s = world.day_s + 2.0 * w.STEP_S * sum(job.steps for job in world.jobs)
+    looks = [start_at + timedelta(seconds=w.TICK_S * tick) for tick in range(ceil(longest_s / w.TICK_S))]
+    return World(
+        name="demo",
         start_at=start_at,
-        duration_s=2 * world.day_s,
-        tick_s=w.TICK_S,
+        period_s=world.day_s,
+        step_s=w.TICK_S,
         sites=tuple(
-            SiteTrace(
+            # An unknown surplus covers nothing.
+            Plant(
                 site_id=site,
                 slots=w.SLOTS,
-                points=tuple(
-                    ((sample.at - start_at).total_seconds(), sample.surplus_w) for sample in samples
-                ),
+                surplus_w=tuple(surplus_at(rolls[site], at) or 0.0 for at in looks),
             )
-            for site, samples in sorted(rolls.items())
+            for site in sites
         ),
-        jobs=tuple(
-            ReplayJob(
+        tasks=tuple(
+            Task(
                 job_id=job.name,
                 home_site=job.home_site,
-                power_w=w.JOB_POWER_W,
-                checkpoint_bytes=w.CHECKPOINT_BYTES,
-                seal_s=w.SEAL_S,
-                load_s=w.LOAD_S,
-                downtime_s=w.DOWNTIME_S,
+                submitted_s=0.0,
                 work_s=job.steps * w.STEP_S,
+                checkpoint_bytes=w.CHECKPOINT_BYTES,
+                power_w=w.JOB_POWER_W,
             )
             for job in world.jobs
         ),
-        links=dict.fromkeys(permutations(sorted(rolls), 2), w.LINK_BPS),
+        wan=access_of(dict.fromkeys(permutations(sites, 2), w.LINK_BPS), None, sites),
+        costs=Costs(
+            # A replay seals and loads at one rate; both together take what the planner reckons with.
+            store_bytes_per_s=2.0 * w.CHECKPOINT_BYTES / (w.SEAL_S + w.LOAD_S),
+            downtime_s=w.DOWNTIME_S,
+            eta=planner.eta,
+            network_wh_per_gb=0.0,  # no meter of the live fleet sees it
+            alpha=planner.alpha,
+        ),
     )
+
+
+def _planner(world: w.World) -> PlannerSettings:
+    return PlannerSettings(epsilon=w.EPSILON, min_residence_s=w.MIN_RESIDENCE_S, horizon_s=world.day_s)
 
 
 def pasts(fleet: Fleet, now: datetime) -> dict[str, Series]:

@@ -4,35 +4,48 @@ From the same past, and from what was metered up to the moment of each forecast;
 """
 
 from bisect import bisect_right
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from operator import itemgetter
 
 from coordinator.cli.demo import world as w
+from coordinator.cli.demo.energy import surplus_at
+from coordinator.core.ledger import PowerSample
 from coordinator.forecast.forecaster import FirstOf, SiteSurplus
 from coordinator.forecast.learnt import Learner, LearntForecaster
 from coordinator.forecast.persistence import PersistenceForecaster
 from coordinator.forecast.pupil import Pupil
 from coordinator.forecast.series import Series
 from coordinator.model.forecast import SurplusForecast
-from coordinator.replay.scenario import Scenario, SiteTrace
+from coordinator.replay.world import Plant, World
 
 _MAX_SLOTS = 3.0  # as the daemon's own
 
 
 class Hindsight:
-    """A `Foresight` of the replay engine.
+    """A `Foresight` of the day as it was metered.
 
     Parameters
     ----------
     world : World
         The demo's.
     pasts : mapping of str to Series
-        Each site's surplus before the day, the node's idle draw taken off as from the traces.
-    scenario : Scenario
-        The day as it was metered.
+        Each site's surplus before the day, the node's idle draw taken off as from the samples.
+    rolls : mapping of str to sequence of PowerSample
+        What was metered at each site, in order.
+    day : World
+        The day that is replayed.
     """
 
-    def __init__(self, world: w.World, pasts: dict[str, Series], scenario: Scenario) -> None:
+    def __init__(
+        self,
+        world: w.World,
+        pasts: Mapping[str, Series],
+        rolls: Mapping[str, Sequence[PowerSample]],
+        day: World,
+    ) -> None:
+        self._day = day
+        self._rolls = rolls
         held_s = world.persistence_s
         self._chain = FirstOf(
             (
@@ -41,37 +54,34 @@ class Hindsight:
             )
         )
         learner = Learner(leads=w.AHEAD_SLOTS)
-        self._learnt = {
-            site.site_id: _learnt(learner, pasts[site.site_id], site, scenario) for site in scenario.sites
-        }
+        self._learnt = {site_id: _learnt(learner, pasts[site_id], roll) for site_id, roll in rolls.items()}
 
-    def __call__(self, site: SiteTrace, scenario: Scenario, now_s: float) -> SurplusForecast | None:
-        """Return the forecast that held at an instant."""
-        known = self._learnt[site.site_id]
-        index = bisect_right(known, now_s, key=itemgetter(0))
-        point = bisect_right(site.points, now_s, key=itemgetter(0))
+    def forecast(self, site: Plant, step: int) -> SurplusForecast | None:
+        """Return the forecast that held when a step began."""
+        now = self._day.at(step * self._day.step_s)
+        known, roll = self._learnt[site.site_id], self._rolls[site.site_id]
+        index = bisect_right(known, now, key=itemgetter(0))
         seen = SiteSurplus(
             site_id=site.site_id,
-            surplus_w=site.points[point - 1][1] if point else None,
+            surplus_w=surplus_at(roll, now),
             published=None,
             learnt=known[index - 1][1] if index else None,
         )
-        return self._chain.forecast(scenario.start_at + timedelta(seconds=now_s), seen)
+        return self._chain.forecast(now, seen)
 
 
 def _learnt(
-    learner: Learner, past: Series, site: SiteTrace, scenario: Scenario
-) -> list[tuple[float, SurplusForecast | None]]:
-    """Return what was learnt of a site, and from when on it was known, in seconds from the start."""
+    learner: Learner, past: Series, roll: Sequence[PowerSample]
+) -> list[tuple[datetime, SurplusForecast | None]]:
+    """Return what was learnt of a site, and from when on it was known."""
     pupil = Pupil.begin(learner, past)
     while pupil.rehearses:
         pupil.learnt(*pupil.lesson(past.end_at).learn())
-    issued: list[tuple[float, SurplusForecast | None]] = [(0.0, pupil.forecast)]
-    for at_s, surplus_w in site.points:
-        now = scenario.start_at + timedelta(seconds=at_s)
-        while pupil.is_due(now):
-            pupil.learnt(*pupil.lesson(now).learn())
-            issued.append((max(0.0, at_s), pupil.forecast))
-        if surplus_w is not None:
-            pupil.take(now, surplus_w)
+    issued = [(past.end_at, pupil.forecast)]
+    for sample in roll:
+        while pupil.is_due(sample.at):
+            pupil.learnt(*pupil.lesson(sample.at).learn())
+            issued.append((sample.at, pupil.forecast))
+        if sample.surplus_w is not None:
+            pupil.take(sample.at, sample.surplus_w)
     return issued

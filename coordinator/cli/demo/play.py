@@ -166,8 +166,7 @@ def judge(fleet: Fleet, outcome: Outcome) -> DemoSummary:
     rolls = outcome.roll.between(outcome.began_at, outcome.ended_at)
     energy = metered(rolls, outcome.began_at, outcome.ended_at)
     day = metered_day(rolls, world, start_at=outcome.began_at)
-    hindsight = Hindsight(world, pasts(fleet, outcome.began_at), day)
-    again = {policy: replayed(day, world, policy, hindsight) for policy in REPLAYED}
+    hindsight = Hindsight(world, pasts(fleet, outcome.began_at), rolls, day)
     journal = [json.loads(line) for line in fleet.journal.read_text().splitlines()]
     done = [m for m in outcome.migrations if m.state == fleet_pb2.MIGRATION_STATE_DONE and not m.failure]
     return DemoSummary(
@@ -181,7 +180,7 @@ def judge(fleet: Fleet, outcome: Outcome) -> DemoSummary:
             {name: one["digest"] for name, one in evidence.items()}, _reference_digests(fleet)
         ),
         renewable_share=energy.renewable_wh / energy.drawn_wh if energy.drawn_wh else 0.0,
-        renewable_share_replayed={name: energy.renewable_frac or 0.0 for name, energy in again.items()},
+        renewable_share_replayed={name: replayed(day, world, name, hindsight) for name in REPLAYED},
         forecasts_learnt_frac=outcome.looks[LEARNT] / max(1, outcome.looks.total()),
         energy_wh=energy.drawn_wh,
         bytes_moved=sum(m.transferred_bytes for m in outcome.migrations),

@@ -13,7 +13,7 @@ from coordinator.cli.demo.summary import DemoSummary
 from coordinator.core.ledger import PowerSample
 from coordinator.forecast.kinds import PLANTS
 from coordinator.forecast.series import Series
-from coordinator.replay.scenario import Scenario
+from coordinator.replay.foresight import Perfect
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 WORLD = w.make_world(sites=3, jobs=6, minutes=1.0, seed=1)
@@ -26,9 +26,9 @@ def surplus_w(site: str, trace_h: float) -> float:
     return 3000.0 - by_day if site == "sand-point" else by_day
 
 
-def day(scale: float = 1.0, from_s: float = 0.0) -> Scenario:
+def rolls(scale: float = 1.0, from_s: float = 0.0) -> dict[str, list[PowerSample]]:
     """Return the day as metered; from an instant on it is another."""
-    rolls = {
+    return {
         site.site_id: [
             PowerSample(
                 at=START + timedelta(seconds=float(at_s)),
@@ -40,7 +40,6 @@ def day(scale: float = 1.0, from_s: float = 0.0) -> Scenario:
         ]
         for site in WORLD.sites
     }
-    return metered_day(rolls, WORLD, start_at=START)
 
 
 def pasts() -> dict[str, Series]:
@@ -57,34 +56,54 @@ def pasts() -> dict[str, Series]:
     }
 
 
+def hindsight(of: dict[str, list[PowerSample]]) -> Hindsight:
+    return Hindsight(WORLD, pasts(), of, metered_day(of, WORLD, start_at=START))
+
+
 def test_no_forecast_knows_what_comes_after_it() -> None:
     """Two days that part at half time have the same forecasts until then, and others afterwards."""
     half_s = WORLD.day_s / 2
-    days = [day(), day(scale=0.2, from_s=half_s)]
-    told = [Hindsight(WORLD, pasts(), one) for one in days]
+    told = [hindsight(rolls()), hindsight(rolls(scale=0.2, from_s=half_s))]
     differ = []
-    for at_s in np.arange(0.0, WORLD.day_s, 1.0):
-        for sites in zip(days[0].sites, days[1].sites, strict=True):
-            said = [
-                hindsight(site, one, float(at_s))
-                for hindsight, site, one in zip(told, sites, days, strict=True)
-            ]
+    for tick in range(round(WORLD.day_s / w.TICK_S)):
+        for site in metered_day(rolls(), WORLD, start_at=START).sites:
+            said = [one.forecast(site, tick) for one in told]
             assert said[0] is not None and said[1] is not None
             if said[0] != said[1]:
-                differ.append(float(at_s))
+                differ.append(tick * w.TICK_S)
     assert differ and min(differ) >= half_s
     assert said[0] is not None and said[0].source == "learnt"
 
 
 def test_the_same_day_side_by_side() -> None:
-    one = day()
-    hindsight = Hindsight(WORLD, pasts(), one)
+    day, told = metered_day(rolls(), WORLD, start_at=START), hindsight(rolls())
     shares = {
-        policy: replayed(one, WORLD, policy, hindsight).renewable_frac
-        for policy in ("static", "feasibility-aware", "sterna")
+        policy: replayed(day, WORLD, policy, told) for policy in ("static", "feasibility-aware", "sterna")
     }
-    assert shares["static"] is not None and shares["sterna"] is not None
     assert shares["sterna"] > shares["static"]
+
+
+def test_a_day_is_replayed_as_it_was_metered() -> None:
+    def sample(at_s: float, surplus_w: float | None) -> PowerSample:
+        return PowerSample(at=START + timedelta(seconds=at_s), surplus_w=surplus_w, compute_w=None)
+
+    seen = {"greensboro": [sample(0.3, 500.0), sample(2.0, None), sample(3.7, 800.0)], "miami": []}
+    day = metered_day(seen, WORLD, start_at=START)
+    assert [site.surplus_w[:5] for site in day.sites] == [(0.0, 500.0, 0.0, 0.0, 800.0), (0.0,) * 5]
+    # A move takes what the live planner is told of moves: sealing, the link, loading and the downtime.
+    costs = day.costs
+    assert costs.store_s(w.CHECKPOINT_BYTES) + costs.restart_s(w.CHECKPOINT_BYTES) == pytest.approx(
+        w.SEAL_S + w.LOAD_S + w.DOWNTIME_S
+    )
+    assert set(day.wan.pair_bps.values()) == {w.LINK_BPS}
+
+
+@pytest.mark.parametrize("policy", ["static", "feasibility-aware", "sterna"])
+def test_a_day_lasts_until_the_last_of_many_jobs_has_ended(policy: str) -> None:
+    crowded = w.make_world(sites=2, jobs=24, minutes=1.0, seed=1)
+    dark = {site.site_id: [PowerSample(at=START, surplus_w=0.0, compute_w=0.0)] for site in crowded.sites}
+    day = metered_day(dark, crowded, start_at=START)
+    assert replayed(day, crowded, policy, Perfect(day)) == 0.0
 
 
 def test_what_was_metered_is_accounted_for_by_the_ledger_of_production() -> None:

@@ -47,6 +47,16 @@ def test_a_move_is_seal_transfer_load_and_the_work_is_kept() -> None:
     assert figures.slots_held == pytest.approx((2 * HOUR + 6 + 36 + 12) / (24 * HOUR))
 
 
+def test_moves_that_reserve_nothing_share_the_link() -> None:
+    day = world(
+        {"a": [1000.0, 0.0, 0.0], "b": [0.0, 1000.0, 1000.0]}, task("1", size_gb=6), task("2", size_gb=6)
+    )
+    got = replay(day, "energy-only")
+    assert rows(got, "1") == rows(got, "2")
+    # 6 s to seal, and 12 on the link instead of 6.
+    assert rows(got)[2][:3] == ("load", "b", HOUR + 18.0)
+
+
 def test_static_waits_for_its_home_while_others_take_any_slot() -> None:
     day = world({"a": [0.0], "b": [0.0]}, task("1", work_s=HOUR), task("2", at_s=60.0, work_s=HOUR), slots=1)
     assert rows(replay(day, "static"), "2") == [("run", "a", HOUR, 2 * HOUR)]

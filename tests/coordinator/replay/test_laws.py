@@ -8,16 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordinator.core.policies import policy_named, policy_names
+from coordinator.core.policy import PlannerSettings
 from coordinator.replay.bound import bound_wh
 from coordinator.replay.exact import Record, run, settings_of
 from coordinator.replay.foresight import Perfect
 from coordinator.replay.metrics import Metrics, measure
 from coordinator.replay.timeline import timeline
 from coordinator.replay.verify import recompute
-from coordinator.replay.world import World
+from coordinator.replay.world import Wan, World
 from tests.coordinator.replay.worlds import HOUR, task, world
 
 SITES = ("a", "b", "c")
+FORESEEN_S = 48 * HOUR
 every_policy = pytest.mark.parametrize("name", policy_names())
 
 
@@ -118,6 +120,43 @@ def test_the_order_of_sites_changes_nothing(name: str, day: World, order: list[i
 @given(day=worlds())
 def test_the_same_replay_twice_is_the_same(name: str, day: World) -> None:
     assert replay(day, name) == replay(day, name)
+
+
+@every_policy
+@settings(max_examples=30, deadline=None)
+@given(day=worlds())
+def test_hours_squeezed_into_seconds_give_the_same_replay(name: str, day: World) -> None:
+    """Nothing in a policy or in the replay knows how long a window usually is."""
+    squeeze = 512.0  # a power of two: nothing is rounded
+    costs, wan = day.costs, day.wan
+    quick = replace(
+        day,
+        step_s=day.step_s / squeeze,
+        tasks=tuple(
+            replace(one, submitted_s=one.submitted_s / squeeze, work_s=one.work_s / squeeze)
+            for one in day.tasks
+        ),
+        wan=Wan(
+            pair_bps={pair: bps * squeeze for pair, bps in wan.pair_bps.items()},
+            uplink_bps={site: bps * squeeze for site, bps in wan.uplink_bps.items()},
+            downlink_bps={site: bps * squeeze for site, bps in wan.downlink_bps.items()},
+        ),
+        costs=replace(
+            costs,
+            store_bytes_per_s=costs.store_bytes_per_s * squeeze,
+            downtime_s=costs.downtime_s / squeeze,
+            network_wh_per_gb=costs.network_wh_per_gb / squeeze,
+        ),
+    )
+    numbers = settings_of(quick, horizon_s=PlannerSettings().horizon_s / squeeze)
+    again = run(quick, policy_named(name), numbers, Perfect(quick, FORESEEN_S / squeeze))
+    assert [
+        (row.job_id, row.site_id, row.stage, row.start_s * squeeze, row.end_s * squeeze)
+        for row in again.intervals
+    ] == [
+        (row.job_id, row.site_id, row.stage, pytest.approx(row.start_s), pytest.approx(row.end_s))
+        for row in run(day, policy_named(name), settings_of(day), Perfect(day, FORESEEN_S)).intervals
+    ]
 
 
 @settings(max_examples=60, deadline=None)
