@@ -22,6 +22,7 @@ from pymodbus.pdu.register_message import ReadHoldingRegistersResponse
 from pymodbus.transport import CommParams, CommType
 
 from agent.core.modbus_frames import WRITE_FUNCTION, Writable, may_leave, names_all
+from sterna.backoff import Backoff
 from sterna.cancellation import undeterred
 from sterna.clock import Clock
 from sterna.errors import PeerProtocolError, PermanentError, TransientError
@@ -124,10 +125,10 @@ class ModbusBus:
         self.request_timeout_s = timeout_s * (self._retries + 1)
         self._host, self._port, self._tls, self._serial = host, port, tls, serial
         self._clock = clock
-        self._delay_min_s, self._delay_max_s = reconnect_delay_s, reconnect_delay_max_s
+        # No jitter: a bus has one client.
+        self._backoff = Backoff(reconnect_delay_s, reconnect_delay_max_s, least_frac=1.0)
         self._min_gap_s = (RTU_GAP_S if self.rtu else 0.0) if min_gap_s is None else min_gap_s
         self._writable = dict(writable or {})
-        self._delay_s = reconnect_delay_s
         self._next_try_s = self._idle_since_s = float("-inf")
         self._silent, self._heard_s = 0, 0.0
         self._client: AsyncModbusTcpClient | AsyncModbusSerialClient | None = None
@@ -273,14 +274,14 @@ class ModbusBus:
             cause = error
         if cause or not connected:
             client.close()
-            self._next_try_s = self._clock.boottime_s() + self._delay_s
-            wait_s, self._delay_s = self._delay_s, min(2 * self._delay_s, self._delay_max_s)
+            wait_s = self._backoff.next_s()
+            self._next_try_s = self._clock.boottime_s() + wait_s
             why = f": {cause}" if cause else ""
             raise NotConnectedError(f"{self.peer}: cannot connect{why}", retry_after_s=wait_s) from cause
         # We judge silence ourselves: pymodbus would hang up on all units because some are dead.
         client.ctx.count_until_disconnect = client.ctx.max_until_disconnect = sys.maxsize
         _guard(client)
-        self._delay_s = self._delay_min_s
+        self._backoff.reset()
         self._silent, self._heard_s = 0, self._clock.boottime_s()
         self._client = client
         log.info("modbus connected", extra={"peer": self.peer})

@@ -8,20 +8,20 @@ import asyncio
 import contextlib
 import json
 import logging
-import random
 import ssl
 from collections.abc import Callable
 
 import aiomqtt
 
 from agent.core.home_assistant import OFFLINE, ONLINE, Announcement
+from sterna.backoff import Backoff
 from sterna.cancellation import heed
 from sterna.errors import ConfigError
 from sterna.listening import is_loopback
 
 log = logging.getLogger(__name__)
 
-BACKOFF_S = (1.0, 30.0)
+FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 1.0, 30.0
 BEAT_PERIOD_S = 10.0
 
 
@@ -80,7 +80,7 @@ class HomeAssistant:
 
     async def run(self) -> None:
         """Hold the link for the daemon's life."""
-        backoff_s, longest_s = BACKOFF_S
+        backoff = Backoff(FIRST_BACKOFF_S, LONGEST_BACKOFF_S)
         reported = ""
         while True:
             self._beat()
@@ -92,9 +92,10 @@ class HomeAssistant:
                 if self.connected or str(error) != reported:
                     log.warning("no link to Home Assistant's broker", extra={"reason": str(error)})
                     reported = str(error)
-                backoff_s = BACKOFF_S[0] if self.connected else min(longest_s, 2 * backoff_s)
+                if self.connected:
+                    backoff.reset()
                 self.connected = False
-            await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))
+            await asyncio.sleep(backoff.next_s())
         while True:
             self._beat()
             await asyncio.sleep(BEAT_PERIOD_S)

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import logging
 import math
-import random
 import socket
 import ssl
 from collections import deque
@@ -24,6 +23,7 @@ from agent.core.limits import export_source
 from agent.grid import wire
 from agent.grid.desk import GridDesk
 from agent.grid.wire import SiteSnapshot, Topics
+from sterna.backoff import Backoff
 from sterna.cancellation import heed
 from sterna.clock import Clock
 from sterna.errors import ConfigError, TransientError
@@ -149,8 +149,7 @@ class MqttLink:
             await self._supervise(group)
 
     async def _supervise(self, group: asyncio.TaskGroup) -> None:
-        first_s, longest_s = self._backoff_s
-        backoff_s = first_s
+        backoff = Backoff(*self._backoff_s)
         reported = ""
         while True:
             self.attempts += 1
@@ -164,11 +163,10 @@ class MqttLink:
                 log.warning("no link to the grid operator's broker", extra={"reason": reason})
                 reported = reason
             # Of two clients with one id each throws the other out at once: that must not start anew.
-            if was_connected and self._clock.boottime_s() - started_s >= backoff_s:
-                backoff_s = first_s
+            if was_connected and self._clock.boottime_s() - started_s >= backoff.full_s:
+                backoff.reset()
             self._beat()
-            await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))
-            backoff_s = min(longest_s, 2 * backoff_s)
+            await asyncio.sleep(backoff.next_s())
 
     async def _attempt(self) -> str:
         """Hold one session; return why it ended."""

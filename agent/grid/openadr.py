@@ -20,6 +20,7 @@ from agent.grid.openadr_mqtt import MqttNotifier
 from agent.grid.openadr_ports import Vtn
 from agent.grid.openadr_reports import Reporter
 from agent.model.openadr import Event, Signal, Unreadable
+from sterna.backoff import Backoff
 from sterna.clock import Clock
 from sterna.errors import ConfigError, PeerProtocolError, TransientError
 from sterna.units import w_to_kw
@@ -189,7 +190,7 @@ class OpenAdrVen:
             self._exports[0].forget()
 
     async def _poll_forever(self) -> None:
-        backoff_s = FIRST_BACKOFF_S
+        backoff = Backoff(FIRST_BACKOFF_S, LONGEST_BACKOFF_S)
         reported = ""
         while True:
             self._beat()
@@ -202,12 +203,12 @@ class OpenAdrVen:
                     log.warning("the VTN could not be asked", extra={"reason": str(error)})
                 reported, self.connected = str(error), False
                 await self._without_vtn()
-                await self._wait(_pause_s(error, backoff_s))
-                backoff_s = min(LONGEST_BACKOFF_S, 2 * backoff_s)
+                await self._wait(max(backoff.next_s(), _stated_s(error)))
                 continue
             if not self.connected:
                 log.info("linked to the VTN", extra={"events": len(self._book.held)})
-            self.connected, reported, backoff_s = True, "", FIRST_BACKOFF_S
+            self.connected, reported = True, ""
+            backoff.reset()
             await asyncio.sleep(LEAST_GAP_S)
             await self._wait(self._poll_period_s * random.uniform(0.9, 1.0), self._news)
 
@@ -297,7 +298,7 @@ def _is_for(event: Event | Unreadable, wanted: frozenset[str] | None) -> bool:
     return wanted is None or isinstance(event, Unreadable) or event.program_id in wanted
 
 
-def _pause_s(error: TransientError | PeerProtocolError, backoff_s: float) -> float:
+def _stated_s(error: TransientError | PeerProtocolError) -> float:
+    """Return how long the VTN has asked to be left alone; 0 where it has not."""
     stated_s = error.retry_after_s if isinstance(error, TransientError) else None
-    jittered_s = backoff_s * random.uniform(0.5, 1.0)
-    return max(jittered_s, min(stated_s or 0.0, LONGEST_RETRY_AFTER_S))
+    return min(stated_s or 0.0, LONGEST_RETRY_AFTER_S)

@@ -6,7 +6,6 @@ anybody may write to can cost polls and no watts.
 
 import asyncio
 import logging
-import random
 import ssl
 from collections import deque
 from collections.abc import Callable
@@ -17,6 +16,7 @@ import aiomqtt
 from agent.core.openadr import documents
 from agent.grid.openadr_ports import Vtn
 from agent.model.openadr import Notifiers
+from sterna.backoff import Backoff
 from sterna.cancellation import heed
 from sterna.errors import ConfigError, PeerProtocolError, TransientError
 from sterna.listening import is_loopback
@@ -71,7 +71,7 @@ class MqttNotifier:
         poke : callable
             Called when there may be news, also after every (re)connection.
         """
-        backoff_s = FIRST_BACKOFF_S
+        backoff = Backoff(FIRST_BACKOFF_S, LONGEST_BACKOFF_S)
         reported = ""
         while True:
             try:
@@ -83,13 +83,12 @@ class MqttNotifier:
                 reason = str(error)
             heed()
             if self.connected:
-                backoff_s = FIRST_BACKOFF_S
+                backoff.reset()
             if self.connected or reason != reported:
                 log.warning("no notifications from the VTN", extra={"reason": reason})
                 reported = reason
             self.connected = False
-            await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))
-            backoff_s = min(LONGEST_BACKOFF_S, 2 * backoff_s)
+            await asyncio.sleep(backoff.next_s())
 
     async def _listen(self, ven_id: str, poke: Callable[[], None]) -> bool:
         """Hold one session; return False where there is nothing to listen to."""

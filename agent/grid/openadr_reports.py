@@ -13,6 +13,7 @@ from agent.grid.openadr_ports import Vtn
 from agent.grid.openadr_rest import ConflictError
 from agent.model.figures import Figure
 from agent.model.openadr import Due
+from sterna.backoff import Backoff
 from sterna.clock import Clock
 from sterna.errors import PeerProtocolError, TransientError
 
@@ -62,15 +63,16 @@ class Reporter:
 
     async def run(self, book: Callable[[], Book]) -> None:
         """Deliver what is due until cancelled; what a VTN that is away does not take is tried again."""
-        backoff_s = self._period_s
+        backoff = Backoff(2 * self._period_s, LONGEST_BACKOFF_S, least_frac=0.9)
         while True:
             try:
                 await self.deliver(book())
-                backoff_s = self._period_s
+                backoff.reset()
+                wait_s = self._period_s * random.uniform(0.9, 1.0)
             except TransientError as error:
                 log.warning("a report waits", extra={"reason": str(error)})
-                backoff_s = min(LONGEST_BACKOFF_S, 2 * backoff_s)
-            await asyncio.sleep(backoff_s * random.uniform(0.9, 1.0))
+                wait_s = backoff.next_s()
+            await asyncio.sleep(wait_s)
 
     async def deliver(self, book: Book) -> int:
         """Deliver what is due now, oldest first; return how many reports got through.

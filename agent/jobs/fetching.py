@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable
 
 from agent.core.jobtable import JobEvent
@@ -12,6 +11,7 @@ from agent.jobs.twins import Twins
 from agent.model.jobs import JobPhase
 from agent.model.orders import Fetch
 from agent.model.records import JobRecord
+from sterna.backoff import Backoff
 from sterna.clock import Clock
 from sterna.errors import PermanentError, TransientError
 
@@ -117,14 +117,15 @@ async def fetch_patiently(
     PermanentError
         It cannot work, or patience ran out.
     """
-    pause_s = FIRST_PAUSE_S
+    backoff = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
     most_bytes = 0
     moved_s = clock.boottime_s()
 
     def moved(here_bytes: int, _total_bytes: int) -> None:
-        nonlocal most_bytes, moved_s, pause_s
+        nonlocal most_bytes, moved_s
         if here_bytes > most_bytes:
-            most_bytes, moved_s, pause_s = here_bytes, clock.boottime_s(), FIRST_PAUSE_S
+            most_bytes, moved_s = here_bytes, clock.boottime_s()
+            backoff.reset()
         on_progress(here_bytes)
 
     while True:
@@ -134,6 +135,5 @@ async def fetch_patiently(
             if clock.boottime_s() - moved_s >= patience_s:
                 raise PermanentError(f"no progress for {patience_s:.0f} s: {error}") from error
             log.warning("fetch interrupted, will be resumed", extra={"job_id": job_id, "error": str(error)})
-            wait_s = error.retry_after_s if error.retry_after_s is not None else pause_s
-        await asyncio.sleep(wait_s * random.uniform(0.8, 1.2))
-        pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
+            pause_s, stated_s = backoff.next_s(), error.retry_after_s
+        await asyncio.sleep(pause_s if stated_s is None else stated_s)

@@ -3,9 +3,9 @@
 import asyncio
 import json
 import logging
-import random
 from collections.abc import Callable, Mapping
 
+from sterna.backoff import Backoff
 from sterna.supervise import Heart
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ async def run_publisher(
     """
     import aiomqtt  # only here: the agent proper has its own adapter
 
-    backoff_s = BACKOFF_MIN_S
+    backoff = Backoff(BACKOFF_MIN_S, BACKOFF_MAX_S)
     while True:
         try:
             async with aiomqtt.Client(
@@ -66,11 +66,10 @@ async def run_publisher(
                 log.info("plant connected to the broker", extra={"host": host, "port": port})
                 while True:
                     await client.publish(topic(site_id), json.dumps(make()), qos=1, retain=True)
-                    backoff_s = BACKOFF_MIN_S
+                    backoff.reset()
                     heart.beat()
                     await asyncio.sleep(period_s)
         except aiomqtt.MqttError as error:
             log.warning("no broker for the plant", extra={"host": host, "port": port, "fault": str(error)})
         heart.beat()
-        await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))
-        backoff_s = min(2 * backoff_s, BACKOFF_MAX_S)
+        await asyncio.sleep(backoff.next_s())

@@ -20,6 +20,7 @@ from agent.uplink.inbox import Inbox
 from agent.uplink.outbox import Outbox, Renewal
 from agent.uplink.ports import TelemetryQueue, UplinkHandler
 from agent.uplink.session import Session, wrapped
+from sterna.backoff import Backoff
 from sterna.clock import Clock
 from sterna.errors import PeerProtocolError, TransientError
 from sterna.rpc import check_health
@@ -156,7 +157,7 @@ class Uplink:
             group.create_task(self._keep_session(heart), name="uplink-link")
 
     async def _keep_session(self, heart: Heart) -> None:
-        failures = 0
+        backoff = Backoff(self._backoff_min_s, self._backoff_max_s, draw=self._jitter)
         while True:
             heart.beat()
             begun_s = self._clock.boottime_s()
@@ -165,13 +166,12 @@ class Uplink:
             except (PeerProtocolError, TransientError) as error:
                 # A session that held is a fresh start; one that is cut at once is not.
                 if self._connected and self._clock.boottime_s() - begun_s >= self._backoff_max_s:
-                    failures = 0
+                    backoff.reset()
                 self._tell(error)
                 refused = isinstance(error, PeerProtocolError)
             finally:
                 self._connected = False
-            delay_s = backoff_s(failures, self._backoff_min_s, self._backoff_max_s, self._jitter())
-            failures += 1
+            delay_s = backoff.next_s()
             heart.beat()
             await asyncio.sleep(max(delay_s, self._backoff_max_s / 2) if refused else delay_s)
 
@@ -237,19 +237,3 @@ class Uplink:
             level = logging.ERROR if isinstance(error, PeerProtocolError) else logging.WARNING
             log.log(level, "no session with the coordinator", extra={"fault": fault})
         self._fault = fault
-
-
-def backoff_s(failures: int, min_s: float, max_s: float, jitter_frac: float) -> float:
-    """Return the seconds to wait after the n-th failure in a row (0 is the first): doubling, jittered.
-
-    Parameters
-    ----------
-    failures : int
-        Failures before this one, >= 0.
-    min_s, max_s : float
-        Bounds of the undithered delay in seconds.
-    jitter_frac : float
-        In [0, 1); the delay is between half and all of the undithered one.
-    """
-    full_s = min(max_s, min_s * 2.0 ** min(failures, 62))
-    return full_s * (0.5 + jitter_frac / 2)

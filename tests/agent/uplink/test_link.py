@@ -17,7 +17,7 @@ from agent.model.orders import JobReport, MoveRequest
 from agent.model.readings import Quality, SitePower
 from agent.model.telemetry import GridStatus
 from agent.store.telemetry import MIGRATIONS, TelemetryStore
-from agent.uplink.link import Uplink, backoff_s
+from agent.uplink.link import Uplink
 from sterna.clock import SystemClock
 from sterna.errors import PermanentError, TransientError
 from sterna.identity import Identity
@@ -488,11 +488,3 @@ async def test_the_coordinators_clock_is_compared(
     async with site(coordinator, tmp_path) as north:
         await until(lambda: north.uplink.connected)
         assert north.uplink.skew_s == pytest.approx(skew_s, abs=1.0)
-
-
-@pytest.mark.parametrize(
-    ("failures", "jitter", "expected_s"),
-    [(0, 0.0, 0.5), (0, 1.0, 1.0), (3, 0.5, 6.0), (5, 1.0, 30.0), (10**6, 0.0, 15.0)],
-)
-def test_backoff_doubles_to_its_bound_with_jitter(failures: int, jitter: float, expected_s: float) -> None:
-    assert backoff_s(failures, 1.0, 30.0, jitter) == pytest.approx(expected_s)
