@@ -231,6 +231,7 @@ def _name_site_loops(
         desk=news.desk,
         telemetry=telemetry,
         publish=news.publish,
+        least_export_w=news.least_export_w,
         listeners=build.listeners,
         period_s=SENSE_PERIOD_S,
         heart=heart("senses", LOOP_DEADLINE_S),

@@ -19,6 +19,7 @@ def open_home_assistant(build: Build, news: News, table: HomeAssistantTable) -> 
             news.desk.envelope(),
             snapshot.power,
             breaches=snapshot.breach_episodes,
+            export_breaches=snapshot.export_breach_episodes,
             unachievable=snapshot.unachievable,
         )
 

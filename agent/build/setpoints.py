@@ -51,11 +51,8 @@ def least_export(build: Build, senses: Senses) -> Callable[[], float | None]:
     plants = curtailed(build.config.setpoints)
 
     def told() -> float | None:
-        made = [senses.readings.get(plant) for plant in plants]
-        return least_export_w(
-            None if senses.power is None else senses.power.grid_w,
-            [None if reading is None else reading.active_power_w for reading in made],
-        )
+        grid_w = None if senses.power is None else senses.power.grid_w
+        return least_export_w(grid_w, [senses.readings.get(plant) for plant in plants])
 
     return told
 

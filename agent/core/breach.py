@@ -2,7 +2,8 @@
 
 A breach is an OK-quality import sample above limit + meter tolerance, later than the ramp + 2 s, while the
 load that is not ours is below the limit. Where that load alone is above it, no job that we could stop would
-help: the limit is unachievable, which is reported and not counted.
+help: the limit is unachievable, which is reported and not counted. A limit of the export is judged alike:
+ours is there what the plants make that we curtail.
 """
 
 from dataclasses import dataclass, replace
@@ -30,6 +31,48 @@ class Judgement(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Flow:
+    """What a limit is held against: watts across the grid connection in the direction that it limits.
+
+    `power_w` is negative while the other way round; `rest_w` what would be left of it without anything that
+    is ours to take away. None: unknown.
+    """
+
+    measured_at: datetime
+    power_w: float | None
+    quality: Quality
+    rest_w: float | None
+
+
+def import_of(power: SitePower) -> Flow:
+    """Return what a limit of the import is held against: ours is what the jobs draw."""
+    return Flow(
+        measured_at=power.import_measured_at,
+        power_w=power.grid_w,
+        quality=power.import_quality,
+        rest_w=others_w(power),
+    )
+
+
+def export_of(power: SitePower, rest_w: float | None) -> Flow:
+    """Return what a limit of the export is held against.
+
+    Parameters
+    ----------
+    power : SitePower
+        The sample.
+    rest_w : float or None
+        Export with every plant off that we curtail, in watts; None: unknown.
+    """
+    return Flow(
+        measured_at=power.import_measured_at,
+        power_w=None if power.grid_w is None else -power.grid_w,
+        quality=power.import_quality,
+        rest_w=rest_w,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BreachTally:
     """What has been counted. Runs of breaching samples count once as an episode.
 
@@ -48,7 +91,7 @@ class BreachTally:
 
 def fold(
     tally: BreachTally,
-    power: SitePower,
+    flow: Flow,
     limit: Limit | None,
     *,
     tolerance_w: float,
@@ -61,8 +104,8 @@ def fold(
     ----------
     tally : BreachTally
         What was counted before.
-    power : SitePower
-        The sample; import is positive, compute tells our own share.
+    flow : Flow
+        The sample.
     limit : Limit or None
         The binding limit; None: none.
     tolerance_w : float
@@ -75,21 +118,21 @@ def fold(
     Only a tighter limit starts a new ramp: an operator that repeats its limit every few seconds does not
     thereby excuse the site.
     """
-    if tally.last_sample_at == power.measured_at:
+    if tally.last_sample_at == flow.measured_at:
         return tally
     tally = bind(tally, limit, now=now, now_boot_s=now_boot_s)
-    tally = replace(tally, last_sample_at=power.measured_at)
-    measured_boot_s = now_boot_s - (now - power.measured_at).total_seconds()
-    judgement = _judge(tally, power, tolerance_w, measured_boot_s)
+    tally = replace(tally, last_sample_at=flow.measured_at)
+    measured_boot_s = now_boot_s - (now - flow.measured_at).total_seconds()
+    judgement = _judge(tally, flow, tolerance_w, measured_boot_s)
     fresh = tally.judgement is not Judgement.BREACH
     tally = replace(tally, judgement=judgement)
-    if judgement is not Judgement.BREACH or tally.bound_w is None or power.grid_w is None:
+    if judgement is not Judgement.BREACH or tally.bound_w is None or flow.power_w is None:
         return tally
     return replace(
         tally,
         samples=tally.samples + 1,
         episodes=tally.episodes + (1 if fresh else 0),
-        worst_excess_w=max(tally.worst_excess_w, power.grid_w - tally.bound_w),
+        worst_excess_w=max(tally.worst_excess_w, flow.power_w - tally.bound_w),
     )
 
 
@@ -118,17 +161,16 @@ def bind(tally: BreachTally, limit: Limit | None, *, now: datetime, now_boot_s: 
     return replace(tally, bound_w=limit.limit_w, due_boot_s=due_s)
 
 
-def _judge(tally: BreachTally, power: SitePower, tolerance_w: float, measured_boot_s: float) -> Judgement:
+def _judge(tally: BreachTally, flow: Flow, tolerance_w: float, measured_boot_s: float) -> Judgement:
     if tally.bound_w is None or tally.due_boot_s is None:
         return Judgement.NO_LIMIT
-    if power.import_quality is not Quality.OK or power.grid_w is None:
+    if flow.quality is not Quality.OK or flow.power_w is None:
         return Judgement.UNKNOWN
-    if power.grid_w <= tally.bound_w + tolerance_w:
+    if flow.power_w <= tally.bound_w + tolerance_w:
         return Judgement.KEPT
     if measured_boot_s <= tally.due_boot_s:
         return Judgement.RAMPING
-    # Our share unknown: the excess is held against us.
-    theirs_w = others_w(power)
-    if theirs_w is not None and theirs_w >= tally.bound_w:
+    # What is not ours is unknown: the excess is held against us.
+    if flow.rest_w is not None and flow.rest_w >= tally.bound_w:
         return Judgement.UNACHIEVABLE
     return Judgement.BREACH

@@ -7,6 +7,7 @@ from agent.core.breach import BreachTally
 from agent.core.commands import LastSeen
 from agent.core.limits import Timeline
 from agent.model.grid import OperatorConfig
+from agent.model.limits import LimitKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,4 +17,4 @@ class GridMemory:
     timeline: Timeline = field(default_factory=Timeline)
     last_seen: Mapping[str, LastSeen] = field(default_factory=dict)
     configs: Mapping[str, OperatorConfig] = field(default_factory=dict)
-    tally: BreachTally = field(default_factory=BreachTally)
+    tallies: Mapping[LimitKind, BreachTally] = field(default_factory=dict)

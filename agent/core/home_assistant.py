@@ -43,6 +43,7 @@ ENTITIES = (
     Entity("state", "Grid state", {"device_class": "enum", "options": [state.value for state in GridState]}),
     Entity("quality", "Quality", {"device_class": "enum", "options": [each.value for each in Quality]}),
     Entity("breaches", "Breaches", {"state_class": "total_increasing"}),
+    Entity("export_breaches", "Export breaches", {"state_class": "total_increasing"}),
     Entity(
         "unachievable",
         "Limit unachievable",
@@ -108,7 +109,7 @@ class Announcement:
 
 
 def figures(
-    envelope: Envelope, power: SitePower | None, *, breaches: int, unachievable: bool
+    envelope: Envelope, power: SitePower | None, *, breaches: int, export_breaches: int, unachievable: bool
 ) -> dict[str, object]:
     """Return the figures that the entities show, by key; None is unknown."""
     binding = envelope.binding
@@ -125,6 +126,7 @@ def figures(
         "state": envelope.state.value,
         "quality": Quality.BAD.value if power is None else power.quality.value,
         "breaches": breaches,
+        "export_breaches": export_breaches,
         "unachievable": unachievable,
     }
 

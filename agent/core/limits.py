@@ -228,8 +228,8 @@ def envelope(
     limits = [_limit(held, now, now_boot_s) for held in timeline.limiting(now_boot_s)]
     for machine, settings in pairs:
         if machine.state in PROTECTED:
-            limit_w, ramp_s = settings.failsafe_import_w, settings.ramp_s
-            limits.append(_failsafe_limit(machine, limit_w, now, now_boot_s, ramp_s=ramp_s))
+            limit_w = settings.failsafe_import_w
+            limits.append(_failsafe_limit(machine, settings, limit_w, now, now_boot_s))
     for source, limit_w in (standing_limits_w or {}).items():
         limits.append(_standing_limit(source, limit_w, now, now_boot_s))
     state = min((machine.state for machine, _ in pairs), key=_CAUTION.index, default=GridState.AUTONOMOUS)
@@ -240,7 +240,7 @@ def envelope(
 
 def export_limits(
     timeline: Timeline,
-    machines: Iterable[tuple[Machine, float]],
+    machines: Iterable[tuple[Machine, FailsafeSettings, float]],
     *,
     now: datetime,
     now_boot_s: float,
@@ -251,7 +251,7 @@ def export_limits(
     ----------
     timeline : Timeline
         Accepted commands of every source.
-    machines : iterable of (Machine, watts)
+    machines : iterable of (Machine, FailsafeSettings, watts)
         The links that have a fail-safe limit for the export, stepped to now, with that limit.
     now, now_boot_s
         The same instant on both clocks.
@@ -261,8 +261,8 @@ def export_limits(
         for held in timeline.limiting(now_boot_s, LimitKind.EXPORT_CAPACITY_LIMIT)
     ]
     limits += [
-        _failsafe_limit(machine, limit_w, now, now_boot_s)
-        for machine, limit_w in machines
+        _failsafe_limit(machine, settings, limit_w, now, now_boot_s)
+        for machine, settings, limit_w in machines
         if machine.state in PROTECTED
     ]
     return tuple(sorted(limits, key=lambda limit: (limit.limit_w, limit.source)))
@@ -272,7 +272,7 @@ _CAUTION = [GridState.FAILSAFE, GridState.INIT, GridState.LIMITED, GridState.UNL
 
 
 def _failsafe_limit(
-    machine: Machine, limit_w: float, now: datetime, now_boot_s: float, *, ramp_s: float = 0.0
+    machine: Machine, settings: FailsafeSettings, limit_w: float, now: datetime, now_boot_s: float
 ) -> Limit:
     return Limit(
         source=FAILSAFE_SOURCE,
@@ -280,7 +280,7 @@ def _failsafe_limit(
         limit_w=limit_w,
         start_at=now - timedelta(seconds=now_boot_s - machine.entered_s),
         end_at=None,
-        ramp_s=ramp_s,
+        ramp_s=settings.ramp_s,
         reason="cold start" if machine.state is GridState.INIT else "heartbeat lost",
     )
 

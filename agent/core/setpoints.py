@@ -121,17 +121,17 @@ def within_limits(rule: Rule, limits_w: Iterable[float]) -> Rule:
     return replace(rule, export_limit_w=min((rule.export_limit_w, *limits_w)))
 
 
-def least_export_w(grid_w: float | None, plants_w: Iterable[float | None]) -> float | None:
+def least_export_w(grid_w: float | None, plants: Iterable[MeterReading | None]) -> float | None:
     """Tell what export, in watts, a site could come down to with its plants off; None: it is not known.
 
     Parameters
     ----------
     grid_w : float or None
         Its import now.
-    plants_w : iterable of float or None
-        What each plant that can be curtailed makes now; none: there is nothing to be told.
+    plants : iterable of MeterReading or None
+        Each plant that can be curtailed; none: there is nothing to be told. Only OK readings count.
     """
-    made_w = total(plants_w)
+    made_w = total(_ok_w(plant) for plant in plants)
     return None if grid_w is None or made_w is None else max(0.0, -(grid_w + made_w))
 
 

@@ -66,6 +66,7 @@ def site_power(
         grid_quality=max(
             (_quality(reading) for reading in by_role[MeterRole.GRID]), key=WORSE.index, default=Quality.BAD
         ),
+        grid_measured_at=min((r.measured_at for r in by_role[MeterRole.GRID] if r is not None), default=None),
         load_metered=load_metered,
     )
 

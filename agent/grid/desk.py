@@ -114,8 +114,13 @@ class GridDesk:
 
     @property
     def tally(self) -> BreachTally:
-        """How often a limit was broken, since the store was started."""
-        return self._breaches.tally
+        """How often a limit of the import was broken, since the store was started."""
+        return self._breaches.tallies[LimitKind.IMPORT_CAPACITY_LIMIT]
+
+    @property
+    def export_tally(self) -> BreachTally:
+        """How often one of the export was."""
+        return self._breaches.tallies[LimitKind.EXPORT_CAPACITY_LIMIT]
 
     @property
     def machines(self) -> Mapping[str, Machine]:
@@ -153,7 +158,7 @@ class GridDesk:
         self._timeline = memory.timeline
         self._last_seen = dict(memory.last_seen)
         self.operators.recover(memory.configs)
-        self._breaches.tally = memory.tally
+        self._breaches.tallies |= memory.tallies
         self._guards.restart(boot_s)
         log.info("grid commands recovered", extra={"commands": len(self._timeline.held)})
 
@@ -182,7 +187,10 @@ class GridDesk:
         machines = self._guards.of(LimitKind.EXPORT_CAPACITY_LIMIT)
         return export_limits(
             self._timeline,
-            [(machines[source], limit_w) for source, limit_w in self._failsafe_exports_w.items()],
+            [
+                (machines[source], self.operators.in_force(source), limit_w)
+                for source, limit_w in self._failsafe_exports_w.items()
+            ],
             now=self._clock.now(),
             now_boot_s=boot_s,
         )
@@ -216,7 +224,7 @@ class GridDesk:
         """
         async with self._lock:
             await self._settle_doubt()
-            now = self._clock.now()
+            now, binding = self._clock.now(), self._binding()[request.kind]
             verdict = judge(
                 request,
                 source=source,
@@ -224,7 +232,7 @@ class GridDesk:
                 last=self._last_seen.get(source),
                 now=now,
                 clock_synced=self._clock_synced(),
-                binding_w=self._binding_w(request.kind),
+                binding_w=None if binding is None else binding.limit_w,
                 forged=forged,
             )
             if isinstance(verdict, Accepted):
@@ -278,9 +286,9 @@ class GridDesk:
             self._timeline = self._timeline.pruned(boot_s)
         self._answers.ring({ack.source for ack in acks})
 
-    async def observe(self, power: SitePower) -> BreachTally:
-        """Judge one sample of the site's import against the binding limit, and keep the count."""
-        return await self._breaches.observe(power, self.envelope().binding)
+    async def observe(self, power: SitePower, least_export_w: float | None = None) -> None:
+        """Judge one sample against the limits that bind, and keep the counts; see `Breaches.observe`."""
+        await self._breaches.observe(power, least_export_w, self._binding())
 
     async def pending_acks(self, source: str, most: int = 20) -> list[tuple[int | None, Ack]]:
         """Return acks to deliver, oldest first; number None: not stored, gone once returned."""
@@ -349,13 +357,13 @@ class GridDesk:
             sequence=command.sequence, command_id=command.command_id, digest=digest
         )
         self._urgent = None
-        self._breaches.bind(self.envelope().binding)  # what bound until now may have ended unseen
+        self._breaches.bind(self._binding())  # what bound until now may have ended unseen
         timeline = self._timeline
         self._timeline = (
             timeline.with_command(held) if after is None else timeline.with_reversion(held, after)
         )
         self._guards.told(held, self._clock.boottime_s())
-        self._breaches.bind(self.envelope().binding)
+        self._breaches.bind(self._binding())
         self.on_limit()
         log.info(
             "a grid command holds",
@@ -369,10 +377,12 @@ class GridDesk:
         )
         self._answers.ring({command.source})
 
-    def _binding_w(self, kind: LimitKind) -> float | None:
-        imports = kind is LimitKind.IMPORT_CAPACITY_LIMIT
-        limits = self.envelope().limits if imports else self.exports()
-        return limits[0].limit_w if limits else None
+    def _binding(self) -> dict[LimitKind, Limit | None]:
+        exports = self.exports()
+        return {
+            LimitKind.IMPORT_CAPACITY_LIMIT: self.envelope().binding,
+            LimitKind.EXPORT_CAPACITY_LIMIT: exports[0] if exports else None,
+        }
 
     def _forged(self, source: str, leaf: str, payload: bytes) -> Refusal | None:
         seal = self._seals.get(source)

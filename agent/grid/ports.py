@@ -8,6 +8,7 @@ from agent.core.breach import BreachTally
 from agent.core.gridmemory import GridMemory
 from agent.core.limits import HeldCommand
 from agent.model.grid import Ack, OperatorConfig, Refusal
+from agent.model.limits import LimitKind
 
 
 class Seal(Protocol):
@@ -41,8 +42,8 @@ class GridStore(Protocol):
         """Store an operator's settings."""
         ...
 
-    async def keep_tally(self, tally: BreachTally) -> None:
-        """Store the count of breaches."""
+    async def keep_tally(self, kind: LimitKind, tally: BreachTally) -> None:
+        """Store the count of breaches in one direction."""
         ...
 
     async def pending_acks(self, source: str, most: int) -> list[tuple[int, Ack]]:

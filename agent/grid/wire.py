@@ -21,6 +21,7 @@ class SiteSnapshot:
     achievable_max_w: float | None = None
     unachievable: bool = False
     breach_episodes: int = 0
+    export_breach_episodes: int = 0
     exports: tuple[Limit, ...] = ()
     """Limits of the export, the most restrictive first."""
     achievable_export_min_w: float | None = None
@@ -99,10 +100,11 @@ def encode_status(
             "achievableExportMinW": _w(snapshot.achievable_export_min_w),
             "unachievable": snapshot.unachievable,
             "breaches": snapshot.breach_episodes,
+            "exportBreaches": snapshot.export_breach_episodes,
             "seq": sequence,
             "exportSeq": export_sequence,
             "quality": "BAD" if power is None else power.quality.value,
-            "ageS": None if power is None else round((now - power.measured_at).total_seconds(), 1),
+            "ageS": None if power is None else round((now - power.import_measured_at).total_seconds(), 1),
         }
     )
 

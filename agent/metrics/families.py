@@ -46,6 +46,10 @@ GRID_LINK_STATE = gauge(
 )
 BREACHES = counter("sterna_limit_breaches", "Episodes of import above the limit that were ours.")
 BREACH_SAMPLES = counter("sterna_limit_breach_samples", "Samples of import above the limit that were ours.")
+EXPORT_BREACHES = counter("sterna_export_limit_breaches", "Episodes of export above an operator's limit.")
+EXPORT_BREACH_SAMPLES = counter(
+    "sterna_export_limit_breach_samples", "Samples of export above an operator's limit."
+)
 UNACHIEVABLE = gauge("sterna_limit_unachievable", "1 while the site's other load alone exceeds the limit.")
 ACHIEVABLE_MIN = gauge("sterna_achievable_min_watts", "Import with all capped or paused that can be.")
 ACHIEVABLE_MAX = gauge("sterna_achievable_max_watts", "Import with every job at full power.")

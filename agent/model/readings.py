@@ -89,8 +89,9 @@ class GpuReading:
 class SitePower:
     """The power balance of a site at one instant (DESIGN 3). None is unknown, never zero.
 
-    `quality` is the worst of everything that entered the balance. `grid_quality` is that of `grid_w` alone;
-    None: as `quality`. `load_metered`: the load has a meter of its own, and is not what the balance leaves.
+    `quality` is the worst of everything that entered the balance, `measured_at` the oldest. `grid_quality`
+    and `grid_measured_at` are those of `grid_w` alone; None: as they. `load_metered`: the load has a meter of
+    its own, and is not what the balance leaves.
     """
 
     measured_at: datetime
@@ -103,9 +104,15 @@ class SitePower:
     site_load_w: float | None
     surplus_w: float | None
     grid_quality: Quality | None = None
+    grid_measured_at: datetime | None = None
     load_metered: bool = False
 
     @property
     def import_quality(self) -> Quality:
         """How far `grid_w` can be trusted, whatever else is missing."""
         return self.quality if self.grid_quality is None else self.grid_quality
+
+    @property
+    def import_measured_at(self) -> datetime:
+        """When `grid_w` was measured, however old something else is."""
+        return self.measured_at if self.grid_measured_at is None else self.grid_measured_at

@@ -31,7 +31,8 @@ class GridStatus:
     """What the grid asks and what the site can do.
 
     `achievable_min_w` is the grid import in watts with everything shed that may be shed, `achievable_max_w`
-    with all jobs at full power; None when unknown. `breaches` counts since the store was made.
+    with all jobs at full power; None when unknown. `breaches` of import limits and `export_breaches` count
+    since the store was made.
     """
 
     measured_at: datetime
@@ -40,6 +41,7 @@ class GridStatus:
     achievable_max_w: float | None = None
     unachievable: bool = False
     breaches: int = 0
+    export_breaches: int = 0
     declared: tuple[DeclaredSurplus, ...] = ()
     exports: tuple[Limit, ...] = ()
     """Limits of the export, the most restrictive first."""

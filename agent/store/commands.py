@@ -48,6 +48,20 @@ MIGRATIONS = (
         """,
     ),
     Migration("grid", 2, "ALTER TABLE grid_config ADD COLUMN issued_at TEXT"),
+    Migration(
+        "grid",
+        3,
+        """
+        ALTER TABLE grid_breach RENAME TO grid_breach_of_import;
+        CREATE TABLE grid_breach (
+            kind TEXT PRIMARY KEY, samples INTEGER NOT NULL, episodes INTEGER NOT NULL,
+            worst_excess_w REAL NOT NULL
+        ) STRICT;
+        INSERT INTO grid_breach
+            SELECT 'IMPORT_CAPACITY_LIMIT', samples, episodes, worst_excess_w FROM grid_breach_of_import;
+        DROP TABLE grid_breach_of_import;
+        """,
+    ),
 )
 
 
@@ -123,10 +137,10 @@ class CommandStore:
         )
         await self._db.write("INSERT OR REPLACE INTO grid_config VALUES (?, ?, ?, ?, ?)", row)
 
-    async def keep_tally(self, tally: BreachTally) -> None:
-        """Store how often a limit was broken."""
-        row = (tally.samples, tally.episodes, tally.worst_excess_w)
-        await self._db.write("INSERT OR REPLACE INTO grid_breach VALUES (1, ?, ?, ?)", row)
+    async def keep_tally(self, kind: LimitKind, tally: BreachTally) -> None:
+        """Store how often limits of a kind were broken."""
+        row = (kind.value, tally.samples, tally.episodes, tally.worst_excess_w)
+        await self._db.write("INSERT OR REPLACE INTO grid_breach VALUES (?, ?, ?, ?)", row)
 
     async def pending_acks(self, source: str, most: int) -> list[tuple[int, Ack]]:
         """Return the oldest acks that were not yet delivered, with their numbers."""
@@ -198,7 +212,6 @@ class CommandStore:
             held.append(resume(_held(row), now, now_boot_s, same_boot=same_boot))
             if not same_boot:
                 self._put_command(connection, held[-1])
-        tally = connection.execute("SELECT * FROM grid_breach").fetchone()
         return GridMemory(
             timeline=Timeline(held=tuple(held)),
             last_seen={
@@ -216,13 +229,12 @@ class CommandStore:
                 )
                 for row in connection.execute("SELECT * FROM grid_config")
             },
-            tally=BreachTally()
-            if tally is None
-            else BreachTally(
-                samples=tally["samples"],
-                episodes=tally["episodes"],
-                worst_excess_w=tally["worst_excess_w"],
-            ),
+            tallies={
+                LimitKind(row["kind"]): BreachTally(
+                    samples=row["samples"], episodes=row["episodes"], worst_excess_w=row["worst_excess_w"]
+                )
+                for row in connection.execute("SELECT * FROM grid_breach")
+            },
         )
 
 
@@ -232,7 +244,9 @@ def check(connection: sqlite3.Connection) -> None:
         _held(row)
     for row in connection.execute("SELECT * FROM grid_ack"):
         _ack(row)
-    for table in ("grid_source", "grid_config", "grid_breach"):
+    for row in connection.execute("SELECT * FROM grid_breach"):
+        LimitKind(row["kind"])
+    for table in ("grid_source", "grid_config"):
         connection.execute(f"SELECT * FROM {table}").fetchall()
 
 

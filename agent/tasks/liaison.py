@@ -129,6 +129,7 @@ class News:
             achievable_max_w=None if actions is None else actions.achievable_max_w,
             unachievable=actions is not None and actions.unachievable,
             breach_episodes=self.desk.tally.episodes,
+            export_breach_episodes=self.desk.export_tally.episodes,
             exports=self.desk.exports(),
             achievable_export_min_w=self.least_export_w(),
         )
@@ -144,6 +145,7 @@ class News:
             achievable_max_w=snapshot.achievable_max_w,
             unachievable=snapshot.unachievable,
             breaches=snapshot.breach_episodes,
+            export_breaches=snapshot.export_breach_episodes,
             declared=self.declare(now),
             exports=snapshot.exports,
         )

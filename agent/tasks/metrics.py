@@ -81,6 +81,8 @@ class Figures:
             yield from _states(names.GRID_LINK_STATE, GridState, machine.state, source)
         yield from names.BREACHES.of(desk.tally.episodes)
         yield from names.BREACH_SAMPLES.of(desk.tally.samples)
+        yield from names.EXPORT_BREACHES.of(desk.export_tally.episodes)
+        yield from names.EXPORT_BREACH_SAMPLES.of(desk.export_tally.samples)
         if actions is None:
             return
         yield from names.UNACHIEVABLE.of(actions.unachievable)

@@ -78,18 +78,19 @@ async def run_senses(
     desk: GridDesk,
     telemetry: TelemetryStore,
     publish: Callable[[], None],
+    least_export_w: Callable[[], float | None],
     listeners: Sequence[Callable[[SitePower], None]],
     period_s: float,
     heart: Heart,
 ) -> None:
-    """Balance the site every `period_s` seconds, judge the sample against the limit, queue it to be sent."""
+    """Balance the site every `period_s` seconds, judge the sample against the limits, queue it to be sent."""
     while True:
         power = await senses.look()
         telemetry.append(power, senses.gpus)
         for listener in listeners:
             listener(power)
         try:
-            await desk.observe(power)
+            await desk.observe(power, least_export_w())
         except TransientError as error:  # a full disk stops neither metering nor obeying
             log.error("a breach could not be recorded", extra={"fault": str(error)})
         publish()

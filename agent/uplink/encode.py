@@ -81,6 +81,7 @@ def grid_status(value: GridStatus) -> site_service_pb2.ConnectRequest:
         achievable_max_w=value.achievable_max_w,
         unachievable=value.unachievable,
         breaches=value.breaches,
+        export_breaches=value.export_breaches,
         measured_at=_timestamp(value.measured_at),
         declared=[_declared(one) for one in value.declared],
         export_limits=[_limit(limit) for limit in value.exports],

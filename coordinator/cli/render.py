@@ -291,6 +291,8 @@ def warnings(snapshot: api.WatchFleetResponse) -> list[str]:
             lines.append(f"site {site.site_id}: its own load is above the grid limit")
         if site.grid_status.breaches:
             lines.append(f"site {site.site_id}: {site.grid_status.breaches} grid limit breaches")
+        if site.grid_status.export_breaches:
+            lines.append(f"site {site.site_id}: {site.grid_status.export_breaches} export limit breaches")
     failed = [job for job in snapshot.jobs if job.state == fleet_pb2.JOB_STATE_FAILED]
     lines += [f"job {job.job_id[:8]} ({job.spec.name}) failed: {job.message}" for job in failed]
     return lines

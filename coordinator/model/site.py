@@ -108,6 +108,7 @@ class GridStatus:
     """What counts as surplus beside what is measured."""
     export_limits: tuple[ActiveLimit, ...] = ()
     """What operators say of the export, the most restrictive first."""
+    export_breaches: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

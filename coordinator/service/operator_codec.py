@@ -209,6 +209,7 @@ def grid_status(status: GridStatus) -> site_pb2.GridStatus:
         measured_at=timestamp(status.measured_at),
         declared=[_declared(one) for one in status.declared],
         export_limits=[_limit(limit) for limit in status.export_limits],
+        export_breaches=status.export_breaches,
     )
 
 

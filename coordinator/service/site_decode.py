@@ -168,6 +168,7 @@ def grid_status(message: site_pb2.GridStatus) -> GridStatus:
         else None,
         declared=tuple(_declared(one) for one in message.declared),
         export_limits=tuple(_limit("export_limits", limit) for limit in message.export_limits),
+        export_breaches=message.export_breaches,
     )
 
 

@@ -421,6 +421,7 @@ class GridStatus(_message.Message):
     MEASURED_AT_FIELD_NUMBER: _builtins.int
     DECLARED_FIELD_NUMBER: _builtins.int
     EXPORT_LIMITS_FIELD_NUMBER: _builtins.int
+    EXPORT_BREACHES_FIELD_NUMBER: _builtins.int
     state: Global___GridState.ValueType
     limit_w: _builtins.float
     """The most restrictive active limit on grid import in watts; absent when there is none."""
@@ -431,7 +432,9 @@ class GridStatus(_message.Message):
     unachievable: _builtins.bool
     """True when the load that is not Sterna's is above the limit by itself."""
     breaches: _builtins.int
-    """Breaches since the agent's store was made (DESIGN 5's definition)."""
+    """Breaches of import limits since the agent's store was made (DESIGN 5's definition)."""
+    export_breaches: _builtins.int
+    """Of limits that operators set on the export."""
     @_builtins.property
     def limits(self) -> _containers.RepeatedCompositeFieldContainer[Global___ActiveLimit]:
         """Every active limit, the binding one first."""
@@ -459,10 +462,11 @@ class GridStatus(_message.Message):
         measured_at: _timestamp_pb2.Timestamp | None = ...,
         declared: _abc.Iterable[Global___DeclaredSurplus] | None = ...,
         export_limits: _abc.Iterable[Global___ActiveLimit] | None = ...,
+        export_breaches: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_achievable_max_w", b"_achievable_max_w", "_achievable_min_w", b"_achievable_min_w", "_limit_w", b"_limit_w", "achievable_max_w", b"achievable_max_w", "achievable_min_w", b"achievable_min_w", "limit_w", b"limit_w", "measured_at", b"measured_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_achievable_max_w", b"_achievable_max_w", "_achievable_min_w", b"_achievable_min_w", "_limit_w", b"_limit_w", "achievable_max_w", b"achievable_max_w", "achievable_min_w", b"achievable_min_w", "breaches", b"breaches", "declared", b"declared", "export_limits", b"export_limits", "limit_w", b"limit_w", "limits", b"limits", "measured_at", b"measured_at", "state", b"state", "unachievable", b"unachievable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_achievable_max_w", b"_achievable_max_w", "_achievable_min_w", b"_achievable_min_w", "_limit_w", b"_limit_w", "achievable_max_w", b"achievable_max_w", "achievable_min_w", b"achievable_min_w", "breaches", b"breaches", "declared", b"declared", "export_breaches", b"export_breaches", "export_limits", b"export_limits", "limit_w", b"limit_w", "limits", b"limits", "measured_at", b"measured_at", "state", b"state", "unachievable", b"unachievable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__achievable_max_w: _TypeAlias = _typing.Literal["achievable_max_w"]  # noqa: Y015
     _WhichOneofArgType__achievable_max_w: _TypeAlias = _typing.Literal["_achievable_max_w", b"_achievable_max_w"]  # noqa: Y015
@@ -481,7 +485,7 @@ Global___GridStatus: _TypeAlias = GridStatus  # noqa: Y015
 
 @_typing.final
 class SiteCapabilities(_message.Message):
-    """What a site is and can do; sent once per session."""
+    """What a site is and can do; sent at the begin of a session, and when it changes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -86,6 +86,7 @@ class ConnectRequest(_message.Message):
     LEASE_RENEWAL_FIELD_NUMBER: _builtins.int
     ORDER_ACK_FIELD_NUMBER: _builtins.int
     MOVE_REQUEST_FIELD_NUMBER: _builtins.int
+    CAPABILITIES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello: ...
     @_builtins.property
@@ -102,6 +103,10 @@ class ConnectRequest(_message.Message):
     def order_ack(self) -> Global___OrderAck: ...
     @_builtins.property
     def move_request(self) -> _job_pb2.MoveRequest: ...
+    @_builtins.property
+    def capabilities(self) -> _site_pb2.SiteCapabilities:
+        """When something of it other than its free space differs from what Hello said, or from the last of these."""
+
     def __init__(
         self,
         *,
@@ -113,12 +118,13 @@ class ConnectRequest(_message.Message):
         lease_renewal: Global___LeaseRenewal | None = ...,
         order_ack: Global___OrderAck | None = ...,
         move_request: _job_pb2.MoveRequest | None = ...,
+        capabilities: _site_pb2.SiteCapabilities | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["forecast", b"forecast", "grid_status", b"grid_status", "hello", b"hello", "job", b"job", "lease_renewal", b"lease_renewal", "message", b"message", "move_request", b"move_request", "order_ack", b"order_ack", "telemetry", b"telemetry"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "forecast", b"forecast", "grid_status", b"grid_status", "hello", b"hello", "job", b"job", "lease_renewal", b"lease_renewal", "message", b"message", "move_request", b"move_request", "order_ack", b"order_ack", "telemetry", b"telemetry"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["forecast", b"forecast", "grid_status", b"grid_status", "hello", b"hello", "job", b"job", "lease_renewal", b"lease_renewal", "message", b"message", "move_request", b"move_request", "order_ack", b"order_ack", "telemetry", b"telemetry"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "forecast", b"forecast", "grid_status", b"grid_status", "hello", b"hello", "job", b"job", "lease_renewal", b"lease_renewal", "message", b"message", "move_request", b"move_request", "order_ack", b"order_ack", "telemetry", b"telemetry"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "telemetry", "forecast", "grid_status", "job", "lease_renewal", "order_ack", "move_request"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "telemetry", "forecast", "grid_status", "job", "lease_renewal", "order_ack", "move_request", "capabilities"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -237,7 +243,7 @@ Global___Welcome: _TypeAlias = Welcome  # noqa: Y015
 
 @_typing.final
 class TelemetryBatch(_message.Message):
-    """Up to 500 samples, oldest first."""
+    """Up to 500 samples, oldest first. What was measured while the link was down may come after newer samples."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -259,7 +265,7 @@ Global___TelemetryBatch: _TypeAlias = TelemetryBatch  # noqa: Y015
 
 @_typing.final
 class TelemetryAck(_message.Message):
-    """Everything up to this sequence number is stored."""
+    """Everything that came in this session before the sample of this number is stored, and that sample too."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

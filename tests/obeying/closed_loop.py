@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from random import Random
 
-from agent.core.breach import BreachTally, fold
+from agent.core.breach import BreachTally, fold, import_of
 from agent.core.power_budget import BudgetInputs, decide
 from agent.core.power_budget_values import BudgetActions, BudgetJob, BudgetSettings, BudgetState, CapRange
 from agent.core.sitepower import site_power
@@ -222,7 +222,7 @@ class ClosedLoop:
         )
         self.tally = fold(
             self.tally,
-            self.power,
+            import_of(self.power),
             self.envelope.binding,
             tolerance_w=TOLERANCE_W,
             now=self.clock.now(),

@@ -74,7 +74,7 @@ class Meter:
 def breaches(folder: Path) -> tuple[int, int]:
     """Return what the agent has counted: episodes and samples."""
     with closing(sqlite3.connect(f"file:{folder}/state-west/agent.db?mode=ro", uri=True)) as store:
-        row = store.execute("SELECT episodes, samples FROM grid_breach").fetchone()
+        row = store.execute("SELECT episodes, samples FROM grid_breach WHERE kind LIKE 'IMPORT%'").fetchone()
         return (0, 0) if row is None else (int(row[0]), int(row[1]))
 
 

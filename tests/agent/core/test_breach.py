@@ -1,9 +1,12 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from agent.core.breach import BreachTally, Judgement, fold
+import pytest
+
+from agent.core.breach import BreachTally, Judgement, export_of, fold, import_of
+from agent.core.sitepower import site_power
 from agent.model.limits import Limit
-from agent.model.readings import Quality, SitePower
+from agent.model.readings import MeterReading, MeterRole, Quality, SitePower
 
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
 
@@ -38,7 +41,10 @@ def sample(
 
 def fold_at(tally: BreachTally, power: SitePower, bound: Limit | None) -> BreachTally:
     offset_s = (power.measured_at - NOW).total_seconds()
-    return fold(tally, power, bound, tolerance_w=50.0, now=power.measured_at, now_boot_s=1000.0 + offset_s)
+    now_boot_s = 1000.0 + offset_s
+    return fold(
+        tally, import_of(power), bound, tolerance_w=50.0, now=power.measured_at, now_boot_s=now_boot_s
+    )
 
 
 def test_what_counts_and_what_does_not() -> None:
@@ -89,7 +95,7 @@ def test_a_stepped_calendar_excuses_nothing() -> None:
         power = sample(31 + step_s, 4500)
         stepped = fold(
             tally,
-            power,
+            import_of(power),
             limit(start_s=step_s),
             tolerance_w=50.0,
             now=power.measured_at,
@@ -103,3 +109,56 @@ def test_a_silent_plant_hides_no_breach() -> None:
     assert fold_at(BreachTally(), import_known, limit()).judgement is Judgement.BREACH
     import_lost = replace(sample(30, 4500), grid_quality=Quality.STALE)
     assert fold_at(BreachTally(), import_lost, limit()).judgement is Judgement.UNKNOWN
+
+
+@pytest.mark.parametrize("silent", ["plant", "battery"])
+def test_a_meter_that_stays_silent_hides_no_breach_of_either_direction(silent: str) -> None:
+    roles = {"grid": MeterRole.GRID, "plant": MeterRole.GENERATION, "battery": MeterRole.BATTERY}
+    for flow_of, grid_w in ((import_of, 5000.0), (lambda power: export_of(power, None), -5000.0)):
+        tally = BreachTally()
+        for at_s in range(30, 40):
+            now = NOW + timedelta(seconds=at_s)
+            readings = {
+                name: MeterReading(
+                    meter=name,
+                    role=role,
+                    measured_at=NOW if name == silent else now,
+                    measured_boottime_s=1000.0,
+                    quality=Quality.STALE if name == silent else Quality.OK,
+                    active_power_w=grid_w if role is MeterRole.GRID else 0.0,
+                )
+                for name, role in roles.items()
+            }
+            power = site_power(readings, meters=roles, now=now, compute_w=4900.0)
+            tally = fold(tally, flow_of(power), limit(), tolerance_w=50.0, now=now, now_boot_s=1000.0 + at_s)
+        assert (tally.samples, tally.episodes) == (10, 1)
+
+
+@pytest.mark.parametrize(
+    ("grid_w", "rest_w", "expected"),
+    [
+        (-4050.0, 0.0, Judgement.KEPT),
+        (9000.0, 0.0, Judgement.KEPT),
+        (-4051.0, 0.0, Judgement.BREACH),
+        (-4051.0, 3999.0, Judgement.BREACH),
+        (-4051.0, 4000.0, Judgement.UNACHIEVABLE),
+        (-4051.0, None, Judgement.BREACH),
+        (None, 0.0, Judgement.UNKNOWN),
+    ],
+)
+def test_the_export_is_judged_by_the_same_rule(
+    grid_w: float | None, rest_w: float | None, expected: Judgement
+) -> None:
+    for at_s, word in ((22.0, Judgement.RAMPING), (22.1, Judgement.BREACH)):
+        power = sample(at_s, grid_w)
+        tally = fold(
+            BreachTally(),
+            export_of(power, rest_w),
+            limit(),
+            tolerance_w=50.0,
+            now=power.measured_at,
+            now_boot_s=1000.0 + at_s,
+        )
+        late = expected in (Judgement.BREACH, Judgement.UNACHIEVABLE)
+        assert tally.judgement is (word if late and word is Judgement.RAMPING else expected)
+        assert tally.worst_excess_w == (51.0 if tally.judgement is Judgement.BREACH else 0.0)

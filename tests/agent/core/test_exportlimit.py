@@ -166,7 +166,7 @@ def test_the_stricter_control_binds_and_silence_counts() -> None:
     machine = cold_start(BOOT, settings)
 
     def limits(machine_now: object) -> list[tuple[str, float, str]]:
-        told = export_limits(timeline, [(machine_now, 3000.0)], now=NOW, now_boot_s=BOOT)  # type: ignore[list-item]
+        told = export_limits(timeline, [(machine_now, settings, 3000.0)], now=NOW, now_boot_s=BOOT)  # type: ignore[list-item]
         return [(limit.source, limit.limit_w, limit.reason) for limit in told]
 
     commands = [("wset", 5000.0, "Modbus WSetEna"), ("wmaxlim", WMAX_W, "Modbus WMaxLimPctEna")]

@@ -38,7 +38,9 @@ def announcement(site: str = "north") -> Announcement:
 
 
 def test_every_entity_shows_a_figure_and_every_figure_has_an_entity() -> None:
-    told = figures(Envelope(state=GridState.INIT, limits=()), None, breaches=0, unachievable=False)
+    told = figures(
+        Envelope(state=GridState.INIT, limits=()), None, breaches=0, export_breaches=0, unachievable=False
+    )
     assert set(told) == {entity.key for entity in ENTITIES}
     for topic, document in announcement().documents().items():
         shown = re.fullmatch(r"\{\{ value_json\.(\w+) \}\}", json.loads(document)["value_template"])
@@ -78,7 +80,7 @@ def test_ids_are_unique() -> None:
 
 def test_figures_of_a_site_under_a_limit() -> None:
     envelope = Envelope(state=GridState.LIMITED, limits=(LIMIT,))
-    assert figures(envelope, POWER, breaches=2, unachievable=True) == {
+    assert figures(envelope, POWER, breaches=2, export_breaches=1, unachievable=True) == {
         "grid_w": -1200.0,
         "generation_w": 3000.0,
         "battery_w": None,
@@ -91,12 +93,15 @@ def test_figures_of_a_site_under_a_limit() -> None:
         "state": "LIMITED",
         "quality": "ESTIMATED",
         "breaches": 2,
+        "export_breaches": 1,
         "unachievable": True,
     }
 
 
 def test_what_is_unknown_is_null_and_never_zero() -> None:
-    told = figures(Envelope(state=GridState.INIT, limits=()), None, breaches=0, unachievable=False)
+    told = figures(
+        Envelope(state=GridState.INIT, limits=()), None, breaches=0, export_breaches=0, unachievable=False
+    )
     assert {key for key, value in told.items() if value is None} == {
         "grid_w",
         "generation_w",

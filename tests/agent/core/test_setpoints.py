@@ -220,4 +220,8 @@ def test_an_operators_limit_only_lowers_the_configured_one(told: list[float], ex
 def test_the_export_that_is_left_with_the_plants_off(
     grid_w: float | None, plants_w: list[float | None], least_w: float | None
 ) -> None:
-    assert least_export_w(grid_w, plants_w) == least_w
+    plants = [reading("inverter", made_w) for made_w in plants_w]
+    assert least_export_w(grid_w, plants) == least_w
+    assert least_export_w(grid_w, [*plants, None]) is None, "one has not spoken yet"
+    silent = [reading("inverter", 0.0, Quality.STALE)]
+    assert least_export_w(grid_w, silent) is None, "what it said last says nothing of now"

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from agent.core.breach import Judgement
+from agent.core.breach import BreachTally, Judgement
 from agent.grid.wire import stamp
 from agent.model.grid import Reason
 from agent.model.limits import GridState
@@ -232,57 +232,66 @@ async def test_failing_disk_reaches_the_caller_of_tick_as_transient(rig: Rig) ->
     assert await rig.acks() == ["c1 STARTED"]
 
 
-async def test_breaches_are_counted_and_survive(rig: Rig) -> None:
-    def sample(grid_w: float) -> SitePower:
-        return SitePower(
-            measured_at=rig.clock.now(),
-            quality=Quality.OK,
-            grid_w=grid_w,
-            generation_w=None,
-            available_w=None,
-            battery_w=None,
-            compute_w=2000.0,
-            site_load_w=None,
-            surplus_w=None,
-        )
+def sample(rig: Rig, grid_w: float, compute_w: float | None = 2000.0) -> SitePower:
+    return SitePower(
+        measured_at=rig.clock.now(),
+        quality=Quality.OK,
+        grid_w=grid_w,
+        generation_w=None,
+        available_w=None,
+        battery_w=None,
+        compute_w=compute_w,
+        site_load_w=None,
+        surplus_w=None,
+    )
 
+
+async def judged(rig: Rig, power: SitePower) -> Judgement:
+    await rig.desk.observe(power)
+    return rig.desk.tally.judgement
+
+
+async def test_breaches_are_counted_and_survive(rig: Rig) -> None:
     rig.beat()
     await rig.limit(1, 3000.0, rampS=5)
-    assert (await rig.desk.observe(sample(4000.0))).judgement is Judgement.RAMPING
+    assert await judged(rig, sample(rig, 4000.0)) is Judgement.RAMPING
     rig.clock.advance(8)
     for grid_w in (4000.0, 4100.0):
-        await rig.desk.observe(sample(grid_w))
+        await rig.desk.observe(sample(rig, grid_w))
         rig.clock.advance(1)
     await rig.stop()
     await rig.start()
     assert (rig.desk.tally.samples, rig.desk.tally.episodes, rig.desk.tally.worst_excess_w) == (2, 1, 1100.0)
+    assert rig.desk.export_tally == BreachTally()
+
+
+async def test_breaches_of_export_limits_are_counted_apart_and_survive(rig: Rig) -> None:
+    rig.beat()
+    await rig.limit(1, 0.0)
+    await rig.export(1, 3000.0, rampS=5)
+    rig.clock.advance(8)
+    for grid_w, least_export_w in ((-3500.0, 0.0), (-4000.0, 4000.0), (-3000.0, 0.0), (-3600.0, None)):
+        await rig.desk.observe(sample(rig, grid_w), least_export_w)
+        rig.clock.advance(1)
+    await rig.stop()
+    await rig.start()
+    counted = rig.desk.export_tally
+    assert (counted.samples, counted.episodes, counted.worst_excess_w) == (2, 2, 600.0)
+    assert rig.desk.tally == BreachTally()
 
 
 async def test_a_release_between_two_samples_gives_the_next_limit_its_ramp(rig: Rig) -> None:
-    def sample(grid_w: float) -> SitePower:
-        return SitePower(
-            measured_at=rig.clock.now(),
-            quality=Quality.OK,
-            grid_w=grid_w,
-            generation_w=None,
-            available_w=None,
-            battery_w=None,
-            compute_w=grid_w,
-            site_load_w=None,
-            surplus_w=None,
-        )
-
     rig.beat()
     await rig.limit(1, 1300.0)
     rig.clock.advance(5)
-    assert (await rig.desk.observe(sample(1300.0))).judgement is Judgement.KEPT
+    assert await judged(rig, sample(rig, 1300.0, 1300.0)) is Judgement.KEPT
     await rig.limit(2, None)
     rig.clock.advance(0.5)
     await rig.limit(3, 1500.0)
     rig.clock.advance(0.4)
-    assert (await rig.desk.observe(sample(1800.0))).judgement is Judgement.RAMPING
+    assert await judged(rig, sample(rig, 1800.0, 1800.0)) is Judgement.RAMPING
     rig.clock.advance(3)
-    assert (await rig.desk.observe(sample(1800.0))).judgement is Judgement.BREACH
+    assert await judged(rig, sample(rig, 1800.0, 1800.0)) is Judgement.BREACH
 
 
 @pytest.mark.parametrize("committed", [True, False])
