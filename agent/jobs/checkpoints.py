@@ -13,14 +13,17 @@ import logging
 import os
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 
 from agent.core import manifest as manifests
 from agent.core.manifest import Layout
 from agent.jobs import checkpoint_copies as copies
 from agent.jobs import checkpoint_files as disk
-from agent.jobs.checkpoint_pass import threads_at_rest
+from agent.jobs import checkpoint_leftovers as leftovers
+from agent.jobs.checkpoint_pass import ChunkPass, threads_at_rest
 from agent.jobs.checkpoint_taking import Taking, Wanted
 from agent.jobs.checkpoint_trust import Trust
 from agent.model.jobs import Checkpoint, Manifest
@@ -32,8 +35,10 @@ log = logging.getLogger(__name__)
 DEFAULT_CHUNK_BYTES = 4 * 1024 * 1024
 SHARED = "shared"
 """Empty file beside a manifest: another site has this checkpoint too."""
-TWIN = "twin-"
-"""Begins the name of a copy that is made beside a fetch; see `agent.jobs.twins`."""
+_RANK = attrgetter("rank")
+
+OnLoss = Callable[[str, tuple[Checkpoint, ...]], None]
+"""Called with a job of which a checkpoint turned out corrupt, and those that are left, newest first."""
 
 
 class CheckpointStore:
@@ -56,6 +61,7 @@ class CheckpointStore:
         self._trust = Trust(clock)
         self._take = Taking(chunk_bytes=chunk_bytes, clock=clock)
         self._looking = asyncio.Lock()
+        self._on_loss: OnLoss = lambda _job_id, _left: None
 
     async def seal(
         self,
@@ -108,7 +114,8 @@ class CheckpointStore:
         wanted = Wanted(job_id=job_id, epoch=epoch, step=step, source=source, files=files, left_in=left_in)
         try:
             manifest = await disk.in_thread(lambda stop: self._take(wanted, staging / "files", stop))
-            same = [known for known in newest if _same_content(known.manifest, manifest)]
+            # A seal may be repeated, as after a crash before it was recorded.
+            same = [one for one in newest if replace(one.manifest, sealed_at=manifest.sealed_at) == manifest]
             return same[0] if same else await self.publish(staging, manifest)
         finally:
             await disk.in_thread(lambda _: disk.remove(staging))
@@ -166,7 +173,7 @@ class CheckpointStore:
         """List the verified checkpoints of a job, newest (epoch, then step, then time) first."""
         known = await self._index()
         mine = [checkpoint for checkpoint in known.values() if checkpoint.manifest.job_id == job_id]
-        return tuple(sorted(mine, key=_age, reverse=True))
+        return tuple(sorted(mine, key=_RANK, reverse=True))
 
     async def get(self, checkpoint_id: str) -> Checkpoint | None:
         """Look a checkpoint up; None when it is not here."""
@@ -238,6 +245,42 @@ class CheckpointStore:
         if not trusted:
             self._trust.note(checkpoint.checkpoint_id, source, files)
 
+    async def recheck(self, checkpoint_id: str, chunks: Sequence[int] | None = None) -> None:
+        """Hash a stored checkpoint once more: whoever received it says that it is not what was promised.
+
+        Parameters
+        ----------
+        checkpoint_id : str
+            Which one.
+        chunks : sequence of int or None
+            Those in doubt; None: all.
+
+        Raises
+        ------
+        CorruptError
+            The stored bytes differ from the manifest; the checkpoint is now in quarantine.
+        TransientError
+            The disk failed.
+        """
+        checkpoint = await self.get(checkpoint_id)
+        if checkpoint is None:
+            return
+        try:
+            await disk.in_thread(lambda stop: self._look_at(checkpoint, chunks, stop))
+        except CorruptError:
+            await self.quarantine(checkpoint_id)
+            raise
+
+    def _look_at(self, checkpoint: Checkpoint, chunks: Sequence[int] | None, stop: threading.Event) -> None:
+        folder, layout = self._folder(checkpoint) / "files", Layout.of(checkpoint.manifest)
+        copies.require_sizes(layout.manifest.files, folder)
+        look = ChunkPass(layout, folder.joinpath, indices=chunks, verified_as=checkpoint.checkpoint_id)
+        look.run(stop)
+
+    def watch(self, on_loss: OnLoss) -> None:
+        """Have somebody told of every quarantine."""
+        self._on_loss = on_loss
+
     async def quarantine(self, checkpoint_id: str) -> None:
         """Take a corrupt checkpoint out of the lists; its bytes stay for a look until the job is let go."""
         known = await self._index()
@@ -251,6 +294,7 @@ class CheckpointStore:
             "checkpoint is corrupt, quarantined",
             extra={"job_id": checkpoint.manifest.job_id, "checkpoint_id": checkpoint_id},
         )
+        self._on_loss(checkpoint.manifest.job_id, await self.checkpoints(checkpoint.manifest.job_id))
 
     def _move_aside(self, folder: Path) -> None:
         target = self._root / "quarantine" / folder.parent.name / folder.name
@@ -286,7 +330,7 @@ class CheckpointStore:
         self, job_id: str, dropped: list[Checkpoint], known: dict[str, Checkpoint]
     ) -> list[Checkpoint]:
         """Leave out the newest shared checkpoint of a job; nothing when a newer one is shared too."""
-        mine = sorted((c for c in known.values() if c.manifest.job_id == job_id), key=_age, reverse=True)
+        mine = sorted((c for c in known.values() if c.manifest.job_id == job_id), key=_RANK, reverse=True)
         shared = next((c for c in mine if (self._folder(c) / SHARED).exists()), None)
         return [checkpoint for checkpoint in dropped if checkpoint != shared]
 
@@ -338,22 +382,11 @@ class CheckpointStore:
 
     def _recover(self, _: threading.Event) -> dict[str, Checkpoint]:
         """Read what is here and clear away what a dead process left."""
-        for name in ("sealed", "staging", "quarantine", "trash"):
-            (self._root / name).mkdir(parents=True, exist_ok=True)
-        staging = self._root / "staging"
-        for left in (
-            *(self._root / "trash").iterdir(),
-            *staging.glob("*/seal-*"),
-            *staging.glob(f"*/{TWIN}*"),
-        ):
-            disk.remove(left)
-        for bitmap in (self._root / "staging").glob("*/fetch-*.received"):
-            if not bitmap.with_suffix("").exists():
-                disk.remove(bitmap)
+        leftovers.clear(self._root)
         known = {}
         for folder in (self._root / "sealed").glob("*/*"):
             try:
-                known[folder.name] = _load(folder)
+                known[folder.name] = leftovers.load(folder)
             except (CorruptError, OSError) as error:
                 log.error(
                     "stored checkpoint is not usable, quarantined",
@@ -361,29 +394,3 @@ class CheckpointStore:
                 )
                 self._move_aside(folder)
         return known
-
-
-def _age(checkpoint: Checkpoint) -> tuple[int, int, float]:
-    manifest = checkpoint.manifest
-    return manifest.epoch, manifest.step, manifest.sealed_at.timestamp()
-
-
-def _same_content(one: Manifest, other: Manifest) -> bool:
-    """Tell whether a seal was repeated, as after a crash before it was recorded."""
-    return (one.epoch, one.step, one.files, one.chunk_bytes, one.chunk_hashes) == (
-        other.epoch,
-        other.step,
-        other.files,
-        other.chunk_bytes,
-        other.chunk_hashes,
-    )
-
-
-def _load(folder: Path) -> Checkpoint:
-    manifest = manifests.decode((folder / "manifest.json").read_bytes())
-    if manifests.checkpoint_id(manifest) != folder.name or manifest.job_id != folder.parent.name:
-        raise CorruptError("its manifest is not the one that names it")
-    for file in manifest.files:
-        if (folder / "files" / file.path).stat().st_size != file.size_bytes:
-            raise CorruptError(f"{file.path} has another size")
-    return Checkpoint(checkpoint_id=folder.name, manifest=manifest)

@@ -112,6 +112,7 @@ class Keeper:
         self._book = JobBook(
             store=records, clock=clock, on_report=on_report, report_interval_s=report_interval_s
         )
+        checkpoints.watch(self._book.list_checkpoints)
         self._tools = Tools(
             root=root,
             book=self._book,
@@ -141,8 +142,7 @@ class Keeper:
                 self._book.see(
                     record.job_id, seen_live(await asyncio.to_thread(self._tools.run(record).look))
                 )
-            listed = await self._checkpoints.checkpoints(record.job_id)
-            self._book.list_checkpoints(record.job_id, listed)
+            self._book.list_checkpoints(record.job_id, await self._checkpoints.checkpoints(record.job_id))
             if record.phase is JobPhase.RELEASED:  # the agent may have died between record and removal
                 await asyncio.to_thread(self._remove_runs, record.job_id)
 

@@ -57,6 +57,10 @@ class Checkpoints(Protocol):
         """Remove all but the newest."""
         ...
 
+    def watch(self, on_loss: Callable[[str, tuple[Checkpoint, ...]], None]) -> None:
+        """Have somebody told when one turns out corrupt: the job, and those that are left, newest first."""
+        ...
+
     def free_bytes(self) -> int:
         """Return the bytes that the disk still takes."""
         ...

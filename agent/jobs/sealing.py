@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 SETTLED_S = 2.0
 """A file found by glob must have been left alone for this long while the trainer runs."""
+RETRY_FRAC = 0.1
+"""Of the interval between two seals: after so long, one that failed is tried again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +49,7 @@ class Sealer:
     clock : Clock
         For the age of files.
     interval_s : float
-        Shortest time between two seals of a running job.
+        Shortest time between two seals of a running job, in seconds.
     keep : int
         Checkpoints that are kept of a running job, at least 2.
     """
@@ -57,12 +59,11 @@ class Sealer:
         self._clock = clock
         self._interval_s = interval_s
         self._keep = keep
-        self._sealed_s: dict[str, float] = {}
+        self._due_s: dict[str, float] = {}
 
     def is_due(self, job_id: str) -> bool:
-        """Tell whether the interval since the last seal is over."""
-        last_s = self._sealed_s.get(job_id)
-        return last_s is None or self._clock.boottime_s() - last_s >= self._interval_s
+        """Tell whether the interval since the last seal is over, or the shorter one since a failed try."""
+        return self._clock.boottime_s() >= self._due_s.get(job_id, 0.0)
 
     def candidate(
         self, record: JobRecord, run: Run, progress: Progress, newest: Checkpoint | None, *, ended: bool
@@ -152,8 +153,9 @@ class Sealer:
         TransientError, PermanentError
             As the store says.
         """
-        self._sealed_s[record.job_id] = self._clock.boottime_s()
-        return await self._checkpoints.seal(
+        began_s = self._clock.boottime_s()
+        self._due_s[record.job_id] = began_s + self._interval_s * RETRY_FRAC
+        checkpoint = await self._checkpoints.seal(
             record.job_id,
             record.epoch,
             candidate.step,
@@ -161,6 +163,8 @@ class Sealer:
             candidate.files,
             left_in=left_in,
         )
+        self._due_s[record.job_id] = began_s + self._interval_s
+        return checkpoint
 
     async def prune(self, job_id: str) -> None:
         """Drop what is older than the last few. A gigabyte takes a tenth of a second: nobody is to wait."""

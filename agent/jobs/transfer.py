@@ -23,7 +23,7 @@ from agent.jobs.transfer_pull import Pull
 from agent.model.jobs import Checkpoint
 from agent.model.orders import Fetch, Offer
 from sterna.clock import Clock
-from sterna.errors import PermanentError, TransientError
+from sterna.errors import CorruptError, PermanentError, TransientError
 from sterna.heap import FreedMemory
 from sterna.units import bytes_to_bits
 
@@ -217,7 +217,7 @@ class Transfers:
         Raises
         ------
         PermanentError
-            It is not here, is another job's, or the receiver refuses it.
+            It is not here, is another job's, is corrupt, or the receiver refuses it.
         TransientError
             The receiver was not reached, or took nothing, for `give_up_s`.
         """
@@ -240,6 +240,9 @@ class Transfers:
         try:
             with self._freed_memory.given_back():
                 await self._persist(order.receiver_site, tally, push.attempt)
+        except CorruptError:
+            await self._store.recheck(order.checkpoint_id)  # which raises, where it is ours that is to blame
+            raise
         finally:
             self.sent_bytes += tally.transferred_bytes
         return tally.transferred_bytes

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, contextmanager
 import grpc
 import grpc.aio
 
-from sterna.errors import PermanentError, SternaError, TransientError
+from sterna.errors import CorruptError, PermanentError, SternaError, TransientError
 
 SERVICE = "sterna.v1.CheckpointService"
 TICKET_METADATA = "sterna-ticket"
@@ -22,7 +22,6 @@ _PERMANENT = frozenset(
         grpc.StatusCode.OUT_OF_RANGE,
         grpc.StatusCode.INVALID_ARGUMENT,
         grpc.StatusCode.UNIMPLEMENTED,
-        grpc.StatusCode.DATA_LOSS,
     }
 )
 
@@ -34,6 +33,8 @@ class LinkError(TransientError):
 def from_status(code: grpc.StatusCode, details: str | None, peer: str) -> SternaError:
     """Turn a status into our own error: a LinkError where another try may help."""
     text = f"{peer}: {code.name}: {details}"
+    if code is grpc.StatusCode.DATA_LOSS:
+        return CorruptError(text)
     return PermanentError(text) if code in _PERMANENT else LinkError(text)
 
 

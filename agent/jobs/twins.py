@@ -17,9 +17,10 @@ from agent.core.bitmap import Bitmap
 from agent.core.manifest import Layout
 from agent.jobs import checkpoint_copies as copies
 from agent.jobs import checkpoint_files as disk
+from agent.jobs.checkpoint_leftovers import TWIN
 from agent.jobs.checkpoint_pass import ChunkPass, make_files, threads_at_rest
 from agent.jobs.checkpoint_trust import TRUST_S
-from agent.jobs.checkpoints import TWIN, CheckpointStore
+from agent.jobs.checkpoints import CheckpointStore
 from agent.model.orders import Fetch
 from sterna.clock import Clock
 from sterna.errors import SternaError, TransientError

@@ -112,3 +112,8 @@ class Checkpoint:
 
     checkpoint_id: str
     manifest: Manifest
+
+    @property
+    def rank(self) -> tuple[int, int, float]:
+        """Order of a job's checkpoints, higher for the newer: epoch, then step, then time."""
+        return self.manifest.epoch, self.manifest.step, self.manifest.sealed_at.timestamp()

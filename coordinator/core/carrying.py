@@ -22,8 +22,13 @@ LEAST_FRAC = 0.05
 
 
 def is_stuck(state: FleetState, job: Job, live: Live) -> bool:
-    """Tell whether a waiting job cannot start where its checkpoint is, and could be carried from there."""
+    """Tell whether a waiting job cannot start where its checkpoint is, and could be carried from there.
+
+    Not while it is carried: where that fails it waits as long again, for others want the room too.
+    """
     if job.state is not JobState.QUEUED or job.cancelling or not job.sealed_once:
+        return False
+    if carried_to(job, live) is not None:
         return False
     holders = holders_of(state, job)
     return any(is_connected(live, site_id) for site_id in holders) and not any(
@@ -39,7 +44,7 @@ def carry_orders(
     Parameters
     ----------
     state, job, live
-        What is known; the job `is_stuck`.
+        What is known; the job has been stuck for a while, or is carried.
     settings : ViewSettings
         For the rates of links.
     reservation_s : float

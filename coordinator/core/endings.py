@@ -149,3 +149,9 @@ def holders_of(state: FleetState, job: Job) -> frozenset[str]:
     candidates = present or steps
     most = max(candidates.values(), default=None)
     return frozenset(site_id for site_id, step in candidates.items() if step == most)
+
+
+def newest_step(state: FleetState, job: Job) -> int | None:
+    """Return the step that a waiting job goes on from; None: nobody holds a checkpoint."""
+    held = (newest(job.copies[site_id]) for site_id in holders_of(state, job))
+    return next((one.step for one in held if one is not None), None)

@@ -7,7 +7,7 @@ time, after a restart of either side or a lost message, and tells only what is s
 from dataclasses import dataclass
 from datetime import datetime
 
-from coordinator.core.endings import GrantSettings, end_job, fail_migration, requeue
+from coordinator.core.endings import GrantSettings, end_job, fail_migration, newest_step, requeue
 from coordinator.core.migration import BEFORE_COMMIT
 from coordinator.core.story import Story
 from coordinator.model import events as ev
@@ -128,15 +128,26 @@ def events_for_report(
 
 
 def _copies(case: _Case) -> None:
-    if case.report.checkpoints != case.job.copies.get(case.site_id, ()):
-        case.story.tell(
-            ev.CheckpointSealed(
-                at=case.now,
-                job_id=case.job.job_id,
-                site_id=case.site_id,
-                checkpoints=case.report.checkpoints,
-            )
+    before, job = case.story.state, case.job
+    if case.report.checkpoints == job.copies.get(case.site_id, ()):
+        return
+    case.story.tell(
+        ev.CheckpointSealed(
+            at=case.now, job_id=job.job_id, site_id=case.site_id, checkpoints=case.report.checkpoints
         )
+    )
+    if job.state is JobState.QUEUED:
+        _go_further_back(case, newest_step(before, job))
+
+
+def _go_further_back(case: _Case, step: int | None) -> None:
+    """Say that what a waiting job was to go on from is no more, and void what was ordered for it."""
+    left = newest_step(case.story.state, case.job)
+    if step is None or (left is not None and left >= step):
+        return
+    then = "no other is known" if left is None else f"it goes on from step {left}"
+    message = f"its checkpoint of step {step} at {case.site_id} is corrupt or gone; {then}"
+    requeue(case.story, case.job.job_id, message, case.now)
 
 
 def _higher_epoch(case: _Case) -> None:

@@ -14,6 +14,7 @@ from agent.core.jobtable import LIVE, SLOT_HOLDING, JobEvent, next_phase
 from agent.jobs import leases
 from agent.jobs import outcome as outcomes
 from agent.jobs.leases import LeaseClock
+from agent.jobs.sealing import RETRY_FRAC
 from agent.model.jobs import Checkpoint, JobPhase
 from agent.model.orders import Fetch, Offer, Order, Pause, Release, Resume, Start, Stop
 from agent.model.records import JobRecord
@@ -78,7 +79,7 @@ class Agent:
         self.offers: dict[str, Offer] = {}
         self.link = Link(self)
         self._lease_clock = LeaseClock()
-        self._sealed_s: dict[str, float] = {}
+        self._seal_due_s: dict[str, float] = {}
         self._seen: dict[str, tuple[int | None, int | None]] = {}
         self._mourned_s: dict[str, float] = {}
         self._reported: dict[str, wire.JobReport] = {}
@@ -314,6 +315,12 @@ class Agent:
         self.report(job_id)
         self.flush()
 
+    def lost(self, job_id: str, checkpoint_id: str) -> None:
+        """Find a checkpoint corrupt that another site fetches from here."""
+        self.machine.watch.progress[job_id].excused = True  # what has rotted cannot be gone on from
+        self.vault.quarantine(job_id, checkpoint_id)
+        self.report(job_id)
+
     def _live(self, record: JobRecord) -> None:
         shim = self.machine.shims.get(record.run_id)
         seen = shim.snapshot() if shim is not None else read_snapshot(self.machine, record.run_id, None)
@@ -442,8 +449,7 @@ class Agent:
             self.later(0.5, lambda: self.mind(record.job_id))
 
     def _seal_if_due(self, record: JobRecord) -> None:
-        last_s = self._sealed_s.get(record.job_id)
-        if last_s is not None and self.clock.boottime_s() - last_s < SEAL_INTERVAL_S:
+        if self.clock.boottime_s() < self._seal_due_s.get(record.job_id, 0.0):
             return
         try:
             self._seal(record, ended=False)
@@ -458,8 +464,10 @@ class Agent:
             return False
         if newest is not None and (newest.manifest.epoch, newest.manifest.step) >= (record.epoch, saved.step):
             return False
-        self._sealed_s[record.job_id] = self.clock.boottime_s()
+        now_s = self.clock.boottime_s()
+        self._seal_due_s[record.job_id] = now_s + SEAL_INTERVAL_S * RETRY_FRAC
         self.vault.seal(record.job_id, record.epoch, saved.step)
+        self._seal_due_s[record.job_id] = now_s + SEAL_INTERVAL_S
         self.machine.watch.deleted(self.site_id, self.vault.keep_newest(record.job_id, KEPT))
         stop_at = files.get("stop")
         return not ended or (stop_at is not None and saved.written_at >= stop_at)

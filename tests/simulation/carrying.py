@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from agent.model.orders import Fetch
 from sterna.errors import TransientError
-from tests.simulation.vault import CHUNKS, Sealed, digest
+from tests.simulation.vault import CHUNKS, Sealed, digest, is_intact
 
 if TYPE_CHECKING:
     from tests.simulation.agent import Agent
@@ -44,6 +44,7 @@ class Fetching:
         self._staging = ("staging", job_id)
         self._moved_s = agent.world.now_s
         self._began_s = agent.world.now_s
+        self._differed = False
         agent.later(0.1, self._go_on)
 
     def _go_on(self) -> None:
@@ -82,6 +83,14 @@ class Fetching:
             raise LookupError(f"site {order.holder_site} has no checkpoint {order.checkpoint_id}")
         return Holder(machine.agent, sealed)
 
+    def _ask_again(self, holder: Holder) -> None:
+        """Have the holder look at a chunk that it is asked for alone: `CheckpointStore.recheck`."""
+        if not self._differed:
+            self._differed = True
+        elif not is_intact(holder.sealed):
+            holder.agent.lost(self._job_id, self._order.checkpoint_id)
+            self._agent.fetch_failed(self._job_id, "it is corrupt where it lies", PATIENCE_S)
+
     def _take_one(self, holder: Holder) -> None:
         """Take the next chunk that is missing; publish once none is."""
         agent = self._agent
@@ -94,7 +103,9 @@ class Fetching:
             if agent.world.chance(agent.machine.network.weather.garbled):
                 chunk += b"!"
             if not is_genuine(chunk, hashes[missing[0]]):
+                self._ask_again(holder)
                 return
+            self._differed = False
             agent.disk.write(self._staging, names[missing[0]], chunk, durable=False)
             self._moved_s = agent.world.now_s
             if len(missing) > 1:

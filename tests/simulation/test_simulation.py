@@ -52,6 +52,12 @@ def test_what_restored_stores_broke_once_is_mended(seed: int) -> None:
     assert not found, found
 
 
+@pytest.mark.parametrize("seed", [1381, 1463, 3945])
+def test_what_rot_and_refusing_disks_broke_once_is_mended(seed: int) -> None:
+    found = broken(play(seed))
+    assert not found, found
+
+
 def test_a_seed_gives_its_history_again() -> None:
     once, again = play(3), play(3)
     assert once.lines == again.lines

@@ -44,12 +44,6 @@ def is_intact(sealed: Sealed) -> bool:
     return tuple(map(digest, sealed.chunks)) == sealed.checkpoint.manifest.chunk_hashes
 
 
-def age(checkpoint: Checkpoint) -> tuple[int, int, float]:
-    """Return how the store orders checkpoints: epoch, then step, then time."""
-    manifest = checkpoint.manifest
-    return manifest.epoch, manifest.step, manifest.sealed_at.timestamp()
-
-
 class Vault:
     """One site's checkpoints.
 
@@ -69,7 +63,7 @@ class Vault:
     def held(self, job_id: str) -> list[Sealed]:
         """Return what is there, newest first."""
         here = self._disk.folder(("sealed", job_id)).values()
-        return sorted(here, key=lambda one: age(one.checkpoint), reverse=True)
+        return sorted(here, key=lambda one: one.checkpoint.rank, reverse=True)
 
     def listed(self, job_id: str) -> tuple[Checkpoint, ...]:
         return tuple(one.checkpoint for one in self.held(job_id))
@@ -104,8 +98,12 @@ class Vault:
         """Make a complete checkpoint appear, durably, by one rename."""
         folder = ("sealed", sealed.checkpoint.manifest.job_id)
         name = sealed.checkpoint.checkpoint_id
-        self._commit(lambda: self._disk.write(folder, name, sealed, durable=True))
-        self._on_change(folder[1])
+
+        def write() -> None:
+            self._disk.write(folder, name, sealed, durable=True)
+            self._on_change(folder[1])  # whatever the one who wrote it comes to hear of it
+
+        self._commit(write)
 
     def take_out(self, job_id: str, checkpoint_id: str) -> int:
         """Make a verified copy for a trainer; return its step.
@@ -121,10 +119,13 @@ class Vault:
         if sealed is None:
             raise PermanentError(f"no checkpoint {checkpoint_id} here")
         if not is_intact(sealed):
-            self._disk.remove(("sealed", job_id), checkpoint_id, durable=True)
-            self._on_change(job_id)
+            self.quarantine(job_id, checkpoint_id)
             raise CorruptError(f"checkpoint {checkpoint_id} is corrupt")
         return sealed.checkpoint.manifest.step
+
+    def quarantine(self, job_id: str, checkpoint_id: str) -> None:
+        self._disk.remove(("sealed", job_id), checkpoint_id, durable=True)
+        self._on_change(job_id)
 
     def keep_newest(self, job_id: str, count: int) -> list[Checkpoint]:
         """Remove all but the newest; return what went."""

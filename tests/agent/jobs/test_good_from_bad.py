@@ -20,7 +20,7 @@ from agent.jobs.checkpoints import CheckpointStore
 from agent.jobs.runner import Run
 from agent.model.jobs import Checkpoint
 from agent.model.jobs import JobPhase as P
-from agent.model.orders import OrderResult, Start, Stop
+from agent.model.orders import OrderResult, Release, Start, Stop
 from agent.simulator import steplog
 from sterna.clock import SystemClock
 from sterna.errors import CorruptError
@@ -144,6 +144,25 @@ async def test_a_lost_run_whose_newest_checkpoint_is_rotten_goes_on_from_the_one
     (_, again) = steplog.stints(entries)
     assert again.first_step == good.manifest.step + 1
     assert {entry.step for entry in entries} == set(range(1, 61))
+
+
+async def test_a_released_job_s_checkpoint_that_another_site_finds_rotten_is_reported(
+    site: Site, trainer: SpecMaker
+) -> None:
+    await site.order(Start(spec=trainer(steps=60), checkpoint_id=None, lease_ttl_s=60.0))
+    await until(lambda: (one := site.report()) and len(one.checkpoints) >= 2, "two sealed checkpoints")
+    await site.order(Stop(reason="", cancel=False))
+    await site.phase(P.SEALED)
+    await site.order(Release(keep_checkpoints=2), epoch=2)
+    newest, good = (await site.phase(P.RELEASED)).checkpoints
+    folder = await site.checkpoints.files_folder(newest.checkpoint_id)
+    assert folder is not None
+    victim = next(path for path in folder.rglob("*.npz"))
+    victim.write_bytes(victim.read_bytes()[:-1] + b"!")
+    with pytest.raises(CorruptError, match="differs"):
+        await site.checkpoints.recheck(newest.checkpoint_id)
+    report = site.report()
+    assert report is not None and report.checkpoints == (good,)
 
 
 @pytest.fixture

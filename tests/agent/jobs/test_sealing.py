@@ -12,7 +12,7 @@ from agent.jobs.sealing import Sealer
 from agent.model.jobs import Checkpoint, CheckpointFile, Manifest
 from agent.model.records import JobRecord
 from sterna.clock import FakeClock
-from sterna.errors import PermanentError
+from sterna.errors import PermanentError, TransientError
 from tests.agent.jobs.conftest import shell
 from tests.sterna.trainers import files
 
@@ -37,9 +37,10 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.run = Run(folder / "r1")
         self.run.checkpoint_dir.mkdir(parents=True)
-        clock = FakeClock(AT)
-        store = CheckpointStore(folder / "store", clock)
-        self.sealer = Sealer(checkpoints=store, clock=clock, interval_s=60.0, keep=2)
+        self.clock = FakeClock(AT)
+        self.store = folder / "store"
+        store = CheckpointStore(self.store, self.clock)
+        self.sealer = Sealer(checkpoints=store, clock=self.clock, interval_s=60.0, keep=2)
 
     def put(self, name: str, age_s: float, *, whole: bool = True) -> Path:
         path = files.torch_zip(self.run.checkpoint_dir / name)
@@ -119,3 +120,23 @@ def test_a_reported_one_that_is_not_whole(bench: Bench) -> None:
         bench.pick(progress=saved, glob="", ended=True)
     bench.put("step-3.pt", 9.0)
     assert bench.pick(progress=saved, ended=True) == ("step-3.pt", 3)
+
+
+async def test_one_that_the_disk_did_not_take_is_tried_again_soon(bench: Bench) -> None:
+    bench.put("step-1.pt", 9.0)
+    record = JobRecord(job_id="j1", epoch=2, run_id="r1", spec=shell("", checkpoint_glob="*.pt"))
+    found = bench.sealer.candidate(record, bench.run, Progress(), None, ended=False)
+    assert found is not None and bench.sealer.is_due("j1")
+    bench.store.write_text("no folder can be made here")
+    with pytest.raises(TransientError):
+        await bench.sealer.seal(record, found)
+    bench.clock.advance(5.9)
+    assert not bench.sealer.is_due("j1"), "each try reads all of it"
+    bench.clock.advance(0.2)
+    assert bench.sealer.is_due("j1")
+    bench.store.unlink()
+    assert (await bench.sealer.seal(record, found)).manifest.step == 1
+    bench.clock.advance(59.9)
+    assert not bench.sealer.is_due("j1")
+    bench.clock.advance(0.2)
+    assert bench.sealer.is_due("j1")

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sterna.errors import PermanentError, TransientError
+from sterna.errors import CorruptError, PermanentError, TransientError
 from sterna.ticket import mint, site_key
 from tests.agent.jobs.sites import (
     CHUNK_BYTES,
@@ -186,12 +186,16 @@ async def test_a_corrupted_chunk_is_asked_for_again_and_never_stored(harbor, rid
         result = await ridge.transfers.fetch(JOB, order, ignore)
     assert spoilt == 2
     assert result.transferred_bytes == checkpoint.manifest.size_bytes + 2 * CHUNK_BYTES
+    assert await harbor.store.checkpoints(JOB) == (checkpoint,), "the link is to blame, not the holder"
     assert await files_of(ridge, checkpoint) == await files_of(harbor, checkpoint)
 
 
 @pytest.mark.parametrize("dialler", ["receiver", "holder"])
 async def test_a_holder_with_rotten_bytes_is_given_up(harbor, ridge, tmp_path, dialler):
+    older = await sealed(harbor, tmp_path, step=3)
     checkpoint = await sealed(harbor, tmp_path)
+    told = []
+    harbor.store.watch(lambda job_id, left: told.append((job_id, left)))
     identity = checkpoint.checkpoint_id
     stored = await harbor.store.files_folder(identity) / "step-7" / "w.npz"
     data = bytearray(stored.read_bytes())
@@ -200,7 +204,9 @@ async def test_a_holder_with_rotten_bytes_is_given_up(harbor, ridge, tmp_path, d
     if dialler == "receiver":
         async with harbor.serving():
             order = fetch_order(identity, harbor.address, ticket("harbor", identity))
-            with pytest.raises(PermanentError, match="chunk 15 arrived different 3 times"):
+            with pytest.raises(
+                PermanentError, match=f"DATA_LOSS: checkpoint {identity}: chunk 15 differs, in step-7/w.npz"
+            ):
                 await ridge.transfers.fetch(JOB, order, ignore)
     else:
         async with ridge.serving():
@@ -210,9 +216,11 @@ async def test_a_holder_with_rotten_bytes_is_given_up(harbor, ridge, tmp_path, d
                 fetching, harbor.transfers.offer(JOB, order), return_exceptions=True
             )
         assert "chunk 15 arrived different 3 times" in str(results[0])
-        assert isinstance(results[1], PermanentError)
-        assert "DATA_LOSS" in str(results[1])
+        assert isinstance(results[1], CorruptError)
+        assert "chunk 15 differs, in step-7/w.npz" in str(results[1])
     assert await ridge.store.checkpoints(JOB) == ()
+    assert await harbor.store.checkpoints(JOB) == (older,), "it is in quarantine where it has rotted"
+    assert told == [(JOB, (older,))]
 
 
 async def test_a_stalled_and_then_black_holed_link_is_survived(harbor, ridge, tmp_path):

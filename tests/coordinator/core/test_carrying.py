@@ -8,10 +8,12 @@ import pytest
 from coordinator.core.arrivals import obstacle_to_arrival
 from coordinator.core.carrying import is_stuck
 from coordinator.core.coming import carried_to, carry_id, slots_promised
+from coordinator.core.endings import GrantSettings
 from coordinator.core.fleet import fold
 from coordinator.core.orders import OrderSettings, orders_for
 from coordinator.core.policies import policy_named
 from coordinator.core.policy import PlannerSettings
+from coordinator.core.reports import events_for_report
 from coordinator.core.view import ViewSettings, build_view
 from coordinator.model import events as ev
 from coordinator.model.fleet import FleetState
@@ -19,7 +21,7 @@ from coordinator.model.job import JobPhase as P
 from coordinator.model.job import JobReport
 from coordinator.model.live import Live
 from coordinator.model.orders import Fetch, Offer, Order, Prepare, Release
-from tests.coordinator.core.histories import C2, NOW, SPEC, granted, here, report, seen, submitted
+from tests.coordinator.core.histories import C1, C2, NOW, SPEC, granted, here, report, seen, submitted
 
 CARRY = "carry-j-2"
 SETTINGS = OrderSettings(reservation_s=99.0, view=ViewSettings(default_bps=1e6), stuck=frozenset({"j"}))
@@ -73,6 +75,12 @@ def test_which_jobs_are_stuck(state: FleetState, gone: tuple[str, ...], stuck: b
     assert is_stuck(state, state.jobs["j"], live) is stuck
 
 
+def test_a_job_that_is_carried_begins_to_wait_anew() -> None:
+    state = waiting()
+    for phase, stuck in ((P.RESERVED, False), (P.FETCHING, False), (P.RELEASED, True)):
+        assert is_stuck(state, state.jobs["j"], here(**HOLDS, b=coming(phase))) is stuck
+
+
 def test_step_by_step() -> None:
     state = waiting()
     assert carry_id(state.jobs["j"]) == CARRY
@@ -123,6 +131,17 @@ def test_what_is_begun_is_not_begun_elsewhere_too() -> None:
 def test_one_that_failed_is_left_alone_until_its_reservation_runs_out() -> None:
     state = waiting()
     assert orders(state, here(**HOLDS, b=coming(P.RESERVED, message="fetch failed: rotten"))) == ()
+
+
+def test_what_turns_out_corrupt_is_not_carried_any_further() -> None:
+    said = report(P.SEALED, checkpoints=(C1,))
+    state = waiting(ev.CheckpointSealed(at=NOW, job_id="j", site_id="a", checkpoints=(C1, C2)))
+    state = fold(events_for_report(state, "a", said, NOW, GrantSettings()), state)
+    live = here(a=said, b=coming(P.RESERVED, message="fetch failed: rotten"))
+    assert brief(orders(state, live, replace(SETTINGS, stuck=frozenset()))) == [("b", "Release", "")]
+    assert brief(orders(state, here(a=said))) == [("b", "Prepare", "carry-j-3")]
+    (fetch,) = orders(state, here(a=said, b=coming(P.RESERVED, migration_id="carry-j-3")))
+    assert isinstance(fetch.action, Fetch) and fetch.action.checkpoint_id == "c1"
 
 
 def test_a_link_that_moves_have_reserved_is_not_taken() -> None:

@@ -8,8 +8,8 @@ from coordinator.core.fleet import fold
 from coordinator.core.reports import events_for_report
 from coordinator.model import events as ev
 from coordinator.model.fleet import FleetState, JobState
+from coordinator.model.job import Checkpoint, JobReport, JobSpec, SlowRange
 from coordinator.model.job import JobPhase as P
-from coordinator.model.job import JobReport, JobSpec, SlowRange
 from tests.coordinator.core.histories import (
     C1,
     C2,
@@ -150,6 +150,38 @@ def test_a_waiting_job_that_had_completed_is_complete() -> None:
     fleet = fold([*at_work(), ev.JobRequeued(at=NOW, job_id="j", epoch=2, message="fenced")])
     assert after(fleet, "a", report(P.COMPLETED)).jobs["j"].state is JobState.COMPLETED
     assert after(fleet, "a", report(P.RUNNING)).jobs["j"].state is JobState.QUEUED
+
+
+GONE = "its checkpoint of step 20 at a is corrupt or gone"
+LOSSES = [
+    # who holds what, who says what -> epoch, message
+    ({"a": (C1, C2)}, "a", (C1,), 3, f"{GONE}; it goes on from step 10"),
+    ({"a": (C1, C2)}, "a", (), 3, f"{GONE}; no other is known"),
+    ({"a": (C1, C2), "b": (C1,)}, "a", (), 3, f"{GONE}; it goes on from step 10"),
+    ({"a": (C2,), "b": (C2,)}, "a", (), 2, "stopped"),
+    ({"a": (C1, C2)}, "a", (C2,), 2, "stopped"),
+    ({"a": (C1,)}, "a", (C1, C2), 2, "stopped"),
+    ({"a": (C2,), "b": (C1,)}, "b", (), 2, "stopped"),
+    ({}, "a", (C1,), 2, "stopped"),
+]
+
+
+@pytest.mark.parametrize(("held", "site", "left", "epoch", "message"), LOSSES)
+def test_a_waiting_job_whose_newest_checkpoint_is_lost(
+    held: dict[str, tuple[Checkpoint, ...]],
+    site: str,
+    left: tuple[Checkpoint, ...],
+    epoch: int,
+    message: str,
+) -> None:
+    copies = [
+        ev.CheckpointSealed(at=NOW, job_id="j", site_id=site_id, checkpoints=checkpoints)
+        for site_id, checkpoints in held.items()
+    ]
+    requeued = ev.JobRequeued(at=NOW, job_id="j", epoch=2, message="stopped")
+    fleet = fold([*seen("a", "b"), *at_work(), *copies, requeued])
+    job = after(fleet, site, report(P.SEALED, checkpoints=left)).jobs["j"]
+    assert (job.state, job.epoch, job.message) == (JobState.QUEUED, epoch, message)
 
 
 def test_a_withdrawn_job_may_still_complete() -> None:
