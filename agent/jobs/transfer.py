@@ -22,6 +22,7 @@ from agent.jobs.transfer_offer import Push
 from agent.jobs.transfer_pull import Pull
 from agent.model.jobs import Checkpoint
 from agent.model.orders import Fetch, Offer
+from sterna.backoff import Backoff
 from sterna.clock import Clock
 from sterna.errors import CorruptError, PermanentError, TransientError
 from sterna.heap import FreedMemory
@@ -249,7 +250,7 @@ class Transfers:
 
     async def _persist(self, peer: str, tally: Tally, attempt: Callable[[], Awaitable[T]]) -> T:
         """Try again after every cut, as long as something moves in between."""
-        backoff_s = self._backoff_min_s
+        backoff = Backoff(self._backoff_min_s, self._backoff_max_s, draw=self._random.random)
         while True:
             moved_at_s = tally.moved_at_s
             try:
@@ -258,14 +259,13 @@ class Transfers:
                 if self._clock.boottime_s() - tally.moved_at_s > self._give_up_s:
                     raise
                 if tally.moved_at_s > moved_at_s:
-                    backoff_s = self._backoff_min_s
-                wait_s = backoff_s * self._random.uniform(0.5, 1.0)
+                    backoff.reset()
+                wait_s = backoff.next_s()
                 log.warning(
                     "transfer was cut, goes on later",
                     extra={"peer_site": peer, "reason": str(error), "wait_s": wait_s},
                 )
                 await asyncio.sleep(wait_s)
-                backoff_s = min(2 * backoff_s, self._backoff_max_s)
 
     async def _await_arrival(self, arrival: Arrival) -> Checkpoint:
         async with self.arrivals.expect(arrival):
