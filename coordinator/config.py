@@ -10,10 +10,12 @@ from typing import Literal
 
 import msgspec
 
+from coordinator.core import policy
 from coordinator.core.policies import policy_names
 from sterna.listening import interface_fault, plaintext_fault
 
 _Faults = Iterable[tuple[str, str]]
+_NUMBERS = policy.PlannerSettings()
 
 
 class TlsFiles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -109,22 +111,17 @@ class PlannerTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     tick_s: float = 10.0
     settle_s: float = 10.0
     """Longest wait after a start for all sites to connect before anything is decided."""
-    alpha: float = 0.10
-    """Fraction of a window that a move may take."""
-    epsilon: float = 0.10
-    """Accepted probability that a move turns out too long for its window."""
-    eta: float = 1.0
-    """WAN goodput efficiency: what a link of the configuration yields."""
-    network_wh_per_gb: float = 1.9
-    grid_renewable_frac: float = 0.0
-    min_residence_s: float = 0.0
-    """Shortest stay before a voluntary move."""
-    gain_margin_s: float = 0.0
-    gain_margin_frac: float = 0.10
-    horizon_s: float = 86400.0
-    """How far ahead renewable seconds are counted."""
-    effort_pairs: int = 1_000_000
-    """Pairs of a job and a site that `sterna` may look at again in a tick of a large fleet."""
+    # The numbers of every policy; `PlannerSettings` says what they mean.
+    alpha: float = _NUMBERS.alpha
+    epsilon: float = _NUMBERS.epsilon
+    eta: float = _NUMBERS.eta
+    network_wh_per_gb: float = _NUMBERS.network_wh_per_gb
+    grid_renewable_frac: float = _NUMBERS.grid_renewable_frac
+    min_residence_s: float = _NUMBERS.min_residence_s
+    gain_margin_s: float = _NUMBERS.gain_margin_s
+    gain_margin_frac: float = _NUMBERS.gain_margin_frac
+    horizon_s: float = _NUMBERS.horizon_s
+    effort_pairs: int = _NUMBERS.effort_pairs
     seal_s: float = 30.0
     """Stop to durable seal, until a job's own is measured."""
     load_s: float = 30.0
@@ -149,14 +146,8 @@ class PlannerTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         """Yield what is wrong beyond types."""
         if self.policy not in policy_names():
             yield "policy", f"{self.policy!r}: expected one of {', '.join(policy_names())}"
-        for key in ("alpha", "eta"):
-            if not 0 < getattr(self, key) <= 1:
-                yield key, f"expected above 0, at most 1, got {getattr(self, key)}"
-        if not 0 <= self.epsilon < 1:
-            yield "epsilon", f"expected 0 or more, below 1, got {self.epsilon}"
-        if not 0 <= self.grid_renewable_frac <= 1:
-            yield "grid_renewable_frac", f"expected 0 to 1, got {self.grid_renewable_frac}"
-        above_zero = ("tick_s", "horizon_s", "sample_stale_s", "forecast_max_age_s", "persistence_horizon_s")
+        yield from policy.faults(self)
+        above_zero = ("tick_s", "sample_stale_s", "forecast_max_age_s", "persistence_horizon_s")
         yield from _not_above_zero(self, above_zero)
         if self.hold_back_s is not None and not self.hold_back_s >= 0:
             yield "hold_back_s", f"expected zero or more, got {self.hold_back_s}"
@@ -164,19 +155,7 @@ class PlannerTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             yield "hold_back_s", f"policy {self.policy!r} holds no job back: expected sterna"
         if not self.hold_s >= 1:
             yield "hold_s", f"expected 1 or more, got {self.hold_s}"
-        at_least_zero = (
-            "least_run_s",
-            "settle_s",
-            "network_wh_per_gb",
-            "min_residence_s",
-            "gain_margin_s",
-            "gain_margin_frac",
-            "effort_pairs",
-            "seal_s",
-            "load_s",
-            "downtime_s",
-        )
-        yield from _below_zero(self, at_least_zero)
+        yield from _below_zero(self, ("least_run_s", "settle_s", "seal_s", "load_s", "downtime_s"))
 
 
 class LeaseTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,9 +1,9 @@
 """The tables of ``coordinator.toml`` as the settings that the parts take."""
 
+from dataclasses import fields
 from math import inf
 
 from coordinator.config import CoordinatorConfig, PlannerTable
-from coordinator.core.feasibility import Tolerance
 from coordinator.core.offers import OfferSettings
 from coordinator.core.policy import PlannerSettings
 from coordinator.core.prestage import PrestageSettings
@@ -46,31 +46,14 @@ def forecaster(config: CoordinatorConfig) -> Forecaster:
 
 def planner_settings(table: PlannerTable) -> PlannerSettings:
     """Return the numbers of the policies."""
-    return PlannerSettings(
-        alpha=table.alpha,
-        epsilon=table.epsilon,
-        eta=table.eta,
-        network_wh_per_gb=table.network_wh_per_gb,
-        grid_renewable_frac=table.grid_renewable_frac,
-        min_residence_s=table.min_residence_s,
-        gain_margin_s=table.gain_margin_s,
-        gain_margin_frac=table.gain_margin_frac,
-        horizon_s=table.horizon_s,
-        effort_pairs=table.effort_pairs,
-    )
+    return PlannerSettings(**{one.name: getattr(table, one.name) for one in fields(PlannerSettings)})
 
 
 def prestage_settings(config: CoordinatorConfig) -> PrestageSettings:
     """Return when a checkpoint travels ahead."""
-    planner = config.planner
     return PrestageSettings(
         view=view_settings(config),
-        tolerance=Tolerance(
-            alpha=planner.alpha,
-            eta=planner.eta,
-            network_wh_per_gb=planner.network_wh_per_gb,
-            avoided_nonrenewable_frac=1.0 - planner.grid_renewable_frac,
-        ),
+        tolerance=planner_settings(config.planner).tolerance,
         least_transfer_s=config.migration.ahead_least_transfer_s,
         least_bytes=config.migration.ahead_least_bytes,
     )

@@ -14,7 +14,7 @@ from coordinator.core import confidence, feasibility, windows
 from coordinator.core.bookings import Bookings
 from coordinator.core.containers import lack
 from coordinator.core.domain import Figure
-from coordinator.core.feasibility import Feasible, Move, MoveArrays, TermArrays, Tolerance
+from coordinator.core.feasibility import Feasible, Move, MoveArrays, TermArrays
 from coordinator.core.policy import PlannerSettings
 from coordinator.core.starting import arrival_rejections, sites_in_order, slots_term, start_rejections
 from coordinator.model.decision import Alternative, Term
@@ -72,13 +72,7 @@ class Judge:
         self.settings = settings
         self.bookings = bookings
         self.sites = sites_in_order(view)
-        self.tolerance = Tolerance(
-            alpha=settings.alpha,
-            eta=settings.eta,
-            network_wh_per_gb=settings.network_wh_per_gb,
-            # Counted for the time after the source's window, when the job would draw from its grid.
-            avoided_nonrenewable_frac=1.0 - settings.grid_renewable_frac,
-        )
+        self.tolerance = settings.tolerance
         self._curves = {site.site_id: windows.site_curve(view.now, site) for site in self.sites}
         self._everywhere = np.ones(len(self.sites), dtype=np.bool_)
         self._columns = {site.site_id: column for column, site in enumerate(self.sites)}

@@ -3,11 +3,15 @@
 Owns the interface and the planner's settings. Knows no policy; `coordinator.core.policies` does.
 """
 
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol, cast
 
+from coordinator.core.feasibility import Tolerance
 from coordinator.model.decision import Decision, DecisionKind
 from coordinator.model.view import FleetView
+
+_Allowed = tuple[str, Callable[[float], bool]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,29 +56,50 @@ class PlannerSettings:
     effort_pairs: int = 1_000_000
 
     def __post_init__(self) -> None:
-        faults = [
-            f"{name} {value}: expected {allowed}"
-            for name, value, good, allowed in (
-                ("alpha", self.alpha, 0 < self.alpha <= 1, "above 0, at most 1"),
-                ("epsilon", self.epsilon, 0 <= self.epsilon < 1, "0 or more, below 1"),
-                ("eta", self.eta, 0 < self.eta <= 1, "above 0, at most 1"),
-                ("network_wh_per_gb", self.network_wh_per_gb, self.network_wh_per_gb >= 0, "0 or more"),
-                (
-                    "grid_renewable_frac",
-                    self.grid_renewable_frac,
-                    0 <= self.grid_renewable_frac <= 1,
-                    "0 to 1",
-                ),
-                ("min_residence_s", self.min_residence_s, self.min_residence_s >= 0, "0 or more"),
-                ("gain_margin_s", self.gain_margin_s, self.gain_margin_s >= 0, "0 or more"),
-                ("gain_margin_frac", self.gain_margin_frac, self.gain_margin_frac >= 0, "0 or more"),
-                ("horizon_s", self.horizon_s, self.horizon_s > 0, "above 0"),
-                ("effort_pairs", self.effort_pairs, self.effort_pairs >= 0, "0 or more"),
-            )
-            if not good
-        ]
-        if faults:
-            raise ValueError("; ".join(faults))
+        found = [f"{name}: {fault}" for name, fault in faults(self)]
+        if found:
+            raise ValueError("; ".join(found))
+
+    @property
+    def tolerance(self) -> Tolerance:
+        """Return what a move is held against."""
+        return Tolerance(
+            alpha=self.alpha,
+            eta=self.eta,
+            network_wh_per_gb=self.network_wh_per_gb,
+            # Counted for the time after the source's window, when the job would draw from its grid.
+            avoided_nonrenewable_frac=1.0 - self.grid_renewable_frac,
+        )
+
+
+_ABOVE_ZERO_TO_ONE: _Allowed = ("above 0, at most 1", lambda value: 0 < value <= 1)
+_ZERO_OR_MORE: _Allowed = ("zero or more", lambda value: value >= 0)
+_ALLOWED: Mapping[str, _Allowed] = {
+    "alpha": _ABOVE_ZERO_TO_ONE,
+    "epsilon": ("0 or more, below 1", lambda value: 0 <= value < 1),
+    "eta": _ABOVE_ZERO_TO_ONE,
+    "network_wh_per_gb": _ZERO_OR_MORE,
+    "grid_renewable_frac": ("0 to 1", lambda value: 0 <= value <= 1),
+    "min_residence_s": _ZERO_OR_MORE,
+    "gain_margin_s": _ZERO_OR_MORE,
+    "gain_margin_frac": _ZERO_OR_MORE,
+    "horizon_s": ("more than zero", lambda value: value > 0),
+    "effort_pairs": _ZERO_OR_MORE,
+}
+
+
+def faults(numbers: object) -> Iterator[tuple[str, str]]:
+    """Yield which of the planner's numbers are out of their range, with what was expected.
+
+    Parameters
+    ----------
+    numbers : object
+        Has every field of `PlannerSettings`, as the coordinator's configuration does.
+    """
+    for name, (allowed, good) in _ALLOWED.items():
+        value = getattr(numbers, name)
+        if not good(value):
+            yield name, f"expected {allowed}, got {value}"
 
 
 class Policy(Protocol):

@@ -17,7 +17,7 @@ import numpy as np
 from coordinator.core import confidence, feasibility, windows
 from coordinator.core.bookings import Bookings
 from coordinator.core.exchanges import ring, sync_power_w, work_rate
-from coordinator.core.feasibility import Feasible, Move, Tolerance
+from coordinator.core.feasibility import Feasible, Move
 from coordinator.core.policy import PlannerSettings, Policy, changes_of
 from coordinator.core.starting import site_rejections, sites_in_order
 from coordinator.model.decision import Decision, DecisionKind, Term
@@ -125,12 +125,7 @@ class _Tick:
         self._policy = policy
         epsilon = settings.epsilon if growth is None else max(settings.epsilon, growth.least_epsilon)
         self._epsilon = epsilon
-        self._tolerance = Tolerance(
-            alpha=settings.alpha,
-            eta=settings.eta,
-            network_wh_per_gb=settings.network_wh_per_gb,
-            avoided_nonrenewable_frac=1.0 - settings.grid_renewable_frac,
-        )
+        self._tolerance = settings.tolerance
         self._bookings = Bookings(view)
         self.joins: list[Join] = []
         self.leaves: list[Leave] = []

@@ -7,7 +7,7 @@ the pieces crossed and by what is left of the window; one that is not worth it a
 from math import inf
 
 from coordinator.core import feasibility
-from coordinator.core.feasibility import Infeasible, Move, Tolerance
+from coordinator.core.feasibility import Infeasible, Move
 from coordinator.core.policy import PlannerSettings
 from coordinator.model.decision import Decision
 from coordinator.replay.course import Course, Sending
@@ -56,11 +56,6 @@ def _is_feasible(
             source_power_w=task.power_w,
             destination_power_w=task.power_w,
         ),
-        Tolerance(
-            alpha=settings.alpha,
-            eta=settings.eta,
-            network_wh_per_gb=settings.network_wh_per_gb,
-            avoided_nonrenewable_frac=1.0 - settings.grid_renewable_frac,
-        ),
+        settings.tolerance,
     )
     return not isinstance(answer, Infeasible)

@@ -1,6 +1,8 @@
 """coordinator.toml: the whole of it, and every fault at once; the command around it."""
 
+import re
 import stat
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,9 @@ import pytest
 
 from coordinator.build import build
 from coordinator.config import CoordinatorConfig
+from coordinator.core.policy import PlannerSettings
 from coordinator.main import main
+from coordinator.settings import planner_settings
 from sterna.clock import SystemClock
 from sterna.config import parse
 from sterna.errors import ConfigError, CorruptError
@@ -30,6 +34,16 @@ def test_the_least_that_works() -> None:
     made = config()
     assert made.site_ids == {"miami", "nome"}
     assert (made.planner.policy, made.planner.alpha, made.lease.ttl_s) == ("feasibility-aware", 0.10, 120.0)
+    assert planner_settings(made.planner) == PlannerSettings()
+
+
+@pytest.mark.parametrize("name", [one.name for one in fields(PlannerSettings)])
+def test_the_file_and_the_planner_refuse_the_same_numbers(name: str) -> None:
+    wrong: dict[str, Any] = {name: type(getattr(PlannerSettings(), name))(-1)}
+    with pytest.raises(ValueError, match=f"^{name}: expected .* got -1") as caught:
+        PlannerSettings(**wrong)
+    with pytest.raises(ConfigError, match=re.escape(f"planner.{caught.value}")):
+        config(planner=wrong)
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def surplus_at(samples: Sequence[PowerSample], at: datetime) -> float | None:
 
 def replayed(day: World, world: w.World, policy: str, foresight: Foresight) -> float:
     """Return the renewable share that a policy would have had on the same day, 0 to 1."""
-    record = run(day, policy_named(policy), _planner(world), foresight)
+    record = run(day, policy_named(policy), PlannerSettings(**world.planner_numbers), foresight)
     return measure(day, record.intervals).renewable_frac
 
 
@@ -93,7 +93,7 @@ def metered_day(rolls: Mapping[str, Sequence[PowerSample]], world: w.World, *, s
 
     No grid limit is in it: the replayed policies are not held back by the one that the fleet obeyed.
     """
-    sites, planner = sorted(rolls), _planner(world)
+    sites, planner = sorted(rolls), PlannerSettings(**world.planner_numbers)
     # The last surplus holds until every job must have ended: one of those that are left runs or moves at
     # any time, and a move takes less than the stay before it.
     longest_s = world.day_s + 2.0 * w.STEP_S * sum(job.steps for job in world.jobs)
@@ -133,10 +133,6 @@ def metered_day(rolls: Mapping[str, Sequence[PowerSample]], world: w.World, *, s
             alpha=planner.alpha,
         ),
     )
-
-
-def _planner(world: w.World) -> PlannerSettings:
-    return PlannerSettings(epsilon=w.EPSILON, min_residence_s=w.MIN_RESIDENCE_S, horizon_s=world.day_s)
 
 
 def pasts(fleet: Fleet, now: datetime) -> dict[str, Series]:

@@ -217,9 +217,7 @@ def _coordinator(fleet: Fleet) -> dict[str, Any]:
         "planner": {
             "policy": w.POLICY,
             "tick_s": w.TICK_S,
-            "epsilon": w.EPSILON,
-            "min_residence_s": w.MIN_RESIDENCE_S,
-            "horizon_s": fleet.world.day_s,
+            **fleet.world.planner_numbers,
             "seal_s": w.SEAL_S,
             "load_s": w.LOAD_S,
             "downtime_s": w.DOWNTIME_S,

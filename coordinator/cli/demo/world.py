@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 DAY_H = 24.0
 # 11 March of the measured year, from midnight to midnight in Greensboro: wind at Sand Point at night, sun in
@@ -94,6 +95,11 @@ class World:
     def persistence_s(self) -> float:
         """How long the measured surplus is taken to last where nothing was learnt: an hour of the trace."""
         return self.day_s / DAY_H
+
+    @property
+    def planner_numbers(self) -> dict[str, Any]:
+        """What differs from the planner's defaults, of the live fleet and of those that are replayed."""
+        return {"epsilon": EPSILON, "min_residence_s": MIN_RESIDENCE_S, "horizon_s": self.day_s}
 
     @property
     def limit_after_s(self) -> float:
