@@ -2,9 +2,11 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +26,7 @@ from tests.agent.grid.rtu_rig import power
 from tests.brokers import Broker
 
 pytestmark = pytest.mark.broker
+WITHIN_S = 30.0
 
 
 @pytest.fixture
@@ -34,29 +37,35 @@ async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
     broker.kill()
 
 
-@pytest.mark.parametrize("knows_the_key", [True, False])
-async def test_a_site_that_knows_its_key_is_greeted_with_a_heartbeat_and_a_release(
-    broker: Broker, tmp_path: Path, knows_the_key: bool
-) -> None:
-    signer, clock, journal = Signer(), SystemClock(), tmp_path / "journal"
-    operator = GridOperator(
-        name="dso",
-        sites=["site-a"],
-        limit_after_s=1000.0,
-        limit_before_s=2000.0,
-        limit_s=10.0,
-        shed_frac=0.5,
-        journal=journal,
-        sign=load_signing_key(signer.write_private(tmp_path / "dso.key")).sign,
-    )
-    async with Database(tmp_path / "agent.db", MIGRATIONS) as db:
+def make_operator(journal: Path, **more: Any) -> GridOperator:
+    """One that has nothing to limit for as long as a test takes, unless told."""
+    plan: dict[str, Any] = {
+        "limit_after_s": 1000.0,
+        "limit_before_s": 2000.0,
+        "limit_s": 10.0,
+        "shed_frac": 0.5,
+    }
+    return GridOperator(name="dso", sites=["site-a"], journal=journal, **(plan | more))
+
+
+@asynccontextmanager
+async def obeying(
+    operator: GridOperator,
+    broker: Broker,
+    folder: Path,
+    snapshot: Callable[[], SiteSnapshot] = SiteSnapshot,
+    **of_desk: Any,
+) -> AsyncIterator[GridDesk]:
+    """Run an operator and a site that hears it."""
+    clock = SystemClock()
+    async with Database(folder / "agent.db", MIGRATIONS) as db:
         desk = GridDesk(
             clock=clock,
             store=CommandStore(db, boot_id="boot"),
             operators=("mqtt",),
             settings=FailsafeSettings(failsafe_import_w=4200.0),
             rules=Rules(site="site-a"),
-            seals={"mqtt": seal(signer if knows_the_key else Signer())},
+            **of_desk,
         )
         await desk.recover()
         link = MqttLink(
@@ -66,7 +75,7 @@ async def test_a_site_that_knows_its_key_is_greeted_with_a_heartbeat_and_a_relea
             site="site-a",
             client_id="sterna-site-a",
             desk=desk,
-            snapshot=SiteSnapshot,
+            snapshot=snapshot,
             clock=clock,
             status_period_s=0.2,
         )
@@ -75,61 +84,44 @@ async def test_a_site_that_knows_its_key_is_greeted_with_a_heartbeat_and_a_relea
                 group.create_task(link.run()),
                 group.create_task(operator.run(broker.host, broker.port)),
             ]
-            word = "ACCEPTED" if knows_the_key else "REJECTED"
-            async with asyncio.timeout(15):
-                while word not in acked(journal):  # noqa: ASYNC110 - a file tells
-                    await asyncio.sleep(0.02)
+            async with asyncio.timeout(WITHIN_S):
+                yield desk
             for task in tasks:
                 task.cancel()
-        assert desk.envelope().state is (GridState.UNLIMITED if knows_the_key else GridState.INIT)
+
+
+@pytest.mark.parametrize("knows_the_key", [True, False])
+async def test_a_site_that_knows_its_key_is_greeted_with_a_heartbeat_and_a_release(
+    broker: Broker, tmp_path: Path, knows_the_key: bool
+) -> None:
+    signer, journal = Signer(), tmp_path / "journal"
+    operator = make_operator(journal, sign=load_signing_key(signer.write_private(tmp_path / "dso.key")).sign)
+    seals = {"mqtt": seal(signer if knows_the_key else Signer())}
+    async with obeying(operator, broker, tmp_path, seals=seals) as desk:
+        word = "ACCEPTED" if knows_the_key else "REJECTED"
+        while word not in acked(journal):  # noqa: ASYNC110 - a file tells
+            await asyncio.sleep(0.02)
+    assert desk.envelope().state is (GridState.UNLIMITED if knows_the_key else GridState.INIT)
 
 
 async def test_a_limit_of_the_export_goes_to_the_site_that_exports_most(
     broker: Broker, tmp_path: Path
 ) -> None:
-    journal = tmp_path / "journal"
-    operator = GridOperator(
-        name="dso",
-        sites=["site-a"],
+    operator = make_operator(
+        tmp_path / "journal",
         limit_after_s=0.0,
         limit_before_s=0.0,
-        limit_s=10.0,
         shed_frac=0.75,
-        journal=journal,
         kind=LimitKind.EXPORT_CAPACITY_LIMIT,
     )
-    async with Database(tmp_path / "agent.db", MIGRATIONS) as db:
-        desk = GridDesk(
-            clock=SystemClock(),
-            store=CommandStore(db, boot_id="boot"),
-            operators=("mqtt",),
-            settings=FailsafeSettings(failsafe_import_w=4200.0),
-            rules=Rules(site="site-a"),
-            failsafe_exports_w={"mqtt": 500.0},
-        )
-        await desk.recover()
-        link = MqttLink(
-            host=broker.host,
-            port=broker.port,
-            operator="dso",
-            site="site-a",
-            client_id="sterna-site-a",
-            desk=desk,
-            snapshot=lambda: SiteSnapshot(power=replace(power(-8000.0), measured_at=SystemClock().now())),
-            clock=SystemClock(),
-            status_period_s=0.2,
-        )
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(link.run()),
-                group.create_task(operator.run(broker.host, broker.port)),
-            ]
-            async with asyncio.timeout(30):
-                while [limit.limit_w for limit in desk.exports()] != [2000.0]:  # noqa: ASYNC110 - a peer's
-                    await asyncio.sleep(0.02)
-            for task in tasks:
-                task.cancel()
-        assert desk.envelope().state is GridState.UNLIMITED, "both directions are greeted"
+
+    def snapshot() -> SiteSnapshot:
+        return SiteSnapshot(power=replace(power(-8000.0), measured_at=SystemClock().now()))
+
+    async with obeying(operator, broker, tmp_path, snapshot, failsafe_exports_w={"mqtt": 500.0}) as desk:
+        while [limit.limit_w for limit in desk.exports()] != [2000.0]:  # noqa: ASYNC110 - a peer's
+            await asyncio.sleep(0.02)
+    assert desk.envelope().state is GridState.UNLIMITED, "both directions are greeted"
 
 
 def test_only_an_export_that_is_worth_it_is_limited() -> None:

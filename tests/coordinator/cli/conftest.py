@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import signal
 import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process, create_subprocess_exec
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,20 +37,39 @@ def environment(**changes: str) -> dict[str, str]:
     return {**kept, **changes}
 
 
-async def run(*words: str, env: dict[str, str] | None = None) -> Ended:
-    """Run `sterna` to its end."""
-    process = await asyncio.create_subprocess_exec(
-        COMMAND,
-        *words,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=env or environment(),
+async def start(
+    *words: str, env: dict[str, str] | None = None, stdin: int = DEVNULL, stdout: int = PIPE
+) -> Process:
+    """Start `sterna`."""
+    return await create_subprocess_exec(
+        COMMAND, *words, stdin=stdin, stdout=stdout, stderr=PIPE, env=env or environment()
     )
+
+
+async def end_of(process: Process) -> Ended:
+    """Wait for its end; what was read of its output before is not in the answer."""
     async with asyncio.timeout(WITHIN_S):
         out, err = await process.communicate()
     assert process.returncode is not None
-    return Ended(code=process.returncode, out=out.decode(), err=err.decode())
+    return Ended(code=process.returncode, out=(out or b"").decode(), err=err.decode())
+
+
+async def ctrl_c(process: Process) -> Ended:
+    """Press Ctrl-C, and wait for its end."""
+    process.send_signal(signal.SIGINT)
+    return await end_of(process)
+
+
+async def run(*words: str, env: dict[str, str] | None = None) -> Ended:
+    """Run `sterna` to its end."""
+    return await end_of(await start(*words, env=env))
+
+
+async def next_line(process: Process) -> str:
+    """Return the next line that a running command prints."""
+    assert process.stdout is not None
+    async with asyncio.timeout(WITHIN_S):
+        return (await process.stdout.readline()).decode()
 
 
 async def run_here(*words: str) -> Ended:

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import pty
-import signal
 import socket
 from pathlib import Path
 
@@ -15,8 +14,18 @@ from coordinator.model import events as ev
 from coordinator.service.operator_fake import FakeDesk
 from sterna.identity import Role
 from tests.conftest import Fleet
-from tests.coordinator.cli.conftest import COMMAND, WITHIN_S, Configure, environment, run
-from tests.coordinator.service.operator_world import DONE, NOW, RUNNING
+from tests.coordinator.cli.conftest import (
+    WITHIN_S,
+    Configure,
+    Ended,
+    ctrl_c,
+    end_of,
+    environment,
+    next_line,
+    run,
+    start,
+)
+from tests.coordinator.service.operator_world import DONE, NOW, RUNNING, serving
 
 
 @pytest.mark.parametrize(
@@ -161,36 +170,20 @@ async def test_no_configuration_says_what_to_write(tmp_path: Path) -> None:
 async def test_watch_prints_a_document_a_line_and_ends_quietly_at_ctrl_c(
     config: Path, desk: FakeDesk
 ) -> None:
-    process = await asyncio.create_subprocess_exec(
-        COMMAND,
-        *["watch", "--json", "--config", str(config)],
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=environment(),
-    )
-    assert process.stdout is not None
-    async with asyncio.timeout(WITHIN_S):
-        first = json.loads(await process.stdout.readline())
-        assert (first["schema"], first["kind"]) == ("sterna.cli/1", "fleet")
-        assert not first["data"]["sites"][0]["draining"]
-        await desk.happen(ev.SiteDrained(at=NOW, site_id="kiel"))
-        second = json.loads(await process.stdout.readline())
-        assert second["data"]["sites"][0]["draining"]
-        process.send_signal(signal.SIGINT)
-        out, err = await process.communicate()
-    assert (process.returncode, out, err) == (Exit.INTERRUPTED, b"", b"")
+    watch = await start("watch", "--json", "--config", str(config))
+    first = json.loads(await next_line(watch))
+    assert (first["schema"], first["kind"]) == ("sterna.cli/1", "fleet")
+    assert not first["data"]["sites"][0]["draining"]
+    await desk.happen(ev.SiteDrained(at=NOW, site_id="kiel"))
+    second = json.loads(await next_line(watch))
+    assert second["data"]["sites"][0]["draining"]
+    assert await ctrl_c(watch) == Ended(code=Exit.INTERRUPTED, out="", err="")
 
 
 async def test_watch_on_a_terminal_gives_the_screen_back(config: Path) -> None:
     ours, theirs = pty.openpty()
-    process = await asyncio.create_subprocess_exec(
-        COMMAND,
-        *["watch", "--config", str(config)],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=asyncio.subprocess.PIPE,
-        env=environment(TERM="xterm", COLUMNS="120", LINES="40"),
-    )
+    terminal = environment(TERM="xterm", COLUMNS="120", LINES="40")
+    watch = await start("watch", "--config", str(config), env=terminal, stdin=theirs, stdout=theirs)
     os.close(theirs)
     seen = bytearray()
     loop = asyncio.get_running_loop()
@@ -207,55 +200,30 @@ async def test_watch_on_a_terminal_gives_the_screen_back(config: Path) -> None:
     loop.add_reader(ours, take)
     async with asyncio.timeout(WITHIN_S):
         await painted.wait()
-        process.send_signal(signal.SIGINT)
-        _, err = await process.communicate()
-        take()
+    assert await ctrl_c(watch) == Ended(code=Exit.INTERRUPTED, out="", err="")
+    take()
     loop.remove_reader(ours)
     os.close(ours)
-    assert (process.returncode, err) == (Exit.INTERRUPTED, b"")
     assert b"\x1b[?1049h" in seen
     assert seen.rfind(b"\x1b[?1049l") > seen.rfind(b"\x1b[?1049h"), "the alternate screen was left on"
     assert b"\x1b[32m" in seen or b"\x1b[33m" in seen, "no colours on a terminal"
 
 
 async def test_a_reader_that_leaves_is_no_error(config: Path, desk: FakeDesk) -> None:
-    process = await asyncio.create_subprocess_exec(
-        COMMAND,
-        *["watch", "--json", "--config", str(config)],
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=environment(),
-    )
-    assert process.stdout is not None
-    async with asyncio.timeout(WITHIN_S):
-        await process.stdout.readline()
-        process._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]
-        await desk.happen(ev.SiteDrained(at=NOW, site_id="kiel"))
-        await process.wait()
-        assert process.stderr is not None
-        err = await process.stderr.read()
-    assert (process.returncode, err) == (Exit.FAILED, b"")
+    watch = await start("watch", "--json", "--config", str(config))
+    await next_line(watch)
+    watch._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]
+    await desk.happen(ev.SiteDrained(at=NOW, site_id="kiel"))
+    assert await end_of(watch) == Ended(code=Exit.FAILED, out="", err="")
 
 
 async def test_the_coordinator_goes_away_while_watched(
     fleet: Fleet, desk: FakeDesk, configure: Configure
 ) -> None:
-    from tests.coordinator.service import operator_world as world
-
-    async with world.serving(desk, fleet) as port:
-        config = configure(coordinator=f"127.0.0.1:{port}")
-        process = await asyncio.create_subprocess_exec(
-            COMMAND,
-            *["watch", "--json", "--config", str(config)],
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=environment(),
-        )
-        assert process.stdout is not None
-        async with asyncio.timeout(WITHIN_S):
-            await process.stdout.readline()
-    async with asyncio.timeout(WITHIN_S):
-        _, err = await process.communicate()
-    assert process.returncode == Exit.UNREACHABLE
-    [line] = err.decode().splitlines()
+    async with serving(desk, fleet) as port:
+        watch = await start("watch", "--json", "--config", str(configure(coordinator=f"127.0.0.1:{port}")))
+        await next_line(watch)
+    gone = await end_of(watch)
+    assert gone.code == Exit.UNREACHABLE
+    [line] = gone.err.splitlines()
     assert line.startswith(f"sterna: coordinator 127.0.0.1:{port}: ")

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from coordinator.service.operator_fake import FakeDesk
 from sterna.errors import ConfigError
 from sterna.identity import Role
 from tests.conftest import Fleet
-from tests.coordinator.cli.conftest import COMMAND, WITHIN_S, Configure, environment
+from tests.coordinator.cli.conftest import WITHIN_S, Configure, ctrl_c, next_line, run, start
 from tests.coordinator.service import operator_world as world
 
 LOOPBACK = ("127.0.0.1", 0)
@@ -132,13 +131,9 @@ async def test_the_page_runs_only_what_it_brings(browser: Browser) -> None:
 
 
 async def test_only_this_machine_can_be_listened_on(config: Path) -> None:
-    process = await asyncio.create_subprocess_exec(
-        COMMAND, "page", "--config", config, "--listen", "192.0.2.1:8600", stderr=asyncio.subprocess.PIPE
-    )
-    async with asyncio.timeout(WITHIN_S):
-        _, err = await process.communicate()
-    assert process.returncode == 2
-    assert "--listen: plaintext is for loopback only" in err.decode()
+    refused = await run("page", "--config", str(config), "--listen", "192.0.2.1:8600")
+    assert refused.code == 2
+    assert "--listen: plaintext is for loopback only" in refused.err
 
 
 async def test_a_port_that_is_taken_is_named(config: Path, browser: Browser) -> None:
@@ -149,24 +144,14 @@ async def test_a_port_that_is_taken_is_named(config: Path, browser: Browser) -> 
 
 
 async def test_the_command_prints_the_address_and_ends_at_ctrl_c(config: Path) -> None:
-    process = await asyncio.create_subprocess_exec(
-        COMMAND,
-        *("page", "--config", config, "--listen", "127.0.0.1:0"),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=environment(),
-    )
-    assert process.stdout is not None
-    async with asyncio.timeout(WITHIN_S):
-        address = (await process.stdout.readline()).decode().strip()
-        async with ClientSession(cookie_jar=CookieJar(unsafe=True)) as session:
-            assert "<title>Sterna</title>" in await (await session.get(address)).text()
-            watching = await session.get(address.partition("?")[0] + "fleet")
-            await next_event(watching, "fleet")
-            process.send_signal(signal.SIGINT)
-            _, err = await process.communicate()
-    assert process.returncode == 130
-    assert "Traceback" not in err.decode()
+    page = await start("page", "--config", str(config), "--listen", "127.0.0.1:0")
+    address = (await next_line(page)).strip()
+    async with ClientSession(cookie_jar=CookieJar(unsafe=True)) as session:
+        assert "<title>Sterna</title>" in await (await session.get(address)).text()
+        await next_event(await session.get(address.partition("?")[0] + "fleet"), "fleet")
+        stopped = await ctrl_c(page)
+    assert stopped.code == 130
+    assert "Traceback" not in stopped.err
 
 
 async def test_a_coordinator_that_goes_away_is_told_to_the_browser(
