@@ -131,32 +131,35 @@ class TelemetryStore:
             self._work.set()
         return self._sequence
 
-    async def unsent(self, limit: int, after: int = 0) -> tuple[TelemetrySample, ...]:
+    async def unsent(
+        self, limit: int, after: int = 0, through: int | None = None
+    ) -> tuple[TelemetrySample, ...]:
         """Return the oldest samples numbered above `after` that are not acknowledged, at most `limit`.
 
-        Nothing while the disk does not give them: newer ones must not overtake, for an ack covers all before.
+        None above `through`. Nothing while the disk does not give them: newer ones must not overtake, for an
+        ack covers all between.
         """
+        newest = self._sequence if through is None else through
         async with self._disk:
             found: list[TelemetrySample] = []
             if self._on_disk and after < self._disk_last:
-                answer = await self._asked(lambda db: _select(db, after, limit))
+                answer = await self._asked(lambda db: _select(db, after, newest, limit))
                 if answer is None:
                     return ()
                 found, unreadable = answer
                 self._on_disk -= unreadable
-            newest = max(after, self._disk_last) if self._on_disk else after
+                after = max(after, self._disk_last)
             if len(found) < limit:
-                fresh = (sample for sample in self._memory if sample.sequence > newest)
+                fresh = (sample for sample in self._memory if after < sample.sequence <= newest)
                 found += islice(fresh, limit - len(found))
             return tuple(found)
 
-    async def ack(self, sequence: int) -> None:
-        """Let go of everything up to and including `sequence`; what the disk keeps, the next ack removes."""
+    async def ack(self, sequence: int, after: int = 0) -> None:
+        """Let go of everything above `after` up to `sequence`; what the disk keeps, the next ack removes."""
         async with self._disk:
-            while self._memory and self._memory[0].sequence <= sequence:
-                self._memory.popleft()
-            if self._on_disk:
-                self._on_disk -= await self._asked(lambda db: _delete(db, sequence)) or 0
+            self._memory = deque(sample for sample in self._memory if not after < sample.sequence <= sequence)
+            if self._on_disk and after < self._disk_last:
+                self._on_disk -= await self._asked(lambda db: _delete(db, after, sequence)) or 0
 
     async def flush(self) -> None:
         """Write what waits in memory, on the way out, when nothing appends any more."""
@@ -247,12 +250,15 @@ def _insert(db: sqlite3.Connection, batch: Iterable[TelemetrySample], max_sample
     return count
 
 
-def _select(db: sqlite3.Connection, after: int, limit: int) -> tuple[list[TelemetrySample], int]:
+def _select(
+    db: sqlite3.Connection, after: int, through: int, limit: int
+) -> tuple[list[TelemetrySample], int]:
     """Return the next readable samples; delete and count those that no release of ours can read."""
     found: list[TelemetrySample] = []
     unreadable: list[tuple[int]] = []
     for sequence, body in db.execute(
-        "SELECT sequence, sample FROM telemetry WHERE sequence > ? ORDER BY sequence", (after,)
+        "SELECT sequence, sample FROM telemetry WHERE sequence > ? AND sequence <= ? ORDER BY sequence",
+        (after, through),
     ):
         try:
             found.append(msgspec.json.decode(body, type=TelemetrySample))
@@ -266,5 +272,5 @@ def _select(db: sqlite3.Connection, after: int, limit: int) -> tuple[list[Teleme
     return found, len(unreadable)
 
 
-def _delete(db: sqlite3.Connection, sequence: int) -> int:
-    return db.execute("DELETE FROM telemetry WHERE sequence <= ?", (sequence,)).rowcount
+def _delete(db: sqlite3.Connection, after: int, through: int) -> int:
+    return db.execute("DELETE FROM telemetry WHERE sequence > ? AND sequence <= ?", (after, through)).rowcount

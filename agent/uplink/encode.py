@@ -50,13 +50,9 @@ def hello(
     )
 
 
-def telemetry(
-    samples: Iterable[TelemetrySample], *, historical_through: int
-) -> site_service_pb2.ConnectRequest:
-    """Make a batch; samples numbered up to `historical_through` were measured before the session."""
-    batch = site_service_pb2.TelemetryBatch(
-        samples=[_sample(sample, sample.sequence <= historical_through) for sample in samples]
-    )
+def telemetry(samples: Iterable[TelemetrySample], *, historical: bool) -> site_service_pb2.ConnectRequest:
+    """Make a batch; `historical`: it was measured before the session."""
+    batch = site_service_pb2.TelemetryBatch(samples=[_sample(sample, historical) for sample in samples])
     return site_service_pb2.ConnectRequest(telemetry=batch)
 
 

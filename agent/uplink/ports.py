@@ -68,10 +68,12 @@ class TelemetryQueue(Protocol):
         """The newest number given out."""
         ...
 
-    async def unsent(self, limit: int, after: int = 0) -> tuple[TelemetrySample, ...]:
-        """Return the oldest samples above `after`, at most `limit`."""
+    async def unsent(
+        self, limit: int, after: int = 0, through: int | None = None
+    ) -> tuple[TelemetrySample, ...]:
+        """Return the oldest samples above `after`, at most `limit`; none above `through`."""
         ...
 
-    async def ack(self, sequence: int) -> None:
-        """Let go of everything up to `sequence`."""
+    async def ack(self, sequence: int, after: int = 0) -> None:
+        """Let go of everything above `after` up to `sequence`."""
         ...

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections import deque
+from dataclasses import dataclass
 
 import grpc
 import grpc.aio
@@ -34,6 +35,15 @@ _REFUSED = frozenset(
         grpc.StatusCode.UNIMPLEMENTED,
     }
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Batch:
+    """Samples on their way, all of the backlog or none of it; its ack is one of all that was sent before."""
+
+    last: int
+    historical: bool
+    sent_s: float
 
 
 class Session:
@@ -72,9 +82,10 @@ class Session:
         self._period_s = telemetry_period_s
         self._silence_s = silence_s
         self._renewals = RenewalTimes()
-        self._in_flight: deque[tuple[int, float]] = deque()  # (last sequence, sent at) of each batch
-        self._sent_through = 0
+        self._in_flight: deque[_Batch] = deque()
         self._historical_through = 0
+        self._sent = {True: 0, False: 0}
+        """The newest sample that was sent of the backlog (True), and of what is measured in this session."""
         self._heard_s = clock.boottime_s()
 
     async def greet(self, hello: ConnectRequest) -> decode.Welcome:
@@ -92,7 +103,7 @@ class Session:
         if not isinstance(welcome, decode.Welcome):
             raise PeerProtocolError("coordinator: the first message is not Welcome")
         # What was measured until now waited for the link.
-        self._historical_through = self._telemetry.last_sequence
+        self._historical_through = self._sent[False] = self._telemetry.last_sequence
         return welcome
 
     async def run(self, heart: Heart) -> None:
@@ -141,13 +152,15 @@ class Session:
                 log.debug("a second welcome")
 
     async def _take_ack(self, sequence: int) -> None:
-        if sequence > self._sent_through:
+        if sequence > max(self._sent.values()):
             raise PeerProtocolError(f"coordinator: telemetry_ack.sequence: {sequence} was never sent")
-        was_full = len(self._in_flight) >= _BATCHES_IN_FLIGHT
-        while self._in_flight and self._in_flight[0][0] <= sequence:
-            self._in_flight.popleft()
-        await self._telemetry.ack(sequence)
-        if was_full:
+        lasts = [batch.last for batch in self._in_flight]
+        if sequence not in lasts:
+            return  # this ack came before
+        stored = [self._in_flight.popleft() for _ in range(lasts.index(sequence) + 1)]
+        for batch in stored:
+            await self._telemetry.ack(batch.last, 0 if batch.historical else self._historical_through)
+        if len(lasts) >= _BATCHES_IN_FLIGHT:
             self._outbox.wake.set()
 
     def _complain(self, message: ConnectResponse, error: PeerProtocolError) -> None:
@@ -195,19 +208,21 @@ class Session:
         return encode.forecast(item)
 
     async def _send_telemetry(self) -> None:
-        """Send what is new, at most one batch more than the peer has acknowledged; the rest after its ack."""
-        while len(self._in_flight) < _BATCHES_IN_FLIGHT:
-            samples = await self._telemetry.unsent(BATCH_MAX, self._sent_through)
-            if not samples:
-                return
-            self._sent_through = samples[-1].sequence
-            self._in_flight.append((self._sent_through, self._clock.boottime_s()))
-            await self._send(encode.telemetry(samples, historical_through=self._historical_through))
+        """Send what is new, then of the backlog what there is room for: it must not delay what is new."""
+        for historical, through in ((False, None), (True, self._historical_through)):
+            while sum(batch.historical is historical for batch in self._in_flight) < _BATCHES_IN_FLIGHT:
+                samples = await self._telemetry.unsent(BATCH_MAX, self._sent[historical], through)
+                if not samples:
+                    break
+                last = self._sent[historical] = samples[-1].sequence
+                sent_s = self._clock.boottime_s()
+                self._in_flight.append(_Batch(last=last, historical=historical, sent_s=sent_s))
+                await self._send(encode.telemetry(samples, historical=historical))
 
     def _check_silence(self) -> None:
         if not self._in_flight:
             return
-        silent_s = self._clock.boottime_s() - max(self._in_flight[0][1], self._heard_s)
+        silent_s = self._clock.boottime_s() - max(self._in_flight[0].sent_s, self._heard_s)
         if silent_s > self._silence_s:
             raise TransientError(f"coordinator: nothing came down for {self._silence_s:g} s")
 

@@ -265,7 +265,7 @@ Global___TelemetryBatch: _TypeAlias = TelemetryBatch  # noqa: Y015
 
 @_typing.final
 class TelemetryAck(_message.Message):
-    """Everything that came in this session before the sample of this number is stored, and that sample too."""
+    """The batch that ended with this sample is stored, and all that came before it in this session."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -121,6 +121,22 @@ async def test_ack_lets_go_of_everything_up_to_it(path: Path, acked: int, left: 
         assert sequences(await store.unsent(99)) == list(range(10 - left + 1, 11))
 
 
+async def test_an_ack_may_begin_above_what_is_older(path: Path) -> None:
+    async with opened(path) as (store, _):
+        for index in range(7):
+            store.append(power(index))
+        await store.flush()
+        for index in range(3):
+            store.append(power(index))
+        await store.ack(SEED + 9, SEED + 5)
+        assert sequences(await store.unsent(99)) == [1, 2, 3, 4, 5, 10]
+        assert sequences(await store.unsent(99, SEED + 2, SEED + 4)) == [3, 4]
+        assert sequences(await store.unsent(99, SEED + 5, SEED + 9)) == []
+        assert sequences(await store.unsent(2, SEED + 4, SEED + 10)) == [5, 10]
+        await store.ack(SEED + 5)
+        assert (store.waiting, sequences(await store.unsent(99))) == (1, [10])
+
+
 async def test_a_clean_stop_loses_nothing_and_numbers_go_up(path: Path) -> None:
     async with opened(path) as (store, _):
         for index in range(3):

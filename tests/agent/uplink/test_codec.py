@@ -61,15 +61,15 @@ def sample(**figures: float | None) -> TelemetrySample:
 
 @given(st.fixed_dictionaries(dict.fromkeys(FIGURES, maybe_watts)))
 def test_a_missing_figure_stays_missing_and_zero_stays_zero(figures: dict[str, float | None]) -> None:
-    (message,) = encode.telemetry([sample(**figures)], historical_through=0).telemetry.samples
+    (message,) = encode.telemetry([sample(**figures)], historical=False).telemetry.samples
     for name, value in figures.items():
         assert message.HasField(name) == (value is not None)  # type: ignore[arg-type]
         assert value is None or getattr(message, name) == value
 
 
-@pytest.mark.parametrize(("through", "historical"), [(6, False), (7, True), (8, True)])
-def test_samples_up_to_the_welcome_are_historical(through: int, historical: bool) -> None:
-    (message,) = encode.telemetry([sample()], historical_through=through).telemetry.samples
+@pytest.mark.parametrize("historical", [False, True])
+def test_samples_of_the_backlog_say_so(historical: bool) -> None:
+    (message,) = encode.telemetry([sample()], historical=historical).telemetry.samples
     assert (message.historical, message.sequence) == (historical, 7)
     assert message.measured_at.ToDatetime(tzinfo=UTC) == NOW
     assert message.quality == site_pb2.QUALITY_STALE
@@ -78,7 +78,7 @@ def test_samples_up_to_the_welcome_are_historical(through: int, historical: bool
 def test_gpus_keep_their_gaps() -> None:
     gpu = GpuReading(name="gpu0", measured_at=NOW, power_w=0.0, temperature_degc=51.5)
     with_gpu = TelemetrySample(sequence=7, power=sample().power, gpus=(gpu,))
-    message = encode.telemetry([with_gpu], historical_through=0).telemetry.samples[0].gpus[0]
+    message = encode.telemetry([with_gpu], historical=False).telemetry.samples[0].gpus[0]
     assert (message.name, message.power_w, message.temperature_degc) == ("gpu0", 0.0, 51.5)
     assert message.HasField("power_w")
     assert not message.HasField("utilization_frac") and not message.HasField("power_cap_w")
@@ -88,14 +88,14 @@ def test_gpus_keep_their_gaps() -> None:
 def test_what_a_gpus_watts_are_at_the_meter_is_told() -> None:
     gpu = GpuReading(name="gpu0", measured_at=NOW, power_w=17.0, clock_hz=612e6, calibration_factor=1.7)
     with_gpu = TelemetrySample(sequence=7, power=sample().power, gpus=(gpu,))
-    message = encode.telemetry([with_gpu], historical_through=0).telemetry.samples[0].gpus[0]
+    message = encode.telemetry([with_gpu], historical=False).telemetry.samples[0].gpus[0]
     assert (message.power_w, message.calibration_factor, message.clock_hz) == (17.0, 1.7, 612e6)
 
 
 @pytest.mark.parametrize("quality", Quality)
 def test_every_quality_has_its_word(quality: Quality) -> None:
     power = SitePower(measured_at=NOW, quality=quality, **dict.fromkeys(FIGURES))
-    batch = encode.telemetry([TelemetrySample(sequence=1, power=power)], historical_through=0)
+    batch = encode.telemetry([TelemetrySample(sequence=1, power=power)], historical=False)
     assert site_pb2.Quality.Name(batch.telemetry.samples[0].quality) == f"QUALITY_{quality.value}"
 
 

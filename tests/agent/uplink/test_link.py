@@ -147,7 +147,7 @@ async def test_telemetry_flows_live_and_is_let_go_when_acknowledged(
         assert not any(sample.historical for sample in coordinator.samples.values())
 
 
-async def test_what_was_measured_without_a_coordinator_arrives_once_in_order_marked_historical(
+async def test_what_was_measured_without_a_coordinator_arrives_once_marked_historical(
     coordinator: Coordinator, tmp_path: Path
 ) -> None:
     await coordinator.stop()
@@ -162,10 +162,48 @@ async def test_what_was_measured_without_a_coordinator_arrives_once_in_order_mar
         await until(lambda: north.uplink.connected)
         live = north.store.append(power(1700))
         await until(lambda: north.store.waiting == 0)
-        assert coordinator.arrivals == [*missed, live]
+        assert sorted(coordinator.arrivals) == [*missed, live]
+        assert [sequence for sequence in coordinator.arrivals if sequence != live] == missed
         marked = [sequence for sequence, sample in coordinator.samples.items() if sample.historical]
         assert marked == missed
         assert max(len(batch.samples) for batch in coordinator.session.of("telemetry")) <= 500
+
+
+async def test_what_is_new_does_not_wait_for_the_backlog(coordinator: Coordinator, tmp_path: Path) -> None:
+    await coordinator.stop()
+    coordinator.acks = False
+    async with site(coordinator, tmp_path, silence_s=1.0) as north:
+        await until(lambda: north.uplink.fault is not None)
+        missed = []
+        for begin in range(0, 1900, 500):
+            missed += [north.store.append(power(index)) for index in range(begin, min(1900, begin + 500))]
+            await north.store.flush()
+        await coordinator.start()
+        await until(lambda: len(coordinator.sessions) > 0 and len(coordinator.session.samples()) == 1000)
+        live = north.store.append(power(1900))
+        await until(lambda: coordinator.session.samples()[-1].sequence == live)
+        told = [(sample.sequence, sample.historical) for sample in coordinator.session.samples()]
+        assert told == [*((sequence, True) for sequence in missed[:1000]), (live, False)]
+        coordinator.acks = True  # the agent finds it silent, and comes again
+        await until(lambda: north.store.waiting == 0)
+        assert sorted(coordinator.samples) == [*missed, live]
+
+
+async def test_an_ack_covers_what_was_sent_before_it(coordinator: Coordinator, tmp_path: Path) -> None:
+    await coordinator.stop()
+    coordinator.acks = False
+    async with site(coordinator, tmp_path) as north:
+        await until(lambda: north.uplink.fault is not None)
+        missed = [north.store.append(power(index)) for index in range(600)]
+        await coordinator.start()
+        await until(lambda: len(coordinator.sessions) > 0 and len(coordinator.session.samples()) == 600)
+        live = [north.store.append(power(index)) for index in (600, 601)]
+        await until(lambda: coordinator.session.samples()[-1].sequence == live[-1])
+        for acked, left in ((missed[499], 102), (missed[499], 102), (live[-1], 0)):
+            ack = pb.TelemetryAck(sequence=acked)
+            coordinator.session.down.put_nowait(pb.ConnectResponse(telemetry_ack=ack))
+            await until(lambda left=left: north.store.waiting == left)  # type: ignore[misc]
+        assert len(coordinator.sessions) == 1
 
 
 async def test_a_disk_that_fails_ends_no_session(coordinator: Coordinator, tmp_path: Path) -> None:
