@@ -4,9 +4,9 @@ import logging
 from collections.abc import Mapping
 
 from agent.core.breach import BreachTally, Flow, bind, export_of, fold, import_of
-from agent.grid.ports import GridStore
 from agent.model.limits import Limit, LimitKind
 from agent.model.readings import SitePower
+from agent.store.commands import CommandStore
 from sterna.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -24,13 +24,13 @@ class Breaches:
     ----------
     clock : Clock
         Both clocks.
-    store : GridStore
+    store : CommandStore
         Where the counts outlive the process.
     tolerance_w : float
         Meter error in watts that is no breach.
     """
 
-    def __init__(self, *, clock: Clock, store: GridStore, tolerance_w: float) -> None:
+    def __init__(self, *, clock: Clock, store: CommandStore, tolerance_w: float) -> None:
         self._clock = clock
         self._store = store
         self._tolerance_w = tolerance_w

@@ -23,10 +23,11 @@ from agent.grid.answers import Answers
 from agent.grid.breaches import Breaches
 from agent.grid.guards import Guards
 from agent.grid.operator_settings import OperatorSettings
-from agent.grid.ports import GridStore, Seal
+from agent.grid.ports import Seal
 from agent.model.grid import Ack, Reason, Refusal
 from agent.model.limits import Envelope, Limit, LimitKind
 from agent.model.readings import SitePower
+from agent.store.commands import CommandStore
 from sterna.clock import Clock
 from sterna.errors import TransientError
 
@@ -40,7 +41,7 @@ class GridDesk:
     ----------
     clock : Clock
         Both clocks.
-    store : GridStore
+    store : CommandStore
         What survives a restart.
     operators : sequence of str
         Sources that owe us heartbeats, e.g. ``("mqtt",)``; empty for a site without an operator.
@@ -66,7 +67,7 @@ class GridDesk:
         self,
         *,
         clock: Clock,
-        store: GridStore,
+        store: CommandStore,
         operators: Sequence[str],
         settings: FailsafeSettings,
         rules: Rules,

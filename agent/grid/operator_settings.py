@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 
 from agent.core.failsafe import FailsafeSettings
 from agent.core.operator import ConfigBounds, bounded, configured, outdated, parse_config
-from agent.grid.ports import GridStore, Seal
+from agent.grid.ports import Seal
 from agent.model.grid import OperatorConfig, Refusal
+from agent.store.commands import CommandStore
 from sterna.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -22,7 +23,7 @@ class OperatorSettings:
         The site's own; an operator may change its part.
     bounds : ConfigBounds
         Within what.
-    store : GridStore
+    store : CommandStore
         Where they are kept.
     clock : Clock
         To judge when they were issued.
@@ -39,7 +40,7 @@ class OperatorSettings:
         *,
         site: FailsafeSettings,
         bounds: ConfigBounds,
-        store: GridStore,
+        store: CommandStore,
         clock: Clock,
         max_skew_s: float,
         clock_synced: Callable[[], bool],
