@@ -151,9 +151,10 @@ class News:
         )
 
     def publish(self) -> None:
-        """Pass the grid status up."""
+        """Pass up the grid status, and what the site has come to be able to do."""
         if self.uplink is not None:
             self.uplink.publish_grid(self.grid_status())
+            self.uplink.publish_capabilities()
 
 
 async def run_leases(keeper: Keeper, uplink: Uplink, *, period_s: float, heart: Heart) -> None:

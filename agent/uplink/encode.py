@@ -34,20 +34,15 @@ def hello(
             protocol_version=PROTOCOL_VERSION,
             agent_version=agent_version,
             boot_id=boot_id,
-            capabilities=site_pb2.SiteCapabilities(
-                slots=capabilities.slots,
-                storage_free_bytes=capabilities.storage_free_bytes,
-                idle_power_w=capabilities.idle_power_w,
-                gpus=capabilities.gpus,
-                can_cap=capabilities.can_cap,
-                can_slow=capabilities.can_cap,
-                checkpoint_address=capabilities.checkpoint_address or "",
-                container_engines=capabilities.container_engines,
-                container_mounts=capabilities.container_mounts,
-            ),
+            capabilities=_capabilities(capabilities),
             jobs=[_job(report) for report in jobs],
         )
     )
+
+
+def capabilities(value: SiteCapabilities) -> site_service_pb2.ConnectRequest:
+    """Make what a site is and can do."""
+    return site_service_pb2.ConnectRequest(capabilities=_capabilities(value))
 
 
 def telemetry(samples: Iterable[TelemetrySample], *, historical: bool) -> site_service_pb2.ConnectRequest:
@@ -152,6 +147,20 @@ def _slot(slot: ForecastSlot) -> site_pb2.ForecastSlot:
         surplus_p10_w=slot.surplus_p10_w,
         surplus_p50_w=slot.surplus_p50_w,
         surplus_p90_w=slot.surplus_p90_w,
+    )
+
+
+def _capabilities(value: SiteCapabilities) -> site_pb2.SiteCapabilities:
+    return site_pb2.SiteCapabilities(
+        slots=value.slots,
+        storage_free_bytes=value.storage_free_bytes,
+        idle_power_w=value.idle_power_w,
+        gpus=value.gpus,
+        can_cap=value.can_cap,
+        can_slow=value.can_cap,
+        checkpoint_address=value.checkpoint_address or "",
+        container_engines=value.container_engines,
+        container_mounts=value.container_mounts,
     )
 
 

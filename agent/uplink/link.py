@@ -14,7 +14,7 @@ import grpc.aio
 
 from agent.model.forecast import PlantForecast
 from agent.model.orders import JobReport, MoveRequest
-from agent.model.telemetry import GridStatus
+from agent.model.telemetry import GridStatus, SiteCapabilities
 from agent.uplink import encode
 from agent.uplink.inbox import Inbox
 from agent.uplink.outbox import Outbox, Renewal
@@ -137,6 +137,10 @@ class Uplink:
         """Tell what the grid asks; sent when it differs in more than its instant."""
         self._outbox.put(status)
 
+    def publish_capabilities(self) -> None:
+        """Tell what the site is and can do, where that differs from what was told."""
+        self._outbox.put(self._handler.capabilities())
+
     def publish_forecast(self, forecast: PlantForecast) -> None:
         """Tell the forecast; sent when it differs."""
         self._outbox.put(forecast)
@@ -197,7 +201,8 @@ class Uplink:
                 stream.cancel()
 
     async def _greet(self, session: Session) -> None:
-        hello = await self._hello()
+        capabilities = self._handler.capabilities()
+        hello = await self._hello(capabilities)
         sent_at, sent_s = self._clock.now(), self._clock.boottime_s()
         try:
             async with asyncio.timeout(self._welcome_timeout_s):
@@ -206,7 +211,7 @@ class Uplink:
             raise TransientError("coordinator: no welcome in time") from error
         half_trip_s = (self._clock.boottime_s() - sent_s) / 2
         self._skew_s = (welcome.sent_at - sent_at).total_seconds() - half_trip_s
-        self._outbox.begin_session()
+        self._outbox.begin_session(capabilities)
         self._handler.on_welcome(welcome.ticket_key)
         self._connected = True
         self._sessions += 1
@@ -215,7 +220,7 @@ class Uplink:
         if abs(self._skew_s) > _SKEW_WORTH_TELLING_S:
             log.warning("the coordinator's clock and ours differ", extra={"skew_s": self._skew_s})
 
-    async def _hello(self) -> ConnectRequest:
+    async def _hello(self, capabilities: SiteCapabilities) -> ConnectRequest:
         self._inbox.forget_orders()  # they come again, if they still stand
         try:
             async with asyncio.timeout(self._welcome_timeout_s):
@@ -226,7 +231,7 @@ class Uplink:
             site_id=self._site_id,
             agent_version=self._agent_version,
             boot_id=self._boot_id,
-            capabilities=self._handler.capabilities(),
+            capabilities=capabilities,
             jobs=jobs,
         )
 

@@ -1,4 +1,4 @@
-"""What waits to go up, coalesced: the newest report per job, the newest forecast and grid status.
+"""What waits to go up, coalesced: the newest report per job, the newest of what the site is and can do.
 
 It outlives sessions, so that what happened while the link was down is told when it is back. Telemetry is not
 here: it has its own store.
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from agent.model.forecast import PlantForecast
 from agent.model.orders import JobReport, MoveRequest, OrderAck
-from agent.model.telemetry import GridStatus
+from agent.model.telemetry import GridStatus, SiteCapabilities
 
 # Far more than a site has orders in flight; the oldest answer goes first, and its order comes again.
 _ACKS_MAX = 1000
@@ -26,11 +26,11 @@ class Renewal:
     epoch: int
 
 
-Item = OrderAck | Renewal | MoveRequest | JobReport | GridStatus | PlantForecast
+Item = OrderAck | Renewal | MoveRequest | JobReport | SiteCapabilities | GridStatus | PlantForecast
 
 
 class Outbox:
-    """Items in order of urgency: answers, renewals, move requests, jobs, grid, forecast.
+    """Items in order of urgency: answers, renewals, move requests, jobs, capabilities, grid, forecast.
 
     Parameters
     ----------
@@ -45,6 +45,8 @@ class Outbox:
         self._renewals: dict[str, Renewal] = {}
         self._moves: dict[str, MoveRequest] = {}
         self._jobs: dict[str, JobReport] = {}
+        self._site: SiteCapabilities | None = None
+        self._site_told: SiteCapabilities | None = None
         self._grid: GridStatus | None = None
         self._forecast: PlantForecast | None = None
         self._grid_told: tuple[GridStatus, float] | None = None
@@ -63,6 +65,10 @@ class Outbox:
                 self._moves[item.job_id] = item
             case JobReport():
                 self._jobs[item.job_id] = item
+            case SiteCapabilities():
+                if self._site_told is None or _same_site(item, self._site_told):
+                    return  # the next Hello has it, or the last one had
+                self._site = self._site_told = item
             case GridStatus():
                 self._grid = item
                 if self._grid_told is not None and _same(item, self._grid_told[0]):
@@ -84,8 +90,9 @@ class Outbox:
             case JobReport():
                 self._jobs.setdefault(item.job_id, item)
 
-    def begin_session(self) -> None:
-        """Tell grid status and forecast anew: this peer knows nothing of what the last one was told."""
+    def begin_session(self, site: SiteCapabilities) -> None:
+        """Tell grid status and forecast anew: this peer knows only `site`, what Hello said."""
+        self._site, self._site_told = None, site
         self._grid_told = self._forecast_told = None
 
     def take(self, now_s: float) -> Item | None:
@@ -105,6 +112,9 @@ class Outbox:
             if queue:
                 item: Item = queue.pop(next(iter(queue)))
                 return item
+        if self._site is not None:
+            site, self._site = self._site, None
+            return site
         if self._grid is not None and self._is_due(self._grid, self._grid_told, now_s):
             self._grid_told = (self._grid, now_s)
             return self._grid
@@ -137,6 +147,11 @@ def _same(item: GridStatus | PlantForecast, told: GridStatus | PlantForecast) ->
             and _near(item.achievable_max_w, told.achievable_max_w)
         )
     return item == told
+
+
+def _same_site(item: SiteCapabilities, told: SiteCapabilities) -> bool:
+    """Whether two say the same, but for the free space, which is never the same."""
+    return replace(item, storage_free_bytes=told.storage_free_bytes) == told
 
 
 def _near(power_w: float | None, told_w: float | None) -> bool:

@@ -11,7 +11,7 @@ class UplinkHandler(Protocol):
     """Takes what the coordinator sends. Slow calls hold up their own kind only, never the session."""
 
     def capabilities(self) -> SiteCapabilities:
-        """Tell what the site is and can do now; asked once a session."""
+        """Tell what the site is and can do now; it may be asked often."""
         ...
 
     async def job_reports(self) -> Iterable[JobReport]:

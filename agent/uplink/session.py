@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import grpc
 import grpc.aio
 
+from agent.model.forecast import PlantForecast
 from agent.model.orders import JobReport, MoveRequest, Order, OrderAck
-from agent.model.telemetry import FlexibilityOffers, GridStatus
+from agent.model.telemetry import FlexibilityOffers, GridStatus, SiteCapabilities
 from agent.uplink import decode, encode
 from agent.uplink.inbox import Inbox, refusal
 from agent.uplink.outbox import Item, Outbox, Renewal
@@ -194,18 +195,22 @@ class Session:
     def _encoded(self, item: Item) -> ConnectRequest:
         match item:
             case OrderAck():
-                return encode.order_ack(item)
+                message = encode.order_ack(item)
             case Renewal():
                 # Before the write, which may wait: the lease may end early, never late.
                 self._renewals.sent(item.job_id, item.epoch, self._clock.boottime_s())
-                return encode.lease_renewal(item.job_id, item.epoch)
+                message = encode.lease_renewal(item.job_id, item.epoch)
             case MoveRequest():
-                return encode.move_request(item)
+                message = encode.move_request(item)
             case JobReport():
-                return encode.job(item)
+                message = encode.job(item)
+            case SiteCapabilities():
+                message = encode.capabilities(item)
             case GridStatus():
-                return encode.grid_status(item)
-        return encode.forecast(item)
+                message = encode.grid_status(item)
+            case PlantForecast():
+                message = encode.forecast(item)
+        return message
 
     async def _send_telemetry(self) -> None:
         """Send what is new, then of the backlog what there is room for: it must not delay what is new."""

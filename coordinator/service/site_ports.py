@@ -23,6 +23,10 @@ class SiteHandler(Protocol):
         """Take what a site is, and every job that it knows; returns once it is recorded."""
         ...
 
+    async def on_capabilities(self, site_id: str, capabilities: Capabilities) -> None:
+        """Take what a site has become since its Hello; returns once it is recorded."""
+        ...
+
     async def on_report(self, site_id: str, report: JobReport) -> None:
         """Take the newest of one job."""
         ...

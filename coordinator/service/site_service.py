@@ -179,6 +179,8 @@ class SiteServicer(site_service_pb2_grpc.SiteServiceServicer):
                 handler.on_forecast(site_id, site_decode.forecast(request.forecast))
             case "grid_status":
                 handler.on_grid_status(site_id, site_decode.grid_status(request.grid_status))
+            case "capabilities":
+                await handler.on_capabilities(site_id, site_decode.capabilities(request.capabilities))
             case "move_request":
                 handler.on_move_request(site_id, site_decode.move_request(request.move_request))
             case "hello":

@@ -61,6 +61,13 @@ class Reception:
 
     async def on_hello(self, site_id: str, capabilities: Capabilities, jobs: Sequence[JobReport]) -> None:
         """Take what a site is, and every job that it knows."""
+        await self.on_capabilities(site_id, capabilities)
+        for report in jobs:
+            self._hear(site_id, report)
+        self._live.greet(site_id, jobs, self._clock.now())
+
+    async def on_capabilities(self, site_id: str, capabilities: Capabilities) -> None:
+        """Take what a site is and can do."""
         now = self._clock.now()
 
         def seen(state: FleetState) -> tuple[Event, ...]:
@@ -70,9 +77,6 @@ class Reception:
             return (SiteSeen(at=now, site_id=site_id, capabilities=capabilities),)
 
         await self._fleet.change(seen)
-        for report in jobs:
-            self._hear(site_id, report)
-        self._live.greet(site_id, jobs, now)
 
     def greeted(self, site_id: str, session: int) -> None:
         """Take note of a session; orders may go to it."""

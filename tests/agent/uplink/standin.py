@@ -131,6 +131,7 @@ class Handler:
 
     def __init__(self, jobs: Iterable[JobReport] = ()) -> None:
         self.jobs = list(jobs)
+        self.gpus: tuple[str, ...] = ("gpu0",)
         self.orders: list[Order] = []
         self.received_boot_s: list[float] = []
         self.leases: list[tuple[str, int, float | None, float]] = []
@@ -142,7 +143,7 @@ class Handler:
         self.records_fail: SternaError | None = None
 
     def capabilities(self) -> SiteCapabilities:
-        return SiteCapabilities(slots=2, storage_free_bytes=10**9, idle_power_w=5.0, gpus=("gpu0",))
+        return SiteCapabilities(slots=2, storage_free_bytes=10**9, idle_power_w=5.0, gpus=self.gpus)
 
     async def job_reports(self) -> list[JobReport]:
         if self.records_fail is not None:

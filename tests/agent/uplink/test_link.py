@@ -134,6 +134,19 @@ async def test_a_session_says_hello_and_learns_the_fleet(coordinator: Coordinato
     await until(lambda: coordinator.session.ended)
 
 
+async def test_a_gpu_that_comes_late_is_told(coordinator: Coordinator, tmp_path: Path) -> None:
+    async with site(coordinator, tmp_path) as north:
+        north.handler.gpus = ()
+        north.uplink.publish_capabilities()
+        await until(lambda: north.uplink.connected)
+        north.uplink.publish_capabilities()
+        north.handler.gpus = ("gpu0", "gpu1")
+        north.uplink.publish_capabilities()
+        await until(lambda: coordinator.session.of("capabilities"))
+        (told,) = coordinator.session.of("capabilities")
+        assert (list(told.gpus), told.slots) == (["gpu0", "gpu1"], 2)
+
+
 async def test_telemetry_flows_live_and_is_let_go_when_acknowledged(
     coordinator: Coordinator, tmp_path: Path
 ) -> None:

@@ -5,7 +5,7 @@ from agent.model.forecast import PlantForecast
 from agent.model.jobs import JobPhase
 from agent.model.limits import Envelope, GridState
 from agent.model.orders import JobReport, MoveRequest, OrderAck, OrderResult
-from agent.model.telemetry import GridStatus
+from agent.model.telemetry import GridStatus, SiteCapabilities
 from agent.uplink.outbox import Item, Outbox, Renewal
 from tests.agent.uplink.standin import NOW
 
@@ -26,6 +26,7 @@ def grid(state: GridState = GridState.UNLIMITED, at_s: float = 0) -> GridStatus:
 
 FORECAST = PlantForecast(source="plant", issued_at=NOW, slots=())
 MOVE = MoveRequest(job_id="job-1", epoch=1, reason="limit")
+SITE = SiteCapabilities(slots=1, storage_free_bytes=1000, idle_power_w=5.0)
 RENEWAL = Renewal(job_id="job-1", epoch=1)
 
 
@@ -76,8 +77,25 @@ def test_grid_is_told_on_change_on_refresh_and_to_every_new_peer() -> None:
     outbox.put(grid(GridState.FAILSAFE))
     assert outbox.wake.is_set()
     assert drained(outbox, 31) == [grid(GridState.FAILSAFE)]
-    outbox.begin_session()
+    outbox.begin_session(SITE)
     assert drained(outbox, 32) == [grid(GridState.FAILSAFE)]
+
+
+def test_what_a_site_is_is_told_when_it_is_no_longer_what_hello_said() -> None:
+    outbox, grown = Outbox(), replace(SITE, gpus=("gpu0",), can_cap=True)
+    outbox.put(SITE)
+    assert drained(outbox) == [], "before a session it is for Hello to say"
+    outbox.begin_session(SITE)
+    outbox.wake.clear()
+    outbox.put(replace(SITE, storage_free_bytes=7))
+    assert not outbox.wake.is_set()
+    for _ in range(2):
+        outbox.put(grown)
+    assert outbox.wake.is_set()
+    assert drained(outbox) == [grown]
+    outbox.put(SITE)
+    outbox.begin_session(SITE)
+    assert drained(outbox) == [], "Hello has said it meanwhile"
 
 
 def test_a_range_that_jitters_is_no_news_and_one_that_drifts_is() -> None:

@@ -50,6 +50,9 @@ class Notes:
     async def on_hello(self, site_id: str, capabilities: Capabilities, jobs: Sequence[JobReport]) -> None:
         self.said.append(("hello", site_id, capabilities.slots, [job.phase for job in jobs]))
 
+    async def on_capabilities(self, site_id: str, capabilities: Capabilities) -> None:
+        self.said.append(("capabilities", site_id, capabilities.gpus))
+
     async def on_report(self, site_id: str, report: JobReport) -> None:
         self.said.append(("report", site_id, report.job_id, report.phase, report.step))
 
@@ -177,8 +180,9 @@ async def test_a_session(served: Served) -> None:
             ConnectRequest(lease_renewal=LeaseRenewal(job_id="j", epoch=3)),
             ConnectRequest(order_ack=ack),
             ConnectRequest(move_request=move),
+            ConnectRequest(capabilities=site_pb2.SiteCapabilities(gpus=["gpu0"])),
         )
-        await until(lambda: len(served.notes.said) == 9, "the handler was told too little")
+        await until(lambda: len(served.notes.said) == 10, "the handler was told too little")
         assert served.notes.said == [
             ("hello", "miami", 2, [JobPhase.RUNNING]),
             ("greeted", "miami"),
@@ -189,6 +193,7 @@ async def test_a_session(served: Served) -> None:
             ("renewal", "miami", "j", 3),
             ("ack", "miami", "o", True, ""),
             ("move", "miami", "j", "import limit"),
+            ("capabilities", "miami", ("gpu0",)),
         ]
         assert served.sessions.send("miami", site_encode.telemetry_ack(2))
         assert (await caller.hear()).telemetry_ack.sequence == 2

@@ -264,7 +264,10 @@ async def test_a_hello_is_recorded_when_it_is_news(desk: Desk) -> None:
     await desk.reception.on_hello("a", capabilities, [report(JobPhase.RUNNING)])
     version = desk.fleet.version
     await desk.reception.on_hello("a", capabilities, [])
+    await desk.reception.on_capabilities("a", capabilities)
     assert desk.fleet.version == version
+    await desk.reception.on_capabilities("a", replace(capabilities, gpus=("gpu0",)))
+    assert desk.fleet.state.sites["a"].capabilities.gpus == ("gpu0",)
     await desk.reception.on_ack("a", "o1", True, "")
     assert desk.acks == [("a", "o1", True, "")]
     desk.reception.on_move_request("a", MoveRequest(job_id="j", epoch=1, reason="limit"))
