@@ -170,7 +170,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", default=SIZES, help="sites x jobs, comma separated")
     parser.add_argument("--solved", default=SOLVED, help="likewise, those that HiGHS solves; empty: none")
-    parser.add_argument("--seeds", type=int, default=4, help="instances of each size that HiGHS solves")
+    parser.add_argument("--seeds", type=int, default=10, help="instances of each size that HiGHS solves")
     parser.add_argument("--limit-s", type=float, default=60.0, help="for HiGHS, for each")
     parser.add_argument(
         "--paths", type=int, default=0, help="whole courses in each forecast, as learnt ones have"

@@ -1,23 +1,22 @@
-"""A plan of moves made better on paper: jobs trade places, where watts are short and one keeps out two.
+"""A plan of moves made better on paper: jobs trade places, and those of a site share out theirs anew.
 
 Knows figures only: what each pair costs, up to which draw a site takes a job, what its surplus carries. The
 moves that come of it are booked, and held against every gate, by `bulk`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.core.absorption import Absorption
+from coordinator.core.assignment import best_columns
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
 
 _LEAST_J = 1.0  # a trade that brings less is none
-_FIRSTS = 8  # jobs that are tried as the first of two that come
 NOWHERE = -1
 
 
@@ -97,8 +96,7 @@ class Trading:
             Pairs of a job and a site that may be looked at, all in all; the last look may go beyond.
         """
         places = list(range(len(self._pairs.columns)))
-        for wide in (False, True):
-            self._climb(places, effort_pairs, wide=wide)
+        self._settle(places, effort_pairs)
         better = True
         while better and self.looked < effort_pairs:
             better = False
@@ -107,18 +105,21 @@ class Trading:
                     better = self._shake(places[place:] + places[:place], effort_pairs) or better
         return self._taken
 
-    def _climb(self, places: list[int], effort_pairs: int, *, wide: bool) -> None:
-        """Make trades until there is none that gains."""
-        found = True
-        while found:
-            found = False
+    def _settle(self, places: list[int], effort_pairs: int) -> None:
+        """Trade at each place and share out the places of each source, until neither gains."""
+        better = True
+        while better and self.looked < effort_pairs:
+            better = False
             for place in places:
-                while self.looked < effort_pairs and (trade := self._best(place, wide=wide)) is not None:
-                    self._make(place, trade)
-                    found = True
+                while self.looked < effort_pairs and (trade := self._best(place)) is not None:
+                    self._make(place, outs=trade.outs, ins=trade.ins)
+                    better = True
+            for source in self._rows_of:
+                if self.looked < effort_pairs:
+                    better = self._share_out(source) or better
 
     def _shake(self, places: list[int], effort_pairs: int) -> bool:
-        """Send back who comes to the first of some places and climb again; undo what is no better."""
+        """Send back who comes to the first of some places and settle again; undo what is no better."""
         outs = tuple(self._may_go_back(places[0]))
         if not outs:
             return False
@@ -131,9 +132,8 @@ class Trading:
             self._holds_j.copy(),
             dict(self._taken),
         )
-        self._make(places[0], _Trade(gain_j=0.0, outs=outs, ins=()))
-        for wide in (False, True):
-            self._climb(places[1:] + places[:1], effort_pairs, wide=wide)
+        self._make(places[0], outs=outs)
+        self._settle(places[1:] + places[:1], effort_pairs)
         if self._total_j() > before_j + _LEAST_J:
             return True
         self._draws_w, self._slots, self._came, self._at, self._holds_j, self._taken = kept
@@ -143,8 +143,8 @@ class Trading:
         carried_j = sum(self._absorbs.carried_one(*site) for site in enumerate(self._draws_w.tolist()))
         return carried_j - sum(float(self._pairs.costs_j[pair]) for pair in self._taken.items())
 
-    def _best(self, place: int, *, wide: bool) -> _Trade | None:
-        """Return the best trade at a place; `wide`: also of two jobs for one or two."""
+    def _best(self, place: int) -> _Trade | None:
+        """Return the best trade at a place: one or none gives it up, and who gains most there comes."""
         pairs, column = self._pairs, int(self._pairs.columns[place])
         rows = self._able.get(place)
         if rows is None:
@@ -155,20 +155,67 @@ class Trading:
             return None
         here = np.flatnonzero(self._at == place).tolist()
         way_j = self._holds_j[rows] + pairs.costs_j[rows, place]
-        room = _Room(self._absorbs, pairs, place, rows, way_j)
+        room = _Room(self._absorbs, pairs, place, rows, way_j=way_j, drawn_at=self._drawn_at(rows))
         best: _Trade | None = None
-        for outs in _some_of(self._may_go_back(place), wide=wide):
+        for outs in ((), *((row,) for row in self._may_go_back(place))):
             stay = [row for row in here if row not in outs]
             free = self._slots[column] + len(outs)
             left_w = float(self._draws_w[column]) - float(pairs.powers_w[list(outs)].sum())
             back_j = sum(self._back_j(row, place) for row in outs)
             back_j += self._absorbs.carried_one(column, left_w)
             back_j -= self._absorbs.carried_one(column, float(self._draws_w[column]))
-            for gain_j, ins in room.fill(left_w, stay, free, wide=wide):
-                if gain_j + back_j > (_LEAST_J if best is None else best.gain_j):
-                    best = _Trade(gain_j=gain_j + back_j, outs=outs, ins=ins)
+            gain_j, ins = room.fill(left_w, stay, free)
+            if gain_j + back_j > (_LEAST_J if best is None else best.gain_j):
+                best = _Trade(gain_j=gain_j + back_j, outs=outs, ins=ins)
         self.looked += room.looked
         return best
+
+    def _share_out(self, source: int) -> bool:
+        """Give the jobs of a source the places that bring most in all, others as they are; tell if it gains.
+
+        A link carries one job, so at each place what one of them brings does not depend on the others.
+        """
+        if self._came[source]:
+            return False
+        pairs, rows = self._pairs, np.array(self._rows_of[source], dtype=np.intp)
+        powers_w, at = pairs.powers_w[rows], self._at[rows]
+        gone = at != NOWHERE
+        draw_w = float(self._draws_w[source])
+        beside_w = draw_w - np.where(gone, 0.0, powers_w)
+        hold_j = self._absorbs.carried(source, beside_w + powers_w) - self._absorbs.carried(source, beside_w)
+        values_j = self._values_j(rows)
+        self.looked += values_j.size * len(rows)
+        found = np.array(best_columns(values_j - hold_j[:, None]))
+        goes = found != NOWHERE
+        all_w = draw_w + float(powers_w[gone].sum())
+        left_w = all_w - float(powers_w[goes].sum())
+        last_w = float(powers_w[goes].max(initial=0.0))
+        if goes.any() and not left_w + last_w > self._pairs.leave_above_w[source]:
+            return False
+        gain_j = self._absorbs.carried_one(source, left_w) - self._absorbs.carried_one(source, draw_w)
+        gain_j += float(values_j[goes, found[goes]].sum() - values_j[gone, at[gone]].sum())
+        if not gain_j > _LEAST_J:
+            return False
+        for row, place in zip(rows[gone].tolist(), at[gone].tolist(), strict=True):
+            self._make(place, outs=(row,))
+        for row, place in zip(rows[goes].tolist(), found[goes].tolist(), strict=True):
+            self._make(place, ins=(row,))
+        return True
+
+    def _values_j(self, rows: Rows) -> Array:
+        """Return what each job of one source would bring at each place; -inf: it may not come."""
+        pairs, values_j = self._pairs, -self._pairs.costs_j[rows]
+        powers_w = pairs.powers_w[rows]
+        place_of = {int(place): index for index, place in enumerate(self._at[rows]) if place != NOWHERE}
+        for place, column in enumerate(pairs.columns.tolist()):
+            mine = place_of.get(place)
+            draw_w = float(self._draws_w[column]) - (0.0 if mine is None else float(powers_w[mine]))
+            need_w = draw_w + powers_w
+            values_j[:, place] += self._absorbs.carried(column, need_w)
+            values_j[:, place] -= self._absorbs.carried_one(column, draw_w)
+            full = mine is None and self._slots[column] < 1
+            values_j[full | (need_w > pairs.most_w[rows, place]), place] = -np.inf
+        return values_j
 
     def _may_trade(self, rows: Rows, place: int) -> Rows:
         """Leave out those who are bound for a place, and those who are to stay where they are."""
@@ -176,6 +223,12 @@ class Trading:
         leaves = (at != NOWHERE) | (self._draws_w[sources] > self._pairs.leave_above_w[sources])
         # Who comes to a site counts on those who have left it, and on nobody leaving it from then on.
         found: Rows = rows[(at != place) & leaves & (self._came[sources] == 0)]
+        return found
+
+    def _drawn_at(self, rows: Rows) -> Rows:
+        """Return the sites at which jobs draw, moves and all."""
+        at = self._at[rows]
+        found: Rows = np.where(at == NOWHERE, self._pairs.sources[rows], self._pairs.columns[at])
         return found
 
     def _may_go_back(self, place: int) -> list[int]:
@@ -190,12 +243,12 @@ class Trading:
         found_j = self._absorbs.carried_one(source, draw_w + power_w)
         return found_j - self._absorbs.carried_one(source, draw_w) + float(self._pairs.costs_j[row, place])
 
-    def _make(self, place: int, trade: _Trade) -> None:
+    def _make(self, place: int, *, outs: tuple[int, ...] = (), ins: tuple[int, ...] = ()) -> None:
         pairs = self._pairs
-        for row in (*trade.outs, *trade.ins):
+        for row in (*outs, *ins):
             source, power_w = int(pairs.sources[row]), float(pairs.powers_w[row])
             before = int(self._at[row])
-            after = NOWHERE if row in trade.outs else place
+            after = NOWHERE if row in outs else place
             left = source if before == NOWHERE else int(pairs.columns[before])
             joined = source if after == NOWHERE else int(pairs.columns[after])
             self._draws_w[left] -= power_w
@@ -229,47 +282,42 @@ class Trading:
 
 
 class _Room:
-    """Who could come to one place; `way_j` is what each of `rows` gives up and pays for it."""
+    """Who could come to one place: `rows`, what each gives up and pays for it (`way_j`), and from where.
 
-    def __init__(self, absorbs: Absorption, pairs: Pairs, place: int, rows: Rows, way_j: Array) -> None:
-        self._absorbs, self._rows, self._way_j = absorbs, rows, way_j
+    No two come from one site at once, which would give up more than what each of them does.
+    """
+
+    def __init__(
+        self, absorbs: Absorption, pairs: Pairs, place: int, rows: Rows, *, way_j: Array, drawn_at: Rows
+    ) -> None:
+        self._absorbs, self._rows, self._way_j, self._drawn_at = absorbs, rows, way_j, drawn_at
         self._column = int(pairs.columns[place])
         self._powers_w, self._sources = pairs.powers_w[rows], pairs.sources[rows]
         self._most_w = pairs.most_w[rows, place]
         self._all_sources = pairs.sources
         self.looked = 0
 
-    def fill(
-        self, left_w: float, stay: list[int], free: int, *, wide: bool
-    ) -> Iterator[tuple[float, tuple[int, ...]]]:
-        """Tell the best one that could come beside those that stay, and likewise two: gain in J, rows."""
-        if free < 1:
-            return
-        links = {int(self._all_sources[row]) for row in stay}
-        gains_j = self._gains_j(left_w, links)
-        order = np.argsort(-gains_j, kind="stable")[:_FIRSTS] if wide and free > 1 else [gains_j.argmax()]
-        for first in order:
-            gain_j = float(gains_j[first])
-            if not gain_j > -np.inf:
-                return
-            yield gain_j, (int(self._rows[first]),)
-            if wide and free > 1:
-                beside = links | {int(self._sources[first])}
-                more_j = self._gains_j(left_w + float(self._powers_w[first]), beside)
-                second = int(more_j.argmax())
-                yield gain_j + float(more_j[second]), (int(self._rows[first]), int(self._rows[second]))
+    def fill(self, left_w: float, stay: list[int], free: int) -> tuple[float, tuple[int, ...]]:
+        """Let those come, beside those that stay, who gain most, one after the other: gain in J, and rows."""
+        shut = np.isin(self._sources, self._all_sources[stay])
+        ins: list[int] = []
+        total_j = 0.0
+        while len(ins) < free:
+            gains_j = self._gains_j(left_w, shut)
+            best = int(gains_j.argmax())
+            if not gains_j[best] > (0.0 if ins else -np.inf):
+                break
+            total_j += float(gains_j[best])
+            ins.append(int(self._rows[best]))
+            left_w += float(self._powers_w[best])
+            shut |= (self._sources == self._sources[best]) | (self._drawn_at == self._drawn_at[best])
+        return total_j, tuple(ins)
 
-    def _gains_j(self, draw_w: float, links: set[int]) -> Array:
-        """Return what each gains beside a draw; -inf: it may not come, or its link is taken."""
+    def _gains_j(self, draw_w: float, shut: NDArray[np.bool_]) -> Array:
+        """Return what each gains beside a draw; -inf: it may not come."""
         self.looked += len(self._rows)
         need_w = draw_w + self._powers_w
         found: Array = self._absorbs.carried(self._column, need_w)
         found -= self._absorbs.carried_one(self._column, draw_w) + self._way_j
-        found[(need_w > self._most_w) | np.isin(self._sources, list(links))] = -np.inf
+        found[(need_w > self._most_w) | shut] = -np.inf
         return found
-
-
-def _some_of(here: list[int], *, wide: bool) -> Iterator[tuple[int, ...]]:
-    yield ()
-    for count in (1, 2) if wide else (1,):
-        yield from combinations(here, count)

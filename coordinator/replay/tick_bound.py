@@ -186,10 +186,22 @@ class Tick:
             most = {number: self._most_w(row, site) for number, row in coming}
             self._keep(model, site, going, max(most.values(), default=0.0))
             for level in sorted(set(most.values())):
-                arrive = [(n, float(self._power_w[row])) for n, row in coming if most[n] <= level]
-                free_w = max(0.0, level - float(self._draws_w[site]))
-                model.at_most(free_w, arrive + [(number, -watts) for number, watts in leaving])
+                arrive = {n: float(self._power_w[row]) for n, row in coming if most[n] <= level}
+                self._fill_up(model, level - float(self._draws_w[site]), arrive, leaving)
             self._carry(model, site, [(n, float(self._power_w[row])) for n, row in coming], leaving)
+
+    def _fill_up(
+        self, model: _Model, free_w: float, arrive: dict[int, float], leaving: list[tuple[int, float]]
+    ) -> None:
+        """Let those arrive for whom there is room; where there is none, only once so much has left."""
+        change = [*arrive.items(), *((number, -watts) for number, watts in leaving)]
+        if free_w >= 0.0:
+            model.at_most(free_w, change)
+            return
+        anybody = model.column(0.0, 1.0, whole=True)
+        for number in arrive:
+            model.at_most(0.0, [(number, 1.0), (anybody, -1.0)])
+        model.at_most(0.0, [*change, (anybody, -free_w)])
 
     def _carry(
         self, model: _Model, site: int, arrive: list[tuple[int, float]], leave: list[tuple[int, float]]

@@ -152,6 +152,26 @@ def test_a_place_without_a_free_slot_takes_nobody_more() -> None:
     assert trading({0: 1}, [0, 0, 0]).improve(1_000) == {0: 1}
 
 
+def test_jobs_of_one_site_change_places_with_each_other() -> None:
+    # Each place has room for one of both; the large one is at the small site, and a link carries one job.
+    sites = [
+        site(name, surplus_w=watts, windows=forecast(watts, watts, slot_s=DAY))
+        for name, watts in (("a", 0.0), ("b", 400.0), ("c", 300.0))
+    ]
+    judge = HorizonJudge(fleet(sites, []), EVEN, Bookings(fleet(sites, [])), reach_frac=0.125)
+    pairs = Pairs(
+        powers_w=np.array([400.0, 300.0]),
+        sources=np.array([0, 0]),
+        columns=np.array([1, 2]),
+        costs_j=np.full((2, 2), 1e5),
+        most_w=np.full((2, 2), 400.0),
+        leave_above_w=np.zeros(3),
+    )
+    absorbs = Absorption(judge.ahead, judge.reach_s)
+    paper = Trading(absorbs, pairs, {0: 1, 1: 0}, np.array([0.0, 300.0, 400.0]), np.array([2, 0, 0]))
+    assert paper.improve(1_000) == {0: 0, 1: 1}
+
+
 def test_without_effort_nothing_changes() -> None:
     paper = trading({1: 1}, [0, 0, 0])
     assert paper.improve(0) == {1: 1}

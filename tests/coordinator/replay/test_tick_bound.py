@@ -83,3 +83,21 @@ def test_who_came_a_moment_ago_stays() -> None:
     fresh = {name: replace(one, min_residence_s=7200.0) for name, one in view.jobs.items()}
     best = Tick(replace(view, jobs=fresh), PLANNER, reach_frac=REACH_FRAC).best(limit_s=10.0, gap_frac=1e-4)
     assert (best.moves, best.found_j) == (0, pytest.approx(0.0, abs=1e-3))
+
+
+def test_where_more_is_drawn_than_there_is_nobody_arrives_before_so_much_has_left() -> None:
+    # 700 W of surplus for 900 W: one of the two must leave before the smaller job of the dark site may come.
+    sunny = {name: forecast(watts, watts, slot_s=DAY) for name, watts in (("b", 700.0), ("c", 500.0))}
+    view = fleet(
+        [
+            site("a", windows=forecast(0.0, slot_s=DAY)),
+            site("b", surplus_w=700.0, windows=sunny["b"]),
+            site("c", surplus_w=500.0, windows=sunny["c"], slots=1),
+        ],
+        [job("1", "a", power_w=200.0), job("2", "b", power_w=500.0), job("3", "b", power_w=400.0)],
+    )
+    tick = Tick(view, PLANNER, reach_frac=REACH_FRAC)
+    best = tick.best(limit_s=10.0, gap_frac=1e-6)
+    assert best.moves == 2  # the 500 W go to c, and what is left of b takes the 200 W
+    alone = fleet(list(view.sites.values())[:2], list(view.jobs.values()))
+    assert Tick(alone, PLANNER, reach_frac=REACH_FRAC).best(limit_s=10.0, gap_frac=1e-6).moves == 0
