@@ -1,7 +1,8 @@
 """The merged timeline: which limits are in force at an instant, whoever set them.
 
 Durations are held on CLOCK_BOOTTIME, so that a stepped calendar neither ends nor prolongs a limit; the
-calendar is used once, on acceptance, and again only when a reboot has started the boot clock anew.
+calendar is used once, on acceptance, and again only when a reboot has started the boot clock anew, and then
+only one that is kept: until it is, no time is taken off.
 Within one source the newest command that is in force speaks; across sources the most restrictive wins.
 """
 
@@ -37,11 +38,21 @@ class CommandStatus(Enum):
     REVOKED = "REVOKED"
 
 
+class Doubt(Enum):
+    """Which of a command's two times of acceptance is not known yet."""
+
+    NONE = ""
+    CALENDAR = "calendar"
+    """It was accepted while nobody kept the calendar."""
+    BOOT = "boot"
+    """The machine has rebooted since, and nobody could say for how long it was off."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldCommand:
     """An accepted command with its place on the boot clock; `end_boot_s` None: until replaced.
 
-    `accepted_at` and `accepted_boot_s` are the same instant on both clocks.
+    `accepted_at` and `accepted_boot_s` are the same instant on both clocks, but for `doubt`.
     """
 
     command: LimitCommand
@@ -50,6 +61,7 @@ class HeldCommand:
     start_boot_s: float
     end_boot_s: float | None
     status: CommandStatus = CommandStatus.ACCEPTED
+    doubt: Doubt = Doubt.NONE
 
     def in_force(self, now_boot_s: float) -> bool:
         """Whether the command's interval covers the instant."""
@@ -64,7 +76,9 @@ class HeldCommand:
         return None if self.end_boot_s is None else max(0.0, self.end_boot_s - now_boot_s)
 
 
-def hold(command: LimitCommand, now: datetime, now_boot_s: float) -> HeldCommand:
+def hold(
+    command: LimitCommand, now: datetime, now_boot_s: float, *, calendar_kept: bool = True
+) -> HeldCommand:
     """Place a command that is accepted now on the boot clock."""
 
     def on_boot(instant: datetime) -> float:
@@ -76,10 +90,13 @@ def hold(command: LimitCommand, now: datetime, now_boot_s: float) -> HeldCommand
         accepted_boot_s=now_boot_s,
         start_boot_s=on_boot(command.start_at),
         end_boot_s=None if command.end_at is None else on_boot(command.end_at),
+        doubt=Doubt.NONE if calendar_kept else Doubt.CALENDAR,
     )
 
 
-def resume(held: HeldCommand, now: datetime, now_boot_s: float, *, same_boot: bool) -> HeldCommand:
+def resume(
+    held: HeldCommand, now: datetime, now_boot_s: float, *, same_boot: bool, calendar_kept: bool
+) -> HeldCommand:
     """Place a stored command on this boot's clock, with its remaining time.
 
     Parameters
@@ -92,25 +109,44 @@ def resume(held: HeldCommand, now: datetime, now_boot_s: float, *, same_boot: bo
         CLOCK_BOOTTIME now, in seconds.
     same_boot : bool
         Whether the machine has not rebooted since; then the stored boot times hold as they are.
+    calendar_kept : bool
+        Whether the calendar can be trusted.
 
     Notes
     -----
-    After a reboot the calendar tells how much time went by. A calendar that lies before the acceptance
-    (a board without a battery) tells nothing: then no time is taken off, the cautious reading.
+    After a reboot only a calendar that is kept tells how much time went by. Until then no time is taken off,
+    the cautious reading, and for good where the acceptance itself was dated by a calendar that nobody kept.
     """
-    if same_boot:
-        return held
-    accepted_s = now_boot_s - max(0.0, (now - held.accepted_at).total_seconds())
+    if not same_boot:
+        held = _placed(held, now_boot_s)
+        if held.doubt is Doubt.NONE:
+            held = replace(held, doubt=Doubt.BOOT)
+    return settled(held, now, now_boot_s) if calendar_kept else held
 
-    def placed(boot_s: float) -> float:
+
+def settled(held: HeldCommand, now: datetime, now_boot_s: float) -> HeldCommand:
+    """Work out the time of acceptance that is in doubt, by a calendar that is kept."""
+    match held.doubt:
+        case Doubt.BOOT:
+            gone_s = max(0.0, (now - held.accepted_at).total_seconds())
+            return replace(_placed(held, now_boot_s - gone_s), doubt=Doubt.NONE)
+        case Doubt.CALENDAR:
+            accepted_at = now - timedelta(seconds=now_boot_s - held.accepted_boot_s)
+            return replace(held, accepted_at=accepted_at, doubt=Doubt.NONE)
+        case Doubt.NONE:
+            return held
+
+
+def _placed(held: HeldCommand, accepted_boot_s: float) -> HeldCommand:
+    def moved(boot_s: float) -> float:
         # From the acceptance on, so that what had begun by then is not moved behind now by a rounding.
-        return accepted_s + (boot_s - held.accepted_boot_s)
+        return accepted_boot_s + (boot_s - held.accepted_boot_s)
 
     return replace(
         held,
-        accepted_boot_s=accepted_s,
-        start_boot_s=placed(held.start_boot_s),
-        end_boot_s=None if held.end_boot_s is None else placed(held.end_boot_s),
+        accepted_boot_s=accepted_boot_s,
+        start_boot_s=moved(held.start_boot_s),
+        end_boot_s=None if held.end_boot_s is None else moved(held.end_boot_s),
     )
 
 
@@ -119,6 +155,10 @@ class Timeline:
     """Every accepted command that is in force or may still come to be."""
 
     held: tuple[HeldCommand, ...] = ()
+
+    def settled(self, now: datetime, now_boot_s: float) -> "Timeline":
+        """Work out what is in doubt, by a calendar that is kept."""
+        return Timeline(held=tuple(settled(held, now, now_boot_s) for held in self.held))
 
     def with_command(self, added: HeldCommand) -> "Timeline":
         """Add an accepted command; it replaces a command of the same source and sequence."""

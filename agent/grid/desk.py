@@ -155,7 +155,8 @@ class GridDesk:
     async def recover(self) -> None:
         """Read the store; every link starts anew in INIT, with the fail-safe limit beside what was stored."""
         boot_s = self._clock.boottime_s()
-        memory = await self._store.recover(self._clock.now(), boot_s)
+        kept = self._clock_synced()
+        memory = await self._store.recover(self._clock.now(), boot_s, calendar_kept=kept)
         self._timeline = memory.timeline
         self._last_seen = dict(memory.last_seen)
         self.operators.recover(memory.configs)
@@ -274,17 +275,19 @@ class GridDesk:
         """Tell what became of commands, and forget those that are over. Call it about once a second."""
         async with self._lock:
             await self._settle_doubt()
-            boot_s = self._clock.boottime_s()
-            self._guards.settle(self._timeline, boot_s)
-            moved, gone = self._timeline.advanced(boot_s), self._timeline.retired(boot_s)
-            if not moved and not gone:
+            now, boot_s = self._clock.now(), self._clock.boottime_s()
+            timeline = self._timeline.settled(now, boot_s) if self._clock_synced() else self._timeline
+            self._guards.settle(timeline, boot_s)
+            pairs = zip(timeline.held, self._timeline.held, strict=True)
+            placed = [held for held, before in pairs if held is not before]
+            moved, gone = timeline.advanced(boot_s), timeline.retired(boot_s)
+            if not placed and not moved and not gone:
                 return
-            now = self._clock.now()
             acks = [answers.progress(held, now) for held in moved if answers.is_told(held)]
-            await self._store.advance(moved, gone, acks)
+            await self._store.advance((*placed, *moved), gone, acks)
             for held in moved:
-                self._timeline = self._timeline.with_command(held)
-            self._timeline = self._timeline.pruned(boot_s)
+                timeline = timeline.with_command(held)
+            self._timeline = timeline.pruned(boot_s)
         self._answers.ring({ack.source for ack in acks})
 
     async def observe(self, power: SitePower, least_export_w: float | None = None) -> None:
@@ -306,9 +309,9 @@ class GridDesk:
 
     async def _accept(self, verdict: Accepted) -> Accepted | Refusal:
         command = verdict.command
-        now, boot_s = self._clock.now(), self._clock.boottime_s()
-        held = self._timeline.joined(hold(command, now, boot_s))
-        after = None if verdict.after is None else hold(verdict.after, now, boot_s)
+        now, boot_s, kept = self._clock.now(), self._clock.boottime_s(), self._clock_synced()
+        held = self._timeline.joined(hold(command, now, boot_s, calendar_kept=kept))
+        after = None if verdict.after is None else hold(verdict.after, now, boot_s, calendar_kept=kept)
         self._obey_at_once(held, boot_s)
         try:
             await self._store.accept(held, verdict.digest, answers.accepted(held), after)
@@ -345,7 +348,8 @@ class GridDesk:
         if self._doubt is None:
             return
         held, digest, after = self._doubt
-        memory = await self._store.recover(self._clock.now(), self._clock.boottime_s())
+        now, boot_s = self._clock.now(), self._clock.boottime_s()
+        memory = await self._store.recover(now, boot_s, calendar_kept=self._clock_synced())
         self._doubt = self._urgent = None
         last = memory.last_seen.get(held.command.source)
         if last is not None and last.sequence == held.command.sequence:

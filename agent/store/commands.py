@@ -10,7 +10,7 @@ from datetime import datetime
 from agent.core.breach import BreachTally
 from agent.core.commands import LastSeen
 from agent.core.gridmemory import GridMemory
-from agent.core.limits import CommandStatus, HeldCommand, Timeline, resume
+from agent.core.limits import CommandStatus, Doubt, HeldCommand, Timeline, resume
 from agent.model.grid import Ack, AckStatus, OperatorConfig
 from agent.model.limits import LimitCommand, LimitKind
 from agent.store.db import Database, Migration
@@ -62,6 +62,7 @@ MIGRATIONS = (
         DROP TABLE grid_breach_of_import;
         """,
     ),
+    Migration("grid", 4, "ALTER TABLE grid_command ADD COLUMN doubt TEXT NOT NULL DEFAULT ''"),
 )
 
 
@@ -80,9 +81,11 @@ class CommandStore:
         self._db = db
         self._boot_id = boot_id
 
-    async def recover(self, now: datetime, now_boot_s: float) -> GridMemory:
+    async def recover(self, now: datetime, now_boot_s: float, *, calendar_kept: bool) -> GridMemory:
         """Read everything back, commands placed on this boot's clock with their remaining time."""
-        return await self._db.run(lambda connection: self._recover(connection, now, now_boot_s))
+        return await self._db.run(
+            lambda connection: self._recover(connection, now, now_boot_s, calendar_kept)
+        )
 
     async def accept(
         self, held: HeldCommand, digest: str, ack: Ack, after: HeldCommand | None = None
@@ -108,14 +111,11 @@ class CommandStore:
     async def advance(
         self, moved: Sequence[HeldCommand], gone: Sequence[HeldCommand], acks: Sequence[Ack]
     ) -> None:
-        """Store new statuses with their acks, and forget commands that can never speak again."""
+        """Store commands that have changed, with their acks, and forget those that can never speak again."""
 
         def work(connection: sqlite3.Connection) -> None:
             for held in moved:
-                key = (held.status.value, held.command.source, held.command.sequence)
-                connection.execute(
-                    "UPDATE grid_command SET status = ? WHERE source = ? AND sequence = ?", key
-                )
+                self._put_command(connection, held)
             for held in gone:
                 connection.execute(
                     "DELETE FROM grid_command WHERE source = ? AND sequence = ?",
@@ -184,7 +184,7 @@ class CommandStore:
     def _put_command(self, connection: sqlite3.Connection, held: HeldCommand) -> None:
         command = held.command
         connection.execute(
-            "INSERT OR REPLACE INTO grid_command VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO grid_command VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 command.source,
                 command.sequence,
@@ -202,16 +202,20 @@ class CommandStore:
                 held.end_boot_s,
                 self._boot_id,
                 held.status.value,
+                held.doubt.value,
             ),
         )
 
-    def _recover(self, connection: sqlite3.Connection, now: datetime, now_boot_s: float) -> GridMemory:
+    def _recover(
+        self, connection: sqlite3.Connection, now: datetime, now_boot_s: float, calendar_kept: bool
+    ) -> GridMemory:
         held = []
         for row in connection.execute("SELECT * FROM grid_command ORDER BY source, sequence").fetchall():
-            same_boot = row["boot_id"] == self._boot_id
-            held.append(resume(_held(row), now, now_boot_s, same_boot=same_boot))
-            if not same_boot:
-                self._put_command(connection, held[-1])
+            before, same_boot = _held(row), row["boot_id"] == self._boot_id
+            after = resume(before, now, now_boot_s, same_boot=same_boot, calendar_kept=calendar_kept)
+            held.append(after)
+            if after != before:
+                self._put_command(connection, after)
         return GridMemory(
             timeline=Timeline(held=tuple(held)),
             last_seen={
@@ -270,6 +274,7 @@ def _held(row: sqlite3.Row) -> HeldCommand:
         start_boot_s=row["start_boot_s"],
         end_boot_s=row["end_boot_s"],
         status=CommandStatus(row["status"]),
+        doubt=Doubt(row["doubt"]),
     )
 
 

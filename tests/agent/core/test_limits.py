@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.core.failsafe import Event, FailsafeSettings, cold_start, step
-from agent.core.limits import CommandStatus, Timeline, envelope, hold, resume
+from agent.core.limits import CommandStatus, HeldCommand, Timeline, envelope, hold, resume, settled
 from agent.model.limits import Envelope, GridState, LimitCommand, LimitKind
 
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
@@ -169,10 +169,46 @@ def test_a_restart_resumes_with_the_remaining_time(
     same_boot: bool, gone_s: float, remaining_s: float
 ) -> None:
     now_boot_s = BOOT + gone_s if same_boot else 12.0
-    held = resume(hold(SHORT, NOW, BOOT), NOW + timedelta(seconds=gone_s), now_boot_s, same_boot=same_boot)
-    assert held.remaining_s(now_boot_s) == pytest.approx(remaining_s)
-    endless = resume(hold(BASE, NOW, BOOT), NOW, now_boot_s, same_boot=same_boot)
-    assert endless.remaining_s(now_boot_s) is None
+
+    def resumed(given: LimitCommand) -> HeldCommand:
+        now = NOW + timedelta(seconds=gone_s)
+        return resume(hold(given, NOW, BOOT), now, now_boot_s, same_boot=same_boot, calendar_kept=True)
+
+    assert resumed(SHORT).remaining_s(now_boot_s) == pytest.approx(remaining_s)
+    assert resumed(BASE).remaining_s(now_boot_s) is None
+
+
+calendars = st.tuples(st.floats(-1e9, 1e9), st.booleans())
+"""How far a calendar that nobody keeps is off, in seconds, and whether somebody keeps it: then it is true."""
+
+
+@given(
+    seen=st.tuples(calendars, calendars, calendars),
+    gone_s=st.floats(0, 1e5),
+    since_s=st.floats(0, 1e5),
+    restarts=st.booleans(),
+)
+def test_law_no_calendar_that_nobody_keeps_ends_a_limit_early(
+    seen: tuple[tuple[float, bool], ...], gone_s: float, since_s: float, restarts: bool
+) -> None:
+    accepted, first, later = seen
+
+    def shown(calendar: tuple[float, bool], true_s: float) -> datetime:
+        off_s, kept = calendar
+        return NOW + timedelta(seconds=true_s if kept else true_s + off_s)
+
+    limit = replace(SHORT, start_at=shown(accepted, 0), end_at=shown(accepted, 0) + timedelta(seconds=900))
+    held = hold(limit, shown(accepted, 0), BOOT, calendar_kept=accepted[1])
+    held = resume(held, shown(first, gone_s), 5.0, same_boot=False, calendar_kept=first[1])
+    true_s, boot_s = gone_s + since_s, 5.0 + since_s
+    if restarts:
+        held = resume(held, shown(later, true_s), boot_s, same_boot=True, calendar_kept=later[1])
+    elif later[1]:
+        held = settled(held, shown(later, true_s), boot_s)
+    known = accepted[1] and (first[1] or later[1])
+    remaining_s = max(0.0, 900.0 - (true_s if known else since_s))
+    assert held.remaining_s(boot_s) == pytest.approx(remaining_s, abs=1e-3)
+    assert held.in_force(boot_s) == (remaining_s > 0) or remaining_s < 1e-3
 
 
 @given(st.floats(0, 1e6), st.floats(0, 1e6), st.floats(-1e6, 0), st.floats(-1e6, 1e6))
@@ -180,7 +216,8 @@ def test_law_what_had_begun_when_it_was_accepted_is_in_force_after_a_reboot(
     accepted_boot_s: float, now_boot_s: float, start_s: float, gone_s: float
 ) -> None:
     held = hold(command(1, 3000.0, start_s=start_s), NOW, accepted_boot_s)
-    again = resume(held, NOW + timedelta(seconds=gone_s), now_boot_s, same_boot=False)
+    now = NOW + timedelta(seconds=gone_s)
+    again = resume(held, now, now_boot_s, same_boot=False, calendar_kept=True)
     assert again.in_force(now_boot_s)
 
 

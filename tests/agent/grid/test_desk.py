@@ -118,6 +118,35 @@ async def test_a_reboot_takes_the_time_that_went_by_off_the_remaining_time(rig: 
     assert rig.shown() == (GridState.INIT, 4200.0)
 
 
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_a_calendar_that_is_wrong_after_a_reboot_ends_no_limit_early(rig: Rig, restarts: bool) -> None:
+    def remaining_s() -> list[float]:
+        limits = (rig.desk.envelope().binding, *rig.desk.exports())
+        return [(one.end_at - rig.clock.now()).total_seconds() for one in limits if one and one.end_at]
+
+    rig.beat()
+    await rig.limit(1, 3000.0, durationS=900)
+    await rig.export(1, 2000.0, durationS=900)
+    true = rig.clock.now() + timedelta(seconds=300)
+    rig.synced = False
+    await rig.reboot(20 * 365 * 86_400)
+    await rig.desk.tick()
+    assert remaining_s() == [900.0, 900.0], "nobody can say how long it was off"
+    rig.clock.advance(30.0)
+    rig.clock.step_calendar((true + timedelta(seconds=30) - rig.clock.now()).total_seconds())
+    assert remaining_s() == [870.0, 870.0]
+    rig.synced = True
+    if restarts:
+        await rig.stop()
+        await rig.start()
+    else:
+        await rig.desk.tick()
+    assert remaining_s() == [570.0, 570.0], "now it is known"
+    await rig.stop()
+    await rig.start()
+    assert remaining_s() == [570.0, 570.0]
+
+
 async def test_heartbeat_routed_to_another_device_31561(rig: Rig) -> None:
     await rig.stop()
     await rig.start(operators=("mqtt", "modbus"))

@@ -84,7 +84,7 @@ async def test_a_limit_that_is_renewed_for_days_leaves_nothing_behind(
         assert await limit(peer, 60.0, for_s=300) is None
         site.clock.advance(100.0)
         await site.desk.tick()
-    memory = await site.store.recover(site.clock.now(), site.clock.boottime_s())
+    memory = await site.store.recover(site.clock.now(), site.clock.boottime_s(), calendar_kept=True)
     assert len(memory.timeline.held) == 2
 
     async def answered() -> bool:

@@ -16,10 +16,12 @@ async def test_breaches_that_an_older_release_has_counted_are_of_the_import(tmp_
     async with Database(path, MIGRATIONS) as db:
         store = CommandStore(db, boot_id="boot-1")
         ours = BreachTally(samples=7, episodes=2, worst_excess_w=1100.0)
-        assert (await store.recover(NOW, 5.0)).tallies == {LimitKind.IMPORT_CAPACITY_LIMIT: ours}
+        assert (await store.recover(NOW, 5.0, calendar_kept=True)).tallies == {
+            LimitKind.IMPORT_CAPACITY_LIMIT: ours
+        }
         exports = BreachTally(samples=1, episodes=1, worst_excess_w=60.0)
         await store.keep_tally(LimitKind.EXPORT_CAPACITY_LIMIT, exports)
-        assert (await store.recover(NOW, 5.0)).tallies == {
+        assert (await store.recover(NOW, 5.0, calendar_kept=True)).tallies == {
             LimitKind.IMPORT_CAPACITY_LIMIT: ours,
             LimitKind.EXPORT_CAPACITY_LIMIT: exports,
         }
