@@ -28,7 +28,7 @@ class Trouble:
         self._over = self._ended = False
         self._restores_left = 1 if world.chance(0.25) else 0
         self._fires_left = 1 if world.chance(0.15) else 0
-        self._rot_left = 1 if world.chance(0.25) else 0
+        self._rot_left = 1 if world.chance(0.75) else 0
         self._acts: list[tuple[int, Callable[[], None]]] = [
             (10, self._arm_site),
             (4, self._arm_house),

@@ -9,7 +9,7 @@ from agent.core.joborders import Accept
 from agent.core.jobtable import LIVE, JobEvent
 from agent.jobs.outcome import RESTARTS
 from agent.model.records import JobRecord
-from coordinator.core.endings import may_start_at
+from coordinator.core.endings import holders_of
 from coordinator.core.view import slots_held
 from coordinator.model import events as ev
 from coordinator.model.fleet import JobState, Migration, MigrationState
@@ -276,11 +276,13 @@ def unsettled(watch: Watch) -> str:
 
 
 def _waits_for_nobody(watch: Watch, job_id: str) -> bool:
-    """Tell whether nobody can start a job: its holders have burnt, or have no slot to spare."""
+    """Tell whether a job can neither start nor be carried: no slot is free, or its holders have burnt."""
     assert watch.house is not None
     state = watch.house.fleet.state
-    for site_id, machine in watch.machines.items():
-        free = slots_held(state, site_id) < machine.kind.slots
-        if not machine.burnt and free and may_start_at(state, state.jobs[job_id], site_id):
-            return False
-    return True
+    job, machines = state.jobs[job_id], watch.machines
+    if job.sealed_once and all(machines[site_id].burnt for site_id in holders_of(state, job)):
+        return True
+    return not any(
+        slots_held(state, site_id) < machine.kind.slots and not machine.burnt
+        for site_id, machine in machines.items()
+    )
