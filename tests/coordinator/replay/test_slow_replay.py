@@ -142,6 +142,19 @@ def test_every_journal_stands_up_to_the_second_opinion(
     assert counted.total_wh == pytest.approx(again.total_wh)
 
 
+@settings(max_examples=60)
+@given(
+    watts, st.floats(600.0, 8 * HOUR), st.sampled_from([HALF, SlowRange(power_frac=0.81, speed_frac=0.936)])
+)
+def test_slowing_never_costs_energy_of_the_grid(here: list[float], work_s: float, slow: SlowRange) -> None:
+    """What a slowed job does not draw is the grid's alone, and more than what it draws for longer."""
+    able = world({"a": here}, task("1", "a", work_s=work_s, slow=slow))
+    plain = world({"a": here}, task("1", "a", work_s=work_s))
+    slowed, full = (measure(place, replay(place).intervals) for place in (able, plain))
+    assert slowed.nonrenewable_wh <= full.nonrenewable_wh + 1e-6
+    assert slowed.total_wh <= full.total_wh + 1e-6
+
+
 def test_nobody_knows_a_bound_for_jobs_that_may_be_slowed() -> None:
     assert least_wh_of(dim()) is None
 

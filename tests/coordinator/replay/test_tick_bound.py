@@ -8,7 +8,7 @@ import pytest
 from coordinator.core import moving
 from coordinator.core.policies import policy_named
 from coordinator.core.policy import PlannerSettings, changes_of
-from coordinator.model.view import FleetView, LinkView
+from coordinator.model.view import FleetView, LinkView, SiteView
 from coordinator.replay.tick_bound import Tick
 from tests.coordinator.core.fleets import fleet, forecast, job, site
 
@@ -76,6 +76,39 @@ def test_no_plan_is_better_and_ours_is_not_far_behind(
     value_j = tick.value_j(changes_of(policy_named("sterna"), view, PLANNER))
     assert best.moves > 0
     assert 0.85 * best.bound_j < value_j <= best.bound_j * (1.0 + 1e-6)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_more_bandwidth_or_longer_windows_never_make_the_best_worse(seed: int) -> None:
+    view = some_fleet(seed)
+    wider = replace(
+        view,
+        links={pair: replace(link, free_bps=1.5 * link.free_bps) for pair, link in view.links.items()},
+    )
+    longer = replace(view, sites={name: with_longer_window(one) for name, one in view.sites.items()})
+    found = [
+        Tick(one, PLANNER, reach_frac=REACH_FRAC).best(limit_s=20.0, gap_frac=1e-6)
+        for one in (view, wider, longer)
+    ]
+    least_j = found[0].found_j * (1.0 - 1e-5)
+    assert least_j > 0.0
+    assert found[1].found_j >= least_j and found[2].found_j >= least_j
+
+
+def with_longer_window(place: SiteView) -> SiteView:
+    """Let no later step bring less than the first."""
+    assert place.forecast is not None
+    first = place.forecast.slots[0]
+    slots = tuple(
+        replace(
+            one,
+            p10_w=max(one.p10_w, first.p10_w),
+            p50_w=max(one.p50_w, first.p50_w),
+            p90_w=max(one.p90_w, first.p90_w),
+        )
+        for one in place.forecast.slots
+    )
+    return replace(place, forecast=replace(place.forecast, slots=slots))
 
 
 def test_who_came_a_moment_ago_stays() -> None:
