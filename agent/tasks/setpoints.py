@@ -104,12 +104,12 @@ class Steward:
     async def _write(self, now_s: float) -> None:
         wish = wish_of(self.rule, self._state)
         if wish is not None:
-            if self.point.wish is None:
-                log.info("a set-point begins", extra={"set_point": self.name, "values": dict(wish)})
             if not self._sure or wish != self.point.wish or now_s >= self.point.due_s:
-                self._owed, self._sure = False, False
+                begins, self._owed, self._sure = self.point.wish is None, False, False
                 await self.point.apply(wish)
                 self._sure = True
+                if begins:
+                    log.info("a set-point begins", extra={"set_point": self.name, "values": dict(wish)})
         elif self.point.wish is not None or self._owed:
             self._owed = True
             await self.point.release()

@@ -27,6 +27,8 @@ _JOB_STYLE: Mapping[int, str] = {
     fleet_pb2.JOB_STATE_CANCELLED: "dim",
 }
 UNKNOWN = "–"
+DOUBTFUL = frozenset({site_pb2.QUALITY_STALE, site_pb2.QUALITY_BAD})
+"""Qualities of figures that say nothing of now."""
 
 
 def watts(power_w: float | None) -> str:
@@ -45,7 +47,9 @@ def size(size_bytes: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a duration for people."""
+    """Return a duration for people; one below zero is what is lost."""
+    if seconds < 0.0:
+        return f"-{duration(-seconds)}"
     if seconds >= 3600:
         return f"{seconds / 3600:.1f} h"
     return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.1f} s"
@@ -105,8 +109,10 @@ def sites_table(sites: Sequence[fleet_pb2.Site], now: datetime) -> Table:
 
 
 def _surplus(site: fleet_pb2.Site, now: datetime) -> str:
-    """Say what is measured, and what counts instead because somebody declares it."""
+    """Say what is measured, and how far that is of now; and what counts instead on somebody's word."""
     measured = watts(present(site.telemetry, "surplus_w"))
+    if site.telemetry.quality in DOUBTFUL:
+        measured += f" ({words(site_pb2.Quality.DESCRIPTOR, site.telemetry.quality)})"
     holds = [one for one in site.grid_status.declared if instant(one.start_at) <= now < instant(one.end_at)]
     most = max(holds, key=lambda one: one.surplus_w, default=None)
     return measured if most is None else f"{measured}; {watts(most.surplus_w)} ({most.source})"
@@ -218,7 +224,7 @@ def terms_table(alternative: fleet_pb2.Alternative, verdict: str = "") -> Table:
         limit = present(term, "limit")
         table.add_row(
             term.name,
-            figure(term.value, term.unit),
+            "no window" if term.name == "window" and term.value <= 0.0 else figure(term.value, term.unit),
             UNKNOWN if limit is None else figure(limit, term.unit),
             Text("ok", style="green") if term.satisfied else Text("no", style="red"),
             term.remedy,
@@ -287,6 +293,9 @@ def warnings(snapshot: api.WatchFleetResponse) -> list[str]:
         elif not site.connected:
             jobs = "; its jobs may well run" if site.job_ids else ""
             lines.append(f"site {site.site_id}: {_link(site, now)}{jobs}")
+        if site.connected and site.telemetry.quality in DOUBTFUL:
+            word = words(site_pb2.Quality.DESCRIPTOR, site.telemetry.quality)
+            lines.append(f"site {site.site_id}: its power is {word}; `sterna-agent doctor` there says why")
         if site.grid_status.unachievable:
             lines.append(f"site {site.site_id}: its own load is above the grid limit")
         if site.grid_status.breaches:

@@ -1,0 +1,48 @@
+from datetime import UTC, datetime
+
+import pytest
+from rich.console import Console
+
+from coordinator.cli import render
+from sterna.v1 import fleet_pb2, site_pb2
+from sterna.v1 import operator_service_pb2 as api
+
+NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("quality", "surplus", "warning"),
+    [
+        (site_pb2.QUALITY_OK, "6.01 kW ", []),
+        (site_pb2.QUALITY_ESTIMATED, "6.01 kW ", []),
+        (
+            site_pb2.QUALITY_STALE,
+            "6.01 kW (stale)",
+            ["site miami: its power is stale; `sterna-agent doctor` there says why"],
+        ),
+        (
+            site_pb2.QUALITY_BAD,
+            "6.01 kW (bad)",
+            ["site miami: its power is bad; `sterna-agent doctor` there says why"],
+        ),
+    ],
+)
+def test_figures_that_say_nothing_of_now_are_marked(
+    quality: site_pb2.Quality.ValueType, surplus: str, warning: list[str]
+) -> None:
+    telemetry = site_pb2.SiteTelemetry(surplus_w=6010.0, quality=quality)
+    site = fleet_pb2.Site(site_id="miami", connected=True, telemetry=telemetry)
+    console = Console(width=200, color_system=None)
+    with console.capture() as captured:
+        console.print(render.sites_table([site], NOW))
+    assert surplus in captured.get()
+    assert render.warnings(api.WatchFleetResponse(sites=[site])) == warning
+
+
+def test_breaches_of_either_direction_are_named() -> None:
+    status = site_pb2.GridStatus(breaches=2, export_breaches=1)
+    site = fleet_pb2.Site(site_id="miami", connected=True, grid_status=status)
+    assert render.warnings(api.WatchFleetResponse(sites=[site])) == [
+        "site miami: 2 grid limit breaches",
+        "site miami: 1 export limit breaches",
+    ]
