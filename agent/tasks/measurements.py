@@ -82,15 +82,15 @@ class SiteMeasurements:
         for sample, later in pairwise(self._samples):
             if sample.grid_w is None:
                 continue
-            begins = max(start_at, sample.measured_at)
-            held_s = min((later.measured_at - sample.measured_at).total_seconds(), HOLD_S)
-            ends_s = (min(end_at, later.measured_at) - begins).total_seconds()
+            begins = max(start_at, sample.import_measured_at)
+            held_s = min((later.import_measured_at - sample.import_measured_at).total_seconds(), HOLD_S)
+            ends_s = (min(end_at, later.import_measured_at) - begins).total_seconds()
             lasted_s = min(ends_s, held_s)
             if lasted_s <= 0:
                 continue
             energy_j += sample.grid_w * lasted_s
             covered_s += lasted_s
-            if sample.quality is not Quality.OK:
+            if sample.import_quality is not Quality.OK:
                 quality = Quality.ESTIMATED
         if covered_s < COVERED_FRAC * (end_at - start_at).total_seconds():
             quality = Quality.ESTIMATED

@@ -1,4 +1,4 @@
-"""What a battery tells is told in reports, and no more."""
+"""What reports tell of a site: its import whatever other meters say, and what a battery tells of itself."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -8,7 +8,7 @@ import pytest
 from agent.grid.wire import SiteSnapshot
 from agent.model.figures import Figure, Quantity
 from agent.model.limits import Envelope, GridState
-from agent.model.readings import Quality, Storage
+from agent.model.readings import Quality, SitePower, Storage
 from agent.tasks.measurements import SiteMeasurements
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -35,3 +35,29 @@ def test_a_batterys_figures(stored: Storage | None, quantity: Quantity, figure: 
     )
     asked = measurements.figure(quantity, NOW, NOW + timedelta(minutes=15), forecast=False)
     assert asyncio.run(asked) == figure
+
+
+@pytest.mark.parametrize(
+    ("grid_quality", "told"), [(Quality.OK, Quality.OK), (Quality.STALE, Quality.ESTIMATED)]
+)
+def test_a_silent_plant_meter_takes_nothing_from_the_import(grid_quality: Quality, told: Quality) -> None:
+    measurements = SiteMeasurements(
+        snapshot=SiteSnapshot, envelope=lambda: Envelope(state=GridState.AUTONOMOUS, limits=())
+    )
+    for second in range(61):
+        power = SitePower(
+            measured_at=NOW,
+            quality=Quality.STALE,
+            grid_w=3600.0,
+            generation_w=0.0,
+            available_w=None,
+            battery_w=None,
+            compute_w=None,
+            site_load_w=None,
+            surplus_w=None,
+            grid_quality=grid_quality,
+            grid_measured_at=NOW + timedelta(seconds=second),
+        )
+        measurements.take(power)
+    asked = measurements.figure(Quantity.IMPORT_WH, NOW, NOW + timedelta(minutes=1), forecast=False)
+    assert asyncio.run(asked) == Figure(value=60.0, quality=told)
