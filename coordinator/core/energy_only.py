@@ -149,7 +149,14 @@ class _Tick:
         remedy = "" if enough else f"{job.power_w - left_w:.0f} W more surplus"
         return (
             slots_term(self.bookings.free_slots(site.site_id)),
-            Term(name="surplus", value=left_w, limit=job.power_w, unit="W", satisfied=enough, remedy=remedy),
+            Term(
+                name="surplus",
+                value=max(0.0, left_w),
+                limit=job.power_w,
+                unit="W",
+                satisfied=enough,
+                remedy=remedy,
+            ),
         )
 
     def _left_w(self, site: SiteView) -> float:

@@ -226,7 +226,7 @@ def explain(move: Move, terms: MoveTerms, tolerance: Tolerance) -> Feasible | In
     if is_open and not terms.in_time and terms.migration_s is not None and terms.budget_s is not None:
         reasons.append(judge.too_slow(terms.migration_s, terms.budget_s))
     priced = terms.energy_wh is not None and move.job_power_w >= 0.0
-    if is_open and not terms.pays and priced and terms.window_s is not None:
+    if not terms.pays and priced and terms.window_s is not None and terms.window_s > 0.0:
         reasons.append(judge.never_pays(terms.break_even_s, terms.window_s))
     known = _terms(move, terms, {reason.name: reason.remedy for reason in reasons})
     if terms.in_time and terms.pays:
@@ -235,15 +235,18 @@ def explain(move: Move, terms: MoveTerms, tolerance: Tolerance) -> Feasible | In
 
 
 def _terms(move: Move, terms: MoveTerms, remedies: dict[str, str]) -> tuple[Term, ...]:
+    # Where no window is left on arrival nothing of it can be used, and nothing is held against it.
+    is_left = terms.window_s is not None and terms.window_s > 0.0
+    window_s = terms.window_s if is_left or terms.window_s is None else 0.0
     rows: tuple[tuple[str, float | None, float | None, str, bool], ...] = (
         ("seal", move.seal_s, None, "s", True),
         ("transfer", terms.transfer_s, None, "s", True),
         ("load", move.load_s, None, "s", True),
         ("downtime", move.downtime_s, None, "s", True),
-        ("window", terms.window_s, 0.0, "s", (terms.window_s or 0.0) > 0.0),
-        ("time", terms.migration_s, terms.budget_s, "s", terms.in_time),
+        ("window", window_s, 0.0, "s", is_left),
+        ("time", terms.migration_s, terms.budget_s if is_left else None, "s", terms.in_time),
         ("energy", terms.energy_wh, None, "Wh", True),
-        ("break_even", terms.break_even_s, terms.window_s, "s", terms.pays),
+        ("break_even", terms.break_even_s, window_s if is_left else None, "s", terms.pays),
     )
     return tuple(
         Term(

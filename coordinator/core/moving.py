@@ -261,7 +261,7 @@ class _Planning:
         if lasts_s > total_s:
             reasons.append(f"the surplus here lasts {lasts_s:.1f} s, longer than the move of {total_s:.1f} s")
         least_s = max(job.min_residence_s, self.judge.settings.min_residence_s)
-        if job.slack_s is not None and not total_s < job.slack_s - self._manner.slack_margin_s:
+        if job.slack_s is not None and total_s >= job.slack_s - self._manner.slack_margin_s:
             reasons.append(f"it would end late: {total_s:.1f} s of {job.slack_s:.1f} s of slack")
         resident_s = self._resident_s(job)
         if resident_s < least_s:
@@ -269,7 +269,8 @@ class _Planning:
         gain_s = float(ratings.gain_s[index])
         margin_s = self.judge.margin_s(float(ratings.stay_s[index]))
         if not gain_s > margin_s and np.isfinite(gain_s):
-            reasons.append(f"gains {gain_s:.1f} renewable s, more than {margin_s:.1f} s are asked for")
+            brings = f"gains {gain_s:.1f}" if gain_s >= 0.0 else f"loses {-gain_s:.1f}"
+            reasons.append(f"{brings} renewable s, a gain of more than {margin_s:.1f} s is asked for")
         return tuple(reasons)
 
     def _migrate(self, job: JobView, ratings: Ratings, cell: tuple[int, int]) -> Decision:

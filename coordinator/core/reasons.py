@@ -82,12 +82,15 @@ class MoveReasons:
 
     def too_slow(self, total_s: float, budget_s: float) -> Reason:
         """Return the reason for T_mig >= alpha * window_s."""
+        left = f"{self.alpha:g} of the window left on arrival is {budget_s:.3f} s"
+        if not budget_s > 0.0:
+            left = f"the window is over in {self.until_window_end_s:.3f} s"
         return Reason(
             name="time",
             measured=total_s,
-            limit=budget_s,
+            limit=max(0.0, budget_s),
             unit="s",
-            text=f"{total_s:.3f} s, but {self.alpha:g} of the window left on arrival is {budget_s:.3f} s",
+            text=f"{total_s:.3f} s, but {left}",
             remedy=self._faster(total_s),
         )
 

@@ -46,3 +46,23 @@ def test_breaches_of_either_direction_are_named() -> None:
         "site miami: 2 grid limit breaches",
         "site miami: 1 export limit breaches",
     ]
+
+
+def test_where_no_window_is_left_it_says_so_and_lost_time_is_scaled() -> None:
+    told = fleet_pb2.Alternative(
+        site_id="miami",
+        terms=[
+            fleet_pb2.FeasibilityTerm(name="window", value=0.0, limit=0.0, unit="s"),
+            fleet_pb2.FeasibilityTerm(name="time", value=22.5, unit="s"),
+            fleet_pb2.FeasibilityTerm(name="gain", value=-7200.0, limit=60.0, unit="s"),
+        ],
+    )
+    console = Console(width=120)
+    with console.capture() as printed:
+        console.print(render.terms_table(told))
+    lines = [line.split() for line in printed.get().splitlines()[2:]]
+    assert lines == [
+        ["window", "no", "window", "0.0", "s", "no"],
+        ["time", "22.5", "s", "–", "no"],
+        ["gain", "-2.0", "h", "60.0", "s", "no"],
+    ]

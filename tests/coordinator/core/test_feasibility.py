@@ -106,6 +106,7 @@ def test_every_term_of_a_feasible_move() -> None:
             {"until_window_end_s": 871.0},
             {"time": "79.200 s, but 0.1 of the window left on arrival is 79.180 s"},
         ),
+        ({"until_window_end_s": 60.0}, {"time": "79.200 s, but the window is over in 60.000 s"}),
         ({"job_power_w": 20.0}, {"break_even": "paid back after 9208.000 s, but 8920.800 s are left"}),
         (
             {"checkpoint_bytes": 1e12, "job_power_w": 100.0},

@@ -1,13 +1,16 @@
 """Laws of planning that hold for any fleet and under every policy."""
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from math import copysign, isfinite
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from coordinator.core.judgement import judge_everywhere
 from coordinator.core.policies import policy_named, policy_names
 from coordinator.core.policy import PlannerSettings, changes_of
 from coordinator.model.decision import Decision, DecisionKind
@@ -152,6 +155,24 @@ def test_every_decision_explains_itself(name: str, view: FleetView, planner: Pla
         assert [a.site_id for a in decision.alternatives] == sorted(view.sites)
         for alternative in decision.alternatives:
             assert bool(alternative.rejections) == (alternative.site_id != decision.target_site)
+
+
+@settings(max_examples=60, deadline=None)
+@given(view=fleets(), planner=numbers)
+def test_what_explains_a_decision_is_made_of_figures(view: FleetView, planner: PlannerSettings) -> None:
+    told = [one for name in policy_names() for one in decided(name, view, planner)]
+    alternatives = [alternative for one in told for alternative in one.alternatives]
+    for job_id in view.jobs:
+        alternatives += judge_everywhere(view, job_id, planner).values()
+    words = [one.reason for one in told] + [text for one in alternatives for text in one.rejections]
+    for sentence in words:
+        assert not re.search(r"\bnan\b|\binf\b|(?<![\w.])-\d", sentence)
+    for alternative in alternatives:
+        assert isfinite(alternative.score)
+        for term in alternative.terms:
+            figures = [term.value] if term.limit is None else [term.value, term.limit]
+            assert all(isfinite(figure) for figure in figures)
+            assert term.name == "gain" or all(copysign(1.0, figure) > 0.0 for figure in figures)
 
 
 @every_policy

@@ -30,7 +30,7 @@ function judged(site, job, act) {
   const table = el("table");
   fillTable(table, ["", right("is"), right("against"), "what would mend it"], site.terms.map((term) => [
     el("th", { scope: "row", class: term.satisfied ? "" : "failed" }, `${term.satisfied ? "✓" : "✗"} ${words(term.name)}`),
-    number(figure(term.value, term.unit)),
+    number(term.name === "window" && term.value <= 0 ? "no window" : figure(term.value, term.unit)),
     number(term.limit == null ? UNKNOWN : figure(term.limit, term.unit)),
     el("td", { class: "note" }, term.remedy),
   ]), "nothing to judge");
