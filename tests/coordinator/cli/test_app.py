@@ -138,6 +138,13 @@ def test_a_job_file_with_everything(tmp_path: Path) -> None:
     assert read_job_file(file) == wanted
 
 
+def test_a_job_of_several_replicas_is_refused_not_run_as_one(tmp_path: Path) -> None:
+    file = tmp_path / "job.toml"
+    file.write_text(JOB_FILE.read_text() + "\n[replicas]\nleast = 2\nmost = 4\n")
+    with pytest.raises(ConfigError, match=r"job\.toml: replicas: unknown key"):
+        read_job_file(file)
+
+
 def test_where_the_configuration_is_looked_for() -> None:
     assert default_config_path({"STERNA_CLIENT_CONFIG": "/a/b.toml"}) == Path("/a/b.toml")
     assert default_config_path({"XDG_CONFIG_HOME": "/c"}) == Path("/c/sterna/client.toml")
