@@ -1,6 +1,6 @@
 """The power balance of a site (DESIGN 3): from meters to surplus, with our own draw taken out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from agent.core.known import total
@@ -69,6 +69,16 @@ def site_power(
         grid_measured_at=min((r.measured_at for r in by_role[MeterRole.GRID] if r is not None), default=None),
         load_metered=load_metered,
     )
+
+
+def frequency_hz(readings: Iterable[MeterReading]) -> float | None:
+    """Return the frequency that a grid meter states now, the first by name; None: none does."""
+    stated = {
+        reading.meter: reading.frequency_hz
+        for reading in readings
+        if reading.role is MeterRole.GRID and reading.quality is Quality.OK
+    }
+    return next((stated[meter] for meter in sorted(stated) if stated[meter] is not None), None)
 
 
 def others_w(power: SitePower) -> float | None:

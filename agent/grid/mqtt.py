@@ -355,9 +355,10 @@ class MqttLink:
 
     async def _send_telemetry(self, client: aiomqtt.Client) -> None:
         while True:
-            power = self._snapshot().power
-            if power is not None:
-                await self._publish(client, "telemetry", wire.encode_telemetry(power), qos=0)
+            snapshot = self._snapshot()
+            if snapshot.power is not None:
+                told = wire.encode_telemetry(snapshot, snapshot.power)
+                await self._publish(client, "telemetry", told, qos=0)
             await asyncio.sleep(self._telemetry_period_s)
 
     async def _send_heartbeats(self, client: aiomqtt.Client) -> None:

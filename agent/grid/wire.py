@@ -24,6 +24,10 @@ class SiteSnapshot:
     export_breach_episodes: int = 0
     exports: tuple[Limit, ...] = ()
     """Limits of the export, the most restrictive first."""
+    soc_frac: float | None = None
+    """Charge of the site's batteries together, 0 to 1."""
+    frequency_hz: float | None = None
+    """At the grid connection."""
     achievable_export_min_w: float | None = None
     """What the export could come down to; None: nothing at the site obeys a limit of it."""
 
@@ -109,7 +113,7 @@ def encode_status(
     )
 
 
-def encode_telemetry(power: SitePower) -> bytes:
+def encode_telemetry(snapshot: SiteSnapshot, power: SitePower) -> bytes:
     """Write one balance of the site."""
     return _json(
         {
@@ -119,6 +123,8 @@ def encode_telemetry(power: SitePower) -> bytes:
             "itW": _w(power.compute_w),
             "pvW": _w(power.generation_w),
             "battW": _w(power.battery_w),
+            "soc": None if snapshot.soc_frac is None else round(snapshot.soc_frac, 3),
+            "hz": None if snapshot.frequency_hz is None else round(snapshot.frequency_hz, 2),
             "q": power.quality.value,
         }
     )

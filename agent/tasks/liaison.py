@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from agent.core.sitepower import frequency_hz
+from agent.core.stored import together
 from agent.devices.gpu_ports import GpuProvider
 from agent.grid.desk import GridDesk
 from agent.grid.wire import SiteSnapshot
@@ -122,7 +124,8 @@ class News:
 
     def snapshot(self) -> SiteSnapshot:
         """Tell the grid operator's link what the site does and could do."""
-        actions = self.control.actions
+        actions, readings = self.control.actions, self.senses.readings.values()
+        storage = together(readings)
         return SiteSnapshot(
             power=self.senses.power,
             achievable_min_w=None if actions is None else actions.achievable_min_w,
@@ -130,6 +133,8 @@ class News:
             unachievable=actions is not None and actions.unachievable,
             breach_episodes=self.desk.tally.episodes,
             export_breach_episodes=self.desk.export_tally.episodes,
+            soc_frac=None if storage is None else storage.soc_frac,
+            frequency_hz=frequency_hz(readings),
             exports=self.desk.exports(),
             achievable_export_min_w=self.least_export_w(),
         )

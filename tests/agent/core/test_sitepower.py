@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.sitepower import others_w, site_power
+from agent.core.sitepower import frequency_hz, others_w, site_power
 from agent.model.readings import MeterReading, MeterRole, Quality, SitePower
 
 NOW = datetime(2026, 3, 30, 12, tzinfo=UTC)
@@ -173,3 +173,31 @@ def test_a_silent_neighbour_does_not_hide_what_the_grid_meter_says(
 def test_a_site_without_a_grid_meter_has_no_import_to_trust() -> None:
     site = balance({GENERATION: 3000.0, LOAD: 1200.0})
     assert (site.quality, site.import_quality) == (Quality.OK, Quality.BAD)
+
+
+@pytest.mark.parametrize(
+    ("meters", "expected_hz"),
+    [
+        ({}, None),
+        ({"inverter": (GENERATION, 50.1, Quality.OK)}, None),
+        ({"b": (GRID, 50.02, Quality.OK), "a": (GRID, 50.01, Quality.OK)}, 50.01),
+        ({"b": (GRID, 50.02, Quality.OK), "a": (GRID, None, Quality.OK)}, 50.02),
+        ({"a": (GRID, 50.01, Quality.STALE)}, None),
+    ],
+)
+def test_the_frequency_is_that_of_a_grid_meter_that_answers(
+    meters: dict[str, tuple[MeterRole, float | None, Quality]], expected_hz: float | None
+) -> None:
+    readings = [
+        MeterReading(
+            meter=name,
+            role=role,
+            measured_at=NOW,
+            measured_boottime_s=1.0,
+            quality=quality,
+            active_power_w=1.0,
+            frequency_hz=stated_hz,
+        )
+        for name, (role, stated_hz, quality) in meters.items()
+    ]
+    assert frequency_hz(readings) == expected_hz

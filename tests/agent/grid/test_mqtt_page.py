@@ -67,7 +67,7 @@ def test_what_the_site_says_has_the_fields_of_the_page() -> None:
         grid_w=3980.0,
         generation_w=650.0,
         available_w=None,
-        battery_w=None,
+        battery_w=0.0,
         compute_w=2100.0,
         site_load_w=None,
         surplus_w=None,
@@ -92,12 +92,12 @@ def test_what_the_site_says_has_the_fields_of_the_page() -> None:
         applied_w=4200.0,
     )
     snapshot = wire.SiteSnapshot(power=power, achievable_min_w=1800.0, achievable_max_w=9200.0)
-    snapshot = replace(snapshot, exports=(export,))
+    snapshot = replace(snapshot, exports=(export,), soc_frac=0.62, frequency_hz=49.98)
     written = wire.encode_status(envelope, snapshot, sequence=1287, export_sequence=88, now=NOW)
     status = json.loads(written)
     assert json.loads(example("`status`")) == {**status, "ageS": 0.6}
     assert json.loads(example("`ack`")) == json.loads(wire.encode_ack(ack))
-    assert json.loads(example("`telemetry`")) == json.loads(wire.encode_telemetry(power))
+    assert json.loads(example("`telemetry`")) == json.loads(wire.encode_telemetry(snapshot, power))
     assert json.loads(example("`heartbeat/site`")) == json.loads(wire.encode_mirror(17, envelope, NOW))
     assert wire.encode_offline().decode() in section("The link")
 
