@@ -146,6 +146,7 @@ function trend(siteId, most) {
 function standing(site) {
   if (site.fenced) return el("span", { class: "state failed" }, "fenced");
   if (!site.connected) return el("span", { class: "state failed" }, site.last_seen_at ? `silent since ${clock(site.last_seen_at)}` : "not heard yet");
+  if (["stale", "bad"].includes(site.telemetry?.quality)) return el("span", { class: "state failed" }, `power ${site.telemetry.quality}`);
   return site.draining ? el("span", { class: "state moving" }, "draining") : "";
 }
 
