@@ -108,7 +108,7 @@ def hold_product(folder: Path, size_bytes: int) -> grpc.aio.Server:
     CheckpointServicer(
         site_id="holder",
         store=store,
-        arrivals=Transfers(store=store, clock=clock, open_channel=None, open_blocking=None).arrivals,
+        arrivals=Transfers(store=store, clock=clock, open_channel=None).arrivals,
         clock=clock,
         ticket_key=lambda: site_key(SECRET, "holder"),
         peer=lambda context: rpc.peer_identity(context).name,
@@ -266,13 +266,6 @@ class Bench:
             expected=Identity(fleet="bench", role=Role.SITE, name=site_id),
         )
 
-    def blocking_channel(self, address: str, site_id: str) -> grpc.Channel:
-        return rpc.open_blocking_channel(
-            address,
-            credentials=self.keys.credentials("receiver"),
-            expected=Identity(fleet="bench", role=Role.SITE, name=site_id),
-        )
-
     def write_weights(self, folder: Path, size_bytes: int) -> Path:
         folder.mkdir()
         with (folder / "weights.bin").open("wb") as file:
@@ -310,11 +303,7 @@ class Bench:
         async def receive() -> float:
             store = CheckpointStore(self.folder / "receiver", SystemClock())
             transfers = Transfers(
-                store=store,
-                clock=SystemClock(),
-                open_channel=self.channel,
-                open_blocking=self.blocking_channel,
-                streams=self.streams,
+                store=store, clock=SystemClock(), open_channel=self.channel, streams=self.streams
             )
             async with asyncio.TaskGroup() as group:
                 ticking = group.create_task(tick(self.lags_s))

@@ -95,38 +95,12 @@ def open_channel(
         _require_plaintext_allowed(address, insecure=insecure)
         interceptors = () if claim is None else _claiming(claim)
         return grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS, interceptors=interceptors)
-    tls, options = _tls(address, credentials, expected)
-    return grpc.aio.secure_channel(address, tls, options=(*_CHANNEL_OPTIONS, *options))
-
-
-def open_blocking_channel(
-    address: str,
-    *,
-    credentials: Credentials | None,
-    expected: Identity | None,
-    insecure: bool = False,
-    claim: Identity | None = None,
-) -> grpc.Channel:
-    """Open a channel for server streams that threads read, each alone; see `open_channel`."""
-    # Else a thread of gRPC's would receive every message and wake ours.
-    blocking = (*_CHANNEL_OPTIONS, ("SingleThreadedUnaryStream", 1))
-    if credentials is not None:
-        tls, options = _tls(address, credentials, expected)
-        return grpc.secure_channel(address, tls, options=(*blocking, *options))
-    _require_plaintext_allowed(address, insecure=insecure)
-    channel = grpc.insecure_channel(address, options=blocking)
-    return channel if claim is None else grpc.intercept_channel(channel, _ClaimBlockingStream(claim))
-
-
-def _tls(
-    address: str, credentials: Credentials, expected: Identity | None
-) -> tuple[grpc.ChannelCredentials, tuple[tuple[str, str], ...]]:
-    """Make what shows who we are, and the option that says who must answer."""
     if expected is None:
         raise ConfigError(f"{address}: with TLS the peer's identity must be given")
-    return (
+    return grpc.aio.secure_channel(
+        address,
         grpc.ssl_channel_credentials(credentials.ca_pem, credentials.key_pem, credentials.cert_pem),
-        (("grpc.ssl_target_name_override", expected.server_name),),
+        options=(*_CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", expected.server_name)),
     )
 
 
@@ -314,12 +288,6 @@ class _ClaimUnaryUnary(_Claim, grpc.aio.UnaryUnaryClientInterceptor):  # type: i
 class _ClaimUnaryStream(_Claim, grpc.aio.UnaryStreamClientInterceptor):  # type: ignore[type-arg]
     async def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
         return await self._call(continuation, client_call_details, request)
-
-
-class _ClaimBlockingStream(_Claim, grpc.UnaryStreamClientInterceptor):  # type: ignore[type-arg]
-    def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        metadata = (*(client_call_details.metadata or ()), self._entry)
-        return continuation(client_call_details._replace(metadata=metadata), request)
 
 
 class _ClaimStreamUnary(_Claim, grpc.aio.StreamUnaryClientInterceptor):  # type: ignore[type-arg]

@@ -51,7 +51,6 @@ def make_carriage(build: Build, peers: Peers) -> Carriage:
         store=store,
         clock=build.clock,
         open_channel=lambda address, site: peers.open(address, Role.SITE, site),
-        open_blocking=lambda address, site: peers.open_blocking(address, Role.SITE, site),
         worker=worker,
     )
     return Carriage(store=store, transfers=transfers, worker=worker)

@@ -10,7 +10,6 @@ import shutil
 import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -26,21 +25,8 @@ class Abandoned(Exception):  # noqa: N818 - not an error
     """The caller was cancelled; the thread ends here."""
 
 
-async def in_thread(
-    work: Callable[[threading.Event], T],
-    executor: Executor | None = None,
-    interrupt: Callable[[], object] = lambda: None,
-) -> T:
+async def in_thread(work: Callable[[threading.Event], T]) -> T:
     """Run blocking work in a thread; when cancelled, tell it to stop and wait until it has.
-
-    Parameters
-    ----------
-    work : callable
-        Looks at the event now and then.
-    executor : Executor or None
-        Whose thread; None: the event loop's.
-    interrupt : callable
-        Ends what the work may be waiting for.
 
     Raises
     ------
@@ -48,12 +34,11 @@ async def in_thread(
         The disk is full or failed.
     """
     stop = threading.Event()
-    task = asyncio.get_running_loop().run_in_executor(executor, work, stop)
+    task = asyncio.get_running_loop().run_in_executor(None, work, stop)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         stop.set()
-        interrupt()
         await asyncio.wait([task])
         if not task.cancelled():
             task.exception()  # seen: the cancellation is what the caller hears of

@@ -17,7 +17,7 @@ from agent.jobs.checkpoints import CheckpointStore
 from agent.jobs.transfer_arrivals import Arrival, Arrivals
 from agent.jobs.transfer_files import ChunkReader
 from agent.jobs.transfer_intake import OnProgress, Pacer, Tally
-from agent.jobs.transfer_link import LinkError, OpenBlocking, OpenChannel
+from agent.jobs.transfer_link import LinkError, OpenChannel
 from agent.jobs.transfer_offer import Push
 from agent.jobs.transfer_pull import Pull
 from agent.model.jobs import Checkpoint
@@ -61,8 +61,8 @@ class Transfers:
         Where checkpoints come from and go to.
     clock : Clock
         Its duration clock is used.
-    open_channel, open_blocking : callable
-        See `OpenChannel` and `OpenBlocking`.
+    open_channel : callable
+        See `OpenChannel`.
     streams : int
         Connections per fetch, at least 1.
     run_chunks : int
@@ -85,7 +85,6 @@ class Transfers:
         store: CheckpointStore,
         clock: Clock,
         open_channel: OpenChannel,
-        open_blocking: OpenBlocking,
         streams: int = 2,
         run_chunks: int = 16,
         dial_s: float = 10.0,
@@ -100,7 +99,6 @@ class Transfers:
         self._store = store
         self._clock = clock
         self._open_channel = open_channel
-        self._open_blocking = open_blocking
         self._streams = streams
         self._run_chunks = run_chunks
         self._dial_s = dial_s
@@ -159,7 +157,6 @@ class Transfers:
                 store=self._store,
                 clock=self._clock,
                 open_channel=self._open_channel,
-                open_blocking=self._open_blocking,
                 streams=self._streams,
                 run_chunks=self._run_chunks,
                 dial_s=self._dial_s,

@@ -104,7 +104,6 @@ class Staging:
         # There while something else than `store` writes to the files: then the bitmap says too little.
         self._distrusted_path = folder.with_name(folder.name + ".difference")
         self._lock = threading.Lock()
-        self._writing = threading.Lock()
         self._bitmap_fd: int | None = None
 
     def open(self, stop: threading.Event) -> None:
@@ -201,8 +200,13 @@ class Staging:
         """
         if not self._matches(index, pieces):
             return False
-        with self._writing:  # two that extend one file would wait for each other in the kernel, spinning
-            self._write(index, deque(pieces))
+        left = deque(pieces)
+        for extent in self.layout.extents(index):
+            fd = os.open(self.files / extent.path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                _write_from(left, fd, extent)
+            finally:
+                os.close(fd)
         with self._lock:
             if self._bitmap_fd is None:
                 raise disk.Abandoned
@@ -210,14 +214,6 @@ class Staging:
             position, byte = self._bitmap.byte_of(index)
             os.pwrite(self._bitmap_fd, byte, position)
         return True
-
-    def _write(self, index: int, pieces: deque[memoryview]) -> None:
-        for extent in self.layout.extents(index):
-            fd = os.open(self.files / extent.path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-            try:
-                _write_from(pieces, fd, extent)
-            finally:
-                os.close(fd)
 
     def _matches(self, index: int, pieces: Iterable[memoryview]) -> bool:
         import blake3  # 0.6 MB, which an agent without a checkpoint does not need

@@ -1,7 +1,6 @@
 """The receiver's side of a transfer, whoever dialled: put pieces together, verify, keep, pace, count."""
 
 import asyncio
-import threading
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -64,7 +63,6 @@ class Pacer:
     def __init__(self, max_bps: float | None, clock: Clock) -> None:
         self._clock = clock
         self._bucket: Bucket | None = None
-        self._lock = threading.Lock()
         self.piece_bytes = MESSAGE_BYTES
         if max_bps is not None:
             rate_bytes_s = bits_to_bytes(max_bps)
@@ -75,17 +73,10 @@ class Pacer:
 
     async def pass_on(self, size_bytes: int) -> None:
         """Wait until these bytes may pass."""
-        wait_s = self.wait_s(size_bytes)
-        if wait_s > 0:
-            await asyncio.sleep(wait_s)
-
-    def wait_s(self, size_bytes: int) -> float:
-        """Let these bytes pass after so many seconds; any thread may ask."""
-        if self._bucket is None:
-            return 0.0
-        with self._lock:
+        if self._bucket is not None:
             self._bucket, wait_s = draw(self._bucket, size_bytes, self._clock.boottime_s())
-        return wait_s
+            if wait_s > 0:
+                await asyncio.sleep(wait_s)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -109,45 +100,6 @@ async def opened(staging: Staging, tally: Tally, clock: Clock) -> None:
     began_s = clock.boottime_s()
     await in_thread(staging.open)
     tally.looked_s += clock.boottime_s() - began_s
-
-
-class Gathering:
-    """A chunk that arrives in pieces, which stay as they came: putting them together would be one more copy.
-
-    Parameters
-    ----------
-    peer : str
-        The holder, for messages.
-    index : int
-        Of the chunk.
-    missing_bytes : int
-        Its size.
-    """
-
-    def __init__(self, peer: str, index: int, missing_bytes: int) -> None:
-        self._peer = peer
-        self._index = index
-        self.missing_bytes = missing_bytes
-        self.pieces: list[memoryview] = []
-
-    def add(self, piece: memoryview | None) -> None:
-        """Take the next piece; None: the stream has ended.
-
-        Raises
-        ------
-        LinkError
-            The stream ended early.
-        PeerProtocolError
-            The piece straddles chunks.
-        """
-        if piece is None:
-            raise LinkError(f"{self._peer}: the stream ended within chunk {self._index}")
-        if not 0 < len(piece) <= self.missing_bytes:
-            raise PeerProtocolError(
-                f"{self._peer}: {len(piece)} bytes where chunk {self._index} lacks {self.missing_bytes}"
-            )
-        self.pieces.append(piece)
-        self.missing_bytes -= len(piece)
 
 
 class Intake:
@@ -183,11 +135,11 @@ class Intake:
         on_progress: OnProgress,
     ) -> None:
         self.staging = staging
-        self.peer = peer
-        self.tally = tally
-        self.pacers = pacers
-        self.clock = clock
-        self.stall_s = stall_s
+        self._peer = peer
+        self._tally = tally
+        self._pacers = pacers
+        self._clock = clock
+        self._stall_s = stall_s
         self._on_progress = on_progress
         self._total_bytes = staging.manifest.size_bytes
         self._here_bytes = self._total_bytes - staging.missing_bytes
@@ -222,49 +174,35 @@ class Intake:
         return again
 
     async def _gather(self, index: int, read: Read) -> list[memoryview]:
-        chunk = self.gathering(index)
-        while chunk.missing_bytes:
+        """Collect the pieces of a chunk, as they came: putting them together would be one more copy."""
+        pieces: list[memoryview] = []
+        missing_bytes = self.staging.layout.chunk_size_bytes(index)
+        while missing_bytes:
             try:
-                async with asyncio.timeout(self.stall_s):
+                async with asyncio.timeout(self._stall_s):
                     piece = await read()
             except TimeoutError as error:
-                raise self.silence() from error
-            chunk.add(piece)
-            size_bytes = len(chunk.pieces[-1])
-            self.tally.transferred_bytes += size_bytes
-            for pacer in self.pacers:
-                await pacer.pass_on(size_bytes)
-        return chunk.pieces
+                raise LinkError(f"{self._peer}: nothing came for {self._stall_s} s") from error
+            if piece is None:
+                raise LinkError(f"{self._peer}: the stream ended within chunk {index}")
+            if not 0 < len(piece) <= missing_bytes:
+                raise PeerProtocolError(
+                    f"{self._peer}: {len(piece)} bytes where chunk {index} lacks {missing_bytes}"
+                )
+            pieces.append(piece)
+            missing_bytes -= len(piece)
+            self._tally.transferred_bytes += len(piece)
+            for pacer in self._pacers:
+                await pacer.pass_on(len(piece))
+        return pieces
 
     async def _keep(self, index: int, pieces: Sequence[memoryview], again: list[Run]) -> None:
         if await in_thread(lambda _: self.staging.store(index, pieces)):
-            self.kept(index)
-        else:
-            again.append(self.spoilt(index))
-
-    def gathering(self, index: int) -> Gathering:
-        """Begin to put a chunk together."""
-        return Gathering(self.peer, index, self.staging.layout.chunk_size_bytes(index))
-
-    def silence(self) -> LinkError:
-        """Make the error of a stream that fell silent."""
-        return LinkError(f"{self.peer}: nothing came for {self.stall_s} s")
-
-    def kept(self, index: int) -> None:
-        """Count a chunk that was verified and written."""
-        self._here_bytes += self.staging.layout.chunk_size_bytes(index)
-        self.tally.moved_at_s = self.clock.boottime_s()
-        self._on_progress(self._here_bytes, self._total_bytes)
-
-    def spoilt(self, index: int) -> Run:
-        """Count a chunk that arrived different; return what is to be asked for again.
-
-        Raises
-        ------
-        CorruptError
-            It arrived different again and again.
-        """
-        self.tally.strikes[index] += 1
-        if self.tally.strikes[index] >= CHUNK_TRIES:
-            raise CorruptError(f"{self.peer}: chunk {index} arrived different {CHUNK_TRIES} times")
-        return Run(first=index, count=1)
+            self._here_bytes += self.staging.layout.chunk_size_bytes(index)
+            self._tally.moved_at_s = self._clock.boottime_s()
+            self._on_progress(self._here_bytes, self._total_bytes)
+            return
+        self._tally.strikes[index] += 1
+        if self._tally.strikes[index] >= CHUNK_TRIES:
+            raise CorruptError(f"{self._peer}: chunk {index} arrived different {CHUNK_TRIES} times")
+        again.append(Run(first=index, count=1))

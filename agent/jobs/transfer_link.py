@@ -13,8 +13,6 @@ SERVICE = "sterna.v1.CheckpointService"
 TICKET_METADATA = "sterna-ticket"
 OpenChannel = Callable[[str, str], grpc.aio.Channel]
 """Makes a channel from ``host:port`` and the site id that must answer there, with a connection of its own."""
-OpenBlocking = Callable[[str, str], grpc.Channel]
-"""The same for streams that a thread reads."""
 
 _PERMANENT = frozenset(
     {

@@ -2,12 +2,10 @@
 
 import asyncio
 from collections import deque
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
-import grpc
 import grpc.aio
 
 from agent.core.bitmap import Run
@@ -15,15 +13,7 @@ from agent.jobs import serializer, transfer_codec
 from agent.jobs.checkpoints import CheckpointStore
 from agent.jobs.transfer_files import Staging
 from agent.jobs.transfer_intake import Intake, OnProgress, Pacer, Tally, opened, unwrapped
-from agent.jobs.transfer_link import (
-    SERVICE,
-    TICKET_METADATA,
-    OpenBlocking,
-    OpenChannel,
-    standing_channel,
-    statuses,
-)
-from agent.jobs.transfer_reading import Reading
+from agent.jobs.transfer_link import SERVICE, TICKET_METADATA, OpenChannel, standing_channel, statuses
 from agent.model.jobs import Checkpoint, Manifest
 from agent.model.orders import Fetch
 from sterna.clock import Clock
@@ -41,7 +31,7 @@ class Pull:
     ----------
     job_id, order, address
         Whose checkpoint, which, and where its holder listens.
-    store, clock, open_channel, open_blocking, streams, run_chunks, dial_s, stall_s
+    store, clock, open_channel, streams, run_chunks, dial_s, stall_s
         See `Transfers`.
     pacer, tally, on_progress
         What the order allows, what has moved, and who wants to know.
@@ -58,7 +48,6 @@ class Pull:
         store: CheckpointStore,
         clock: Clock,
         open_channel: OpenChannel,
-        open_blocking: OpenBlocking,
         streams: int,
         run_chunks: int,
         dial_s: float,
@@ -74,7 +63,6 @@ class Pull:
         self._store = store
         self._clock = clock
         self._open_channel = open_channel
-        self._open_blocking = open_blocking
         self._streams = streams
         self._run_chunks = run_chunks
         self._dial_s = dial_s
@@ -97,10 +85,8 @@ class Pull:
         """
         order = self._order
         async with AsyncExitStack() as stack:
-            asking = await stack.enter_async_context(
-                standing_channel(self._open_channel, self._address, order.holder_site, self._dial_s)
-            )
-            manifest = await self._manifest(asking)
+            channels = [await stack.enter_async_context(self._channel())]
+            manifest = await self._manifest(channels[0])
             folder = await self._store.fetch_staging(self._job_id, order.checkpoint_id)
             staging = Staging(folder, manifest)
             stack.callback(staging.close)
@@ -109,8 +95,10 @@ class Pull:
             total_bytes = manifest.size_bytes
             self._on_progress(total_bytes - staging.missing_bytes, total_bytes)
             if self._head_start is not None:
-                await self._head_start.take(staging, partial(self._ask_difference, asking))
+                await self._head_start.take(staging, partial(self._ask_difference, channels[0]))
             runs = deque(staging.missing(self._run_chunks))
+            for _ in range(min(self._streams, len(runs)) - 1):
+                channels.append(await stack.enter_async_context(self._channel()))
             intake = Intake(
                 staging=staging,
                 peer=order.holder_site,
@@ -120,16 +108,14 @@ class Pull:
                 stall_s=self._stall_s,
                 on_progress=self._on_progress,
             )
-            streams = min(self._streams, len(runs))
-            threads = ThreadPoolExecutor(max(1, streams), "fetch")
-            stack.callback(threads.shutdown, wait=False)  # they have ended what they did
             with unwrapped():
                 async with asyncio.TaskGroup() as group:
-                    for _ in range(streams):
-                        channel = self._open_blocking(self._address, order.holder_site)
-                        stack.callback(channel.close)
-                        group.create_task(self._stream(channel, threads, intake, runs))
+                    for channel in channels:
+                        group.create_task(self._stream(channel, intake, runs))
             return await staging.publish(self._store)
+
+    def _channel(self) -> AbstractAsyncContextManager[grpc.aio.Channel]:
+        return standing_channel(self._open_channel, self._address, self._order.holder_site, self._dial_s)
 
     async def _manifest(self, channel: grpc.aio.Channel) -> Manifest:
         call = channel.unary_unary(
@@ -157,19 +143,32 @@ class Pull:
         request = pb.DifferenceRequest(checkpoint_id=self._order.checkpoint_id, base_checkpoint_id=base_id)
         return method(request, metadata=self._metadata)
 
-    async def _stream(
-        self, channel: grpc.Channel, threads: Executor, intake: Intake, runs: deque[Run]
-    ) -> None:
+    async def _stream(self, channel: grpc.aio.Channel, intake: Intake, runs: deque[Run]) -> None:
         """Ask for one run after the other over one connection, until none is left."""
         method = channel.unary_stream(
             f"/{SERVICE}/Chunk",
             request_serializer=pb.ChunkRequest.SerializeToString,
-            response_deserializer=bytes,  # as it is; what it says is the reader's to find out
+            response_deserializer=serializer.chunk_from_wire,
         )
         while runs:
             run = runs.popleft()
             request = pb.ChunkRequest(
                 checkpoint_id=self._order.checkpoint_id, first=run.first, count=run.count
             )
-            call = method(request, metadata=((TICKET_METADATA, self._order.ticket),))
-            runs.extend(await Reading(run, call, intake).take(threads))
+            call = method(request, metadata=self._metadata)
+            try:
+                with statuses(self._order.holder_site):
+                    runs.extend(await intake.take(run, _Reader(call)))
+            finally:
+                call.cancel()
+
+
+class _Reader:
+    """Pieces of one call."""
+
+    def __init__(self, call: "grpc.aio.UnaryStreamCall[pb.ChunkRequest, memoryview]") -> None:
+        self._call = call
+
+    async def __call__(self) -> memoryview | None:
+        piece = await self._call.read()
+        return piece if isinstance(piece, memoryview) else None

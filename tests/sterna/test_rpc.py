@@ -162,37 +162,6 @@ async def test_on_loopback_a_plaintext_caller_may_say_who_it_is() -> None:
             assert await ask(channel) == "None"
 
 
-async def who_over_a_blocking_channel(address: str, **names: Any) -> bytes:
-    """Ask from a thread of our own: the server runs in this loop."""
-
-    def read() -> bytes:
-        with rpc.open_blocking_channel(address, **names) as channel:
-            method = channel.unary_stream("/test.Who/Each")  # type: ignore[call-arg]
-            return b"|".join(method(b"I am "))
-
-    return await asyncio.to_thread(read)
-
-
-async def test_a_thread_may_read_a_stream_under_the_same_rules(
-    fleet: Fleet, coordinator: Credentials
-) -> None:
-    caller = fleet.credentials(Role.SITE, "miami")
-    mine = f"I am {caller.identity.uri}".encode()
-    async with serving(coordinator) as (address, _):
-        expected = coordinator.identity
-        assert await who_over_a_blocking_channel(address, credentials=caller, expected=expected) == mine
-        with pytest.raises(grpc.RpcError, match="UNAVAILABLE"):
-            await who_over_a_blocking_channel(address, credentials=caller, expected=caller.identity)
-        with pytest.raises(ConfigError, match="identity must be given"):
-            rpc.open_blocking_channel(address, credentials=caller, expected=None)
-    async with serving(None) as (address, _):
-        names: dict[str, Any] = {"credentials": None, "expected": None, "insecure": True}
-        assert await who_over_a_blocking_channel(address, claim=caller.identity, **names) == mine
-        assert await who_over_a_blocking_channel(address, **names) == b"I am None"
-        with pytest.raises(ConfigError, match="plaintext needs insecure = true"):
-            rpc.open_blocking_channel(address, credentials=None, expected=None)
-
-
 @pytest.mark.parametrize(
     ("address", "insecure", "words"),
     [

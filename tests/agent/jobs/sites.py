@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import grpc
 import grpc.aio
 
 from agent.jobs.checkpoints import CheckpointStore
@@ -56,21 +55,12 @@ class Site:
             store=self.store,
             clock=clock,
             worker=self.worker,
-            **{
-                "open_channel": self.open_channel,
-                "open_blocking": self.open_blocking,
-                **quick,
-                **self.settings,
-            },
+            **{"open_channel": self.open_channel, **quick, **self.settings},
         )
 
     def open_channel(self, address: str, site_id: str) -> grpc.aio.Channel:
         claim = Identity(fleet=FLEET, role=Role.SITE, name=self.name)
         return rpc.open_channel(address, credentials=None, expected=None, insecure=True, claim=claim)
-
-    def open_blocking(self, address: str, site_id: str) -> grpc.Channel:
-        claim = Identity(fleet=FLEET, role=Role.SITE, name=self.name)
-        return rpc.open_blocking_channel(address, credentials=None, expected=None, insecure=True, claim=claim)
 
     @property
     def address(self) -> str:

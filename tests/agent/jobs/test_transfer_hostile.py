@@ -163,18 +163,12 @@ async def test_over_tls_only_the_named_sites_certificate_may_fetch(harbor, ridge
             now=SystemClock().now() + timedelta(seconds=1),
         )
 
-    def channels_as(name):
-        def opener(open_channel):
-            def opened(address, site_id):
-                expected = Identity(fleet="test", role=Role.SITE, name=site_id)
-                return open_channel(address, credentials=credentials(name), expected=expected)
+    def channel_as(name):
+        def open_channel(address, site_id):
+            expected = Identity(fleet="test", role=Role.SITE, name=site_id)
+            return rpc.open_channel(address, credentials=credentials(name), expected=expected)
 
-            return opened
-
-        return {
-            "open_channel": opener(rpc.open_channel),
-            "open_blocking": opener(rpc.open_blocking_channel),
-        }
+        return open_channel
 
     def bind(server, address, **_):
         return real_bind(server, address, credentials=credentials("harbor"))
@@ -185,11 +179,11 @@ async def test_over_tls_only_the_named_sites_certificate_may_fetch(harbor, ridge
     identity = checkpoint.checkpoint_id
     async with harbor.serving():
         order = fetch_order(identity, harbor.address, ticket("harbor", identity))
-        ridge.settings = channels_as("summit")
+        ridge.settings = {"open_channel": channel_as("summit")}
         ridge.restart()
         with pytest.raises(PermanentError, match="PERMISSION_DENIED"):
             await ridge.transfers.fetch(JOB, order, ignore)
-        ridge.settings = channels_as("ridge")
+        ridge.settings = {"open_channel": channel_as("ridge")}
         ridge.restart()
         result = await ridge.transfers.fetch(JOB, order, ignore)
     assert result.checkpoint == checkpoint
