@@ -158,6 +158,16 @@ async def test_a_map_that_moves_is_found_again() -> None:
         assert (await one.poll()).active_power_w == 7.0
 
 
+async def test_a_scale_factor_that_changes_changes_its_figure() -> None:
+    registers = sunspec_map(COMMON_BLOCK, meter_block(FIGURES))
+    async with serving(registers) as bus:
+        one = meter(bus)
+        assert (await one.poll()).active_power_w == -1234.0
+        for scale, power_w in ((1, -123_450.0), (-1, -987.6), (0, -1234.0)):
+            registers[:] = sunspec_map(COMMON_BLOCK, meter_block({**FIGURES, "W": power_w, "W_SF": scale}))
+            assert (await one.poll()).active_power_w == pytest.approx(power_w)
+
+
 async def test_a_common_block_of_65_registers_is_read() -> None:
     short = [1, 65, *COMMON_BLOCK[2:67]]
     reading = await once(sunspec_map(short, meter_block(FIGURES)))
