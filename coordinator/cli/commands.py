@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import RenderableType
 
-from coordinator.cli import client, document, render, screen
+from coordinator.cli import client, document, render, screen, watching
 from coordinator.cli.client import CALL_TIMEOUT_S
 from coordinator.cli.console import open_console
 from coordinator.cli.exits import CallError, Exit
@@ -147,21 +147,21 @@ class Desk:
             console.print(part)
 
     async def _follow(self, stub: "OperatorServiceAsyncStub") -> None:
-        snapshots = stub.WatchFleet(api.WatchFleetRequest())
+        snapshots = watching.watch(stub)
         if self.json:
-            async for snapshot in snapshots:
+            async for _, snapshot in snapshots:
                 sys.stdout.write(document.encode("fleet", snapshot, indent=0).decode())
                 sys.stdout.flush()
             return
         console = open_console()
         if not console.is_terminal:
-            async for snapshot in snapshots:
+            async for _, snapshot in snapshots:
                 console.print(screen.fleet_screen(snapshot, title="fleet"))
             return
         from rich.live import Live
 
         with Live(console=console, auto_refresh=False, screen=True) as live:
-            async for snapshot in snapshots:
+            async for _, snapshot in snapshots:
                 live.update(screen.fleet_screen(snapshot, title="fleet"), refresh=True)
 
 

@@ -93,19 +93,7 @@ def build_view(
     settings : ViewSettings
         Defaults and bounds.
     """
-    held = _slots_held(state)
-    sites = {
-        site_id: _site(
-            state,
-            site_id,
-            live.get(site_id, LiveSite()),
-            held=held[site_id] + slots_promised(state, live, site_id),
-            forecast=forecasts.get(site_id),
-            now=now,
-            settings=settings,
-        )
-        for site_id in sorted({*state.sites, *settings.sites})
-    }
+    sites = site_views(state, live, forecasts, now, settings)
     jobs = {
         job_id: _on_its_way(
             _paced(
@@ -120,6 +108,29 @@ def build_view(
         if not job.ended
     }
     return FleetView(now=now, sites=sites, jobs=jobs, links=_links(state, settings))
+
+
+def site_views(
+    state: FleetState,
+    live: Live,
+    forecasts: Mapping[str, SurplusForecast | None],
+    now: datetime,
+    settings: ViewSettings,
+) -> dict[str, SiteView]:
+    """Return the sites of the view of one instant; of arguments as `build_view` has them."""
+    held = _slots_held(state)
+    return {
+        site_id: _site(
+            state,
+            site_id,
+            live.get(site_id, LiveSite()),
+            held=held[site_id] + slots_promised(state, live, site_id),
+            forecast=forecasts.get(site_id),
+            now=now,
+            settings=settings,
+        )
+        for site_id in sorted({*state.sites, *settings.sites})
+    }
 
 
 def slots_held(state: FleetState, site_id: str) -> int:
@@ -352,13 +363,13 @@ def _is_dialled(state: FleetState, site_id: str) -> bool:
     return end is not None and bool(end.checkpoint_address)
 
 
-def open_windows(view: FleetView) -> Mapping[str, datetime]:
+def open_windows(sites: Mapping[str, SiteView], now: datetime) -> Mapping[str, datetime]:
     """Return when the renewable window ends at each site that has surplus now."""
     ends: dict[str, datetime] = {}
-    for site_id, site in view.sites.items():
+    for site_id, site in sites.items():
         # Any surplus at all: operators see the site's window, whatever a single job needs.
-        found = window(site_curve(view.now, site), need_w=1.0)
-        if found is not None and found.start_at <= view.now:
+        found = window(site_curve(now, site), need_w=1.0)
+        if found is not None and found.start_at <= now:
             ends[site_id] = found.end_at
     return ends
 

@@ -11,7 +11,6 @@ from coordinator.model.site import ActiveLimit, Capabilities, DeclaredSurplus, G
 from coordinator.service.operator_ports import FleetPicture, StoredDecision
 from coordinator.service.wire import duration, job_spec, timestamp
 from sterna.v1 import fleet_pb2, job_pb2, site_pb2
-from sterna.v1 import operator_service_pb2 as api
 
 JOBS_SHOWN_AFTER_END_S = 3600.0
 ENDED_MIGRATIONS_SHOWN = 20
@@ -293,19 +292,17 @@ def newest_first(migrations: Iterable[Migration]) -> list[Migration]:
     return sorted(migrations, key=lambda one: (one.planned_at, one.migration_id), reverse=True)
 
 
-def snapshot(picture: FleetPicture, known_sites: Iterable[str]) -> api.WatchFleetResponse:
-    """Return the fleet for watching: what goes on, and what ended lately."""
+def current_jobs(picture: FleetPicture) -> list[Job]:
+    """Return the jobs to watch, in order of submission: those that have not ended, or did lately."""
     since = picture.at - timedelta(seconds=JOBS_SHOWN_AFTER_END_S)
+    current = (one for one in picture.state.jobs.values() if one.ended_at is None or one.ended_at >= since)
+    return sorted(current, key=lambda one: (one.submitted_at, one.job_id))
+
+
+def current_migrations(picture: FleetPicture) -> list[Migration]:
+    """Return the migrations to watch, newest first: the active ones, and those that ended last."""
     every = picture.state.migrations.values()
     ended = sorted(
         (one for one in every if one.ended), key=lambda one: one.ended_at or one.planned_at, reverse=True
     )
-    shown = [*(one for one in every if not one.ended), *ended[:ENDED_MIGRATIONS_SHOWN]]
-    current = (one for one in picture.state.jobs.values() if one.ended_at is None or one.ended_at >= since)
-    return api.WatchFleetResponse(
-        at=timestamp(picture.at),
-        policy=picture.policy,
-        sites=sites(sorted(known_sites), picture),
-        jobs=[job(one, picture) for one in sorted(current, key=lambda one: (one.submitted_at, one.job_id))],
-        migrations=[migration(one, picture) for one in newest_first(shown)],
-    )
+    return newest_first([*(one for one in every if not one.ended), *ended[:ENDED_MIGRATIONS_SHOWN]])

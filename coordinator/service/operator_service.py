@@ -3,9 +3,9 @@
 It decides nothing about the fleet; the desk does.
 """
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -19,6 +19,7 @@ from coordinator.service.admission import admit
 from coordinator.service.lookup import matching, no_single_job, no_site
 from coordinator.service.operator_ports import FleetPicture, OperatorDesk
 from coordinator.service.operator_requests import FieldFault, job_spec, request_id_faults
+from coordinator.service.watching import Watched
 from sterna.identity import Identity, Role
 from sterna.v1 import fleet_pb2
 from sterna.v1 import operator_service_pb2 as api
@@ -58,13 +59,13 @@ class OperatorServicer(OperatorServiceServicer):
     fleet : str
         The fleet whose operators may call.
     watch_period_s : float
-        Least seconds between two snapshots of one watcher, > 0.
+        Least seconds between two messages to a watcher, > 0.
     """
 
     def __init__(self, *, desk: OperatorDesk, fleet: str, watch_period_s: float = 1.0) -> None:
         self._desk = desk
         self._fleet = fleet
-        self._watch_period_s = watch_period_s
+        self._watched = Watched(desk, period_s=watch_period_s)
 
     async def SubmitJob(self, request: api.SubmitJobRequest, context: Context) -> api.SubmitJobResponse:  # noqa: N802
         """Take a job into the fleet."""
@@ -198,13 +199,11 @@ class OperatorServicer(OperatorServiceServicer):
     async def WatchFleet(  # noqa: N802
         self, request: api.WatchFleetRequest, context: Context
     ) -> AsyncIterator[api.WatchFleetResponse]:
-        """Send the fleet at once, then whenever it changed, at most one snapshot each period."""
+        """Send the fleet at once, then whenever it changed, at most one message each period."""
         await self._admit(context, "WatchFleet")
-        while True:
-            picture = self._desk.picture()
-            yield codec.snapshot(picture, self._sites())
-            await asyncio.sleep(self._watch_period_s)
-            await self._desk.wait_for_change(picture.version)
+        async with aclosing(self._watched.messages(changes_only=request.changes_only)) as messages:
+            async for message in messages:
+                yield message
 
     async def _admit(self, context: Context, call: str) -> Identity:
         """Return who calls, or end the call: default deny."""

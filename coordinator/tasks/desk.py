@@ -109,16 +109,16 @@ class Desk:
 
     def picture(self) -> FleetPicture:
         """Return the fleet now."""
-        view = self._lookout.view()
+        now, sites = self._lookout.sites()
         return FleetPicture(
-            at=view.now,
+            at=now,
             policy=self._policy,
             version=self._version,
             state=self._fleet.state,
             live=self._live.sites,
-            window_end_at=open_windows(view),
+            window_end_at=open_windows(sites, now),
             forecasts={
-                site_id: site.forecast for site_id, site in view.sites.items() if site.forecast is not None
+                site_id: site.forecast for site_id, site in sites.items() if site.forecast is not None
             },
         )
 

@@ -592,12 +592,17 @@ Global___SiteOffers: _TypeAlias = SiteOffers  # noqa: Y015
 class WatchFleetRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    CHANGES_ONLY_FIELD_NUMBER: _builtins.int
+    changes_only: _builtins.bool
+    """Only the first message is to be the whole fleet; see WatchFleetResponse.left."""
     def __init__(
         self,
+        *,
+        changes_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes_only", b"changes_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -612,6 +617,7 @@ class WatchFleetResponse(_message.Message):
     SITES_FIELD_NUMBER: _builtins.int
     JOBS_FIELD_NUMBER: _builtins.int
     MIGRATIONS_FIELD_NUMBER: _builtins.int
+    LEFT_FIELD_NUMBER: _builtins.int
     policy: _builtins.str
     @_builtins.property
     def at(self) -> _timestamp_pb2.Timestamp: ...
@@ -623,7 +629,13 @@ class WatchFleetResponse(_message.Message):
 
     @_builtins.property
     def migrations(self) -> _containers.RepeatedCompositeFieldContainer[_fleet_pb2.Migration]:
-        """Active ones and the 20 that ended last."""
+        """Active ones and the 20 that ended last, the newest first."""
+
+    @_builtins.property
+    def left(self) -> Global___FleetLeft:
+        """Absent: this is the whole fleet. Set, where changes alone were asked for: sites, jobs and migrations are
+        those that are new or differ from what was sent before; the others stand, but for these, which are out.
+        """
 
     def __init__(
         self,
@@ -633,11 +645,38 @@ class WatchFleetResponse(_message.Message):
         sites: _abc.Iterable[_fleet_pb2.Site] | None = ...,
         jobs: _abc.Iterable[_fleet_pb2.Job] | None = ...,
         migrations: _abc.Iterable[_fleet_pb2.Migration] | None = ...,
+        left: Global___FleetLeft | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "left", b"left"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "jobs", b"jobs", "migrations", b"migrations", "policy", b"policy", "sites", b"sites"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "jobs", b"jobs", "left", b"left", "migrations", b"migrations", "policy", b"policy", "sites", b"sites"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchFleetResponse: _TypeAlias = WatchFleetResponse  # noqa: Y015
+
+@_typing.final
+class FleetLeft(_message.Message):
+    """What a message of changes takes out of the fleet that was sent before."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_IDS_FIELD_NUMBER: _builtins.int
+    MIGRATION_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def migration_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        job_ids: _abc.Iterable[_builtins.str] | None = ...,
+        migration_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_ids", b"job_ids", "migration_ids", b"migration_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FleetLeft: _TypeAlias = FleetLeft  # noqa: Y015

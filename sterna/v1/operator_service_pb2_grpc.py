@@ -199,7 +199,8 @@ class OperatorServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchFleet(self, request, context):
-        """A snapshot of the fleet, then one again whenever something changed, at most one each second.
+        """A snapshot of the fleet, then one again, or what changed, whenever something did: at most each second, and
+        less often in a fleet so large that making it would take more than a tenth of a processor.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -65,7 +65,9 @@ class OperatorServiceStub:
     ListOffers: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.ListOffersRequest, _operator_service_pb2.ListOffersResponse]
     """What each site offers its grid operator now. Status: NOT_FOUND no such site."""
     WatchFleet: _grpc.UnaryStreamMultiCallable[_operator_service_pb2.WatchFleetRequest, _operator_service_pb2.WatchFleetResponse]
-    """A snapshot of the fleet, then one again whenever something changed, at most one each second."""
+    """A snapshot of the fleet, then one again, or what changed, whenever something did: at most each second, and
+    less often in a fleet so large that making it would take more than a tenth of a processor.
+    """
 
 @_typing.type_check_only
 class OperatorServiceAsyncStub(OperatorServiceStub):
@@ -104,7 +106,9 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     ListOffers: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.ListOffersRequest, _operator_service_pb2.ListOffersResponse]  # type: ignore[assignment]
     """What each site offers its grid operator now. Status: NOT_FOUND no such site."""
     WatchFleet: _aio.UnaryStreamMultiCallable[_operator_service_pb2.WatchFleetRequest, _operator_service_pb2.WatchFleetResponse]  # type: ignore[assignment]
-    """A snapshot of the fleet, then one again whenever something changed, at most one each second."""
+    """A snapshot of the fleet, then one again, or what changed, whenever something did: at most each second, and
+    less often in a fleet so large that making it would take more than a tenth of a processor.
+    """
 
 class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
     """Served by the coordinator. Roles: viewer may read; operator may also act; admin may also fence.
@@ -218,6 +222,8 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _operator_service_pb2.WatchFleetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_operator_service_pb2.WatchFleetResponse], _abc.AsyncIterator[_operator_service_pb2.WatchFleetResponse]]:
-        """A snapshot of the fleet, then one again whenever something changed, at most one each second."""
+        """A snapshot of the fleet, then one again, or what changed, whenever something did: at most each second, and
+        less often in a fleet so large that making it would take more than a tenth of a processor.
+        """
 
 def add_OperatorServiceServicer_to_server(servicer: OperatorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

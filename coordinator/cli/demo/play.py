@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import grpc.aio
 from google.protobuf.duration_pb2 import Duration
 
-from coordinator.cli import client
+from coordinator.cli import client, watching
 from coordinator.cli.demo import world as w
 from coordinator.cli.demo.energy import MeterRoll, metered, metered_day, pasts, replayed
 from coordinator.cli.demo.fleet import Fleet
@@ -133,7 +133,7 @@ async def _follow(
 ) -> Outcome:
     roll, looks = MeterRoll(idle_w=w.NODE_IDLE_W), Counter[str]()
     deadline_at = began_at + timedelta(seconds=fleet.world.day_s + OVERTIME_S)
-    async for snapshot in stub.WatchFleet(api.WatchFleetRequest()):
+    async for _, snapshot in watching.watch(stub):
         processes.check()
         roll.take(snapshot.sites)
         looks.update(site.forecast_source for site in snapshot.sites)

@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from coordinator.cli import client, document, render
+from coordinator.cli import client, document, render, watching
 from coordinator.cli.client import CALL_TIMEOUT_S
 from coordinator.cli.exits import CallError, Exit
 from coordinator.cli.failures import explain
@@ -55,15 +55,15 @@ class PageDesk:
     expected: Identity
 
     async def fleet(self, request: web.Request) -> web.StreamResponse:
-        """Send the fleet, and what needs attention, whenever it changes, as server-sent events."""
+        """Send the fleet, then its changes, and what needs attention, as server-sent events."""
         stream = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await stream.prepare(request)
         await stream.write(f"retry: {RECONNECT_MS}\n\n".encode())
         try:
-            async for snapshot in self.stub.WatchFleet(api.WatchFleetRequest()):
-                warnings = msgspec.json.encode(render.warnings(snapshot))
-                await stream.write(_event("fleet", document.encode("fleet", snapshot, indent=0)))
-                await stream.write(_event("warnings", warnings))
+            async for message, fleet in watching.watch(self.stub):
+                name = "changes" if message.HasField("left") else "fleet"
+                await stream.write(_event(name, document.encode("fleet", message, indent=0)))
+                await stream.write(_event("warnings", msgspec.json.encode(render.warnings(fleet))))
         except grpc.aio.AioRpcError as error:
             await stream.write(_event("lost", msgspec.json.encode(str(self._explained(error)))))
         except ConnectionResetError:  # the browser has gone

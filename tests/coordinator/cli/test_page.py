@@ -6,16 +6,21 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import copyfile, which
 from typing import Any
 
 import pytest
 from aiohttp import ClientResponse, ClientSession, CookieJar
 
+from coordinator.cli import document
 from coordinator.cli.page.guard import Guard
 from coordinator.cli.page.serve import ASSETS, served
+from coordinator.cli.watching import changed
 from coordinator.service.operator_fake import FakeDesk
 from sterna.errors import ConfigError
 from sterna.identity import Role
+from sterna.v1 import fleet_pb2
+from sterna.v1 import operator_service_pb2 as api
 from tests.conftest import Fleet
 from tests.coordinator.cli.conftest import WITHIN_S, Configure, ctrl_c, next_line, run, start
 from tests.coordinator.service import operator_world as world
@@ -64,8 +69,9 @@ async def test_the_fleet_comes_at_once_and_whenever_it_changes(browser: Browser)
     assert {site["site_id"] for site in first["data"]["sites"]} == {"kiel", "malaga", "miami"}
     assert any("miami" in line for line in await next_event(events, "warnings"))
     assert (await browser.post("/sites/kiel/drain")).status == 200
-    while not kiel(first)["draining"]:
-        first = await next_event(events, "fleet")
+    changes = await next_event(events, "changes")
+    assert kiel(changes)["draining"]
+    assert [site["site_id"] for site in changes["data"]["sites"]] == ["kiel"], "what stands was sent again"
 
 
 def kiel(fleet: dict[str, Any]) -> dict[str, Any]:
@@ -167,3 +173,29 @@ async def test_a_coordinator_that_goes_away_is_told_to_the_browser(
         await next_event(events, "fleet")
         await coordinator.aclose()
         assert f"coordinator 127.0.0.1:{port}" in await next_event(events, "lost")
+
+
+@pytest.mark.skipif(which("node") is None, reason="needs node, which is not here")
+@pytest.mark.parametrize("left", [api.FleetLeft(), api.FleetLeft(job_ids=["b"], migration_ids=["2"])])
+async def test_the_browser_puts_changes_together_as_we_do(left: api.FleetLeft, tmp_path: Path) -> None:
+    def fleet(*, jobs: str, moves: str, draining: bool, **more: Any) -> api.WatchFleetResponse:
+        return api.WatchFleetResponse(
+            at={"seconds": 8},
+            sites=[fleet_pb2.Site(site_id="kiel", draining=draining)],
+            jobs=[fleet_pb2.Job(job_id=name, submitted_at={"seconds": ord(name)}) for name in jobs],
+            migrations=[fleet_pb2.Migration(migration_id=name, planned_at={"seconds": 7}) for name in moves],
+            **more,
+        )
+
+    before = fleet(jobs="abc", moves="21", draining=False)
+    change = fleet(jobs="bd", moves="3", draining=True, left=left, policy="sterna")
+    module = tmp_path / "changes.mjs"
+    copyfile(ASSETS / "changes.js", module)
+    said = ", ".join(document.encode("fleet", one, indent=0).decode() + ".data" for one in (before, change))
+    script = f"import {{changed}} from '{module}'; console.log(JSON.stringify(changed({said})))"
+    node = await asyncio.create_subprocess_exec(
+        "node", "--input-type=module", "--eval", script, stdout=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(WITHIN_S):
+        out, _ = await node.communicate()
+    assert json.loads(out) == json.loads(document.encode("fleet", changed(before, change)))["data"]

@@ -305,7 +305,7 @@ def test_open_windows() -> None:
     forecast = SurplusForecast(issued_at=NOW, source="plant", slots=(slot,))
     forecasts = {"a": forecast, "b": None}
     shown = build_view(fold(seen("a", "b")), here(), forecasts, NOW, SETTINGS)
-    assert open_windows(shown) == {"a": slot.end_at}
+    assert open_windows(shown.sites, shown.now) == {"a": slot.end_at}
     assert fresh_sample(LiveSite(), NOW, 1.0) is None
 
 

@@ -1,9 +1,9 @@
 """A small fleet for the operator's service and command: every kind of job, site and migration once."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import grpc.aio
 
@@ -319,9 +319,9 @@ def offers() -> dict[str, OfferSet]:
     }
 
 
-def desk() -> FakeDesk:
-    return FakeDesk(
-        now=lambda: NOW,
+def desk(kind: type[FakeDesk] = FakeDesk, *, now: Callable[[], datetime] = lambda: NOW) -> FakeDesk:
+    return kind(
+        now=now,
         view=view(),
         events=history(),
         live=live(),

@@ -2,6 +2,7 @@
 
 import { byId } from "./dom.js";
 import { showExplanation } from "./explanation.js";
+import { changed } from "./changes.js";
 import { showFleet, showJobs, showWarnings } from "./fleet.js";
 
 let latest = { jobs: [] };
@@ -56,6 +57,10 @@ function follow() {
   const events = new EventSource("/fleet");
   events.addEventListener("fleet", (event) => {
     latest = JSON.parse(event.data).data;
+    showFleet(latest, act);
+  });
+  events.addEventListener("changes", (event) => {
+    latest = changed(latest, JSON.parse(event.data).data);
     showFleet(latest, act);
   });
   events.addEventListener("warnings", (event) => showWarnings(JSON.parse(event.data)));
