@@ -125,7 +125,6 @@ class ModbusBus:
         self.request_timeout_s = timeout_s * (self._retries + 1)
         self._host, self._port, self._tls, self._serial = host, port, tls, serial
         self._clock = clock
-        # No jitter: a bus has one client.
         self._backoff = Backoff(reconnect_delay_s, reconnect_delay_max_s, least_frac=1.0)
         self._min_gap_s = (RTU_GAP_S if self.rtu else 0.0) if min_gap_s is None else min_gap_s
         self._writable = dict(writable or {})
