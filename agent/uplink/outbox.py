@@ -6,9 +6,12 @@ here: it has its own store.
 
 import asyncio
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from agent.model.forecast import PlantForecast
+from agent.model.limits import Limit
 from agent.model.orders import JobReport, MoveRequest, OrderAck
 from agent.model.telemetry import GridStatus, SiteCapabilities
 
@@ -16,6 +19,8 @@ from agent.model.telemetry import GridStatus, SiteCapabilities
 _ACKS_MAX = 1000
 # The range is metered, so it is another one at every poll; what it says has not changed by that.
 _RANGE_STEP = 0.02
+# The instants of limits are reckoned from the boot clock at every look, on a calendar that may be slewed.
+_SAME_INSTANT = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,11 +143,15 @@ def _same(item: GridStatus | PlantForecast, told: GridStatus | PlantForecast) ->
         rest = replace(
             item,
             measured_at=told.measured_at,
+            envelope=replace(item.envelope, limits=told.envelope.limits),
+            exports=told.exports,
             achievable_min_w=told.achievable_min_w,
             achievable_max_w=told.achievable_max_w,
         )
         return (
             rest == told
+            and _same_limits(item.envelope.limits, told.envelope.limits)
+            and _same_limits(item.exports, told.exports)
             and _near(item.achievable_min_w, told.achievable_min_w)
             and _near(item.achievable_max_w, told.achievable_max_w)
         )
@@ -152,6 +161,24 @@ def _same(item: GridStatus | PlantForecast, told: GridStatus | PlantForecast) ->
 def _same_site(item: SiteCapabilities, told: SiteCapabilities) -> bool:
     """Whether two say the same, but for the free space, which is never the same."""
     return replace(item, storage_free_bytes=told.storage_free_bytes) == told
+
+
+def _same_limits(limits: Sequence[Limit], told: Sequence[Limit]) -> bool:
+    return len(limits) == len(told) and all(map(_same_limit, limits, told))
+
+
+def _same_limit(limit: Limit, told: Limit) -> bool:
+    return (
+        replace(limit, start_at=told.start_at, end_at=told.end_at) == told
+        and _same_instant(limit.start_at, told.start_at)
+        and _same_instant(limit.end_at, told.end_at)
+    )
+
+
+def _same_instant(at: datetime | None, told_at: datetime | None) -> bool:
+    if at is None or told_at is None:
+        return at is told_at
+    return abs(at - told_at) < _SAME_INSTANT
 
 
 def _near(power_w: float | None, told_w: float | None) -> bool:

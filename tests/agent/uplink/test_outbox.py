@@ -3,7 +3,7 @@ from datetime import timedelta
 
 from agent.model.forecast import PlantForecast
 from agent.model.jobs import JobPhase
-from agent.model.limits import Envelope, GridState
+from agent.model.limits import Envelope, GridState, Limit
 from agent.model.orders import JobReport, MoveRequest, OrderAck, OrderResult
 from agent.model.telemetry import GridStatus, SiteCapabilities
 from agent.uplink.outbox import Item, Outbox, Renewal
@@ -115,6 +115,34 @@ def test_a_range_that_jitters_is_no_news_and_one_that_drifts_is() -> None:
     assert drained(outbox, 2) == [ranged(None)]
     outbox.put(ranged(0.0))
     assert drained(outbox, 3) == [ranged(0.0)]
+
+
+def test_limits_whose_instants_are_reckoned_anew_are_no_news_until_one_changes() -> None:
+    outbox = Outbox(refresh_s=30.0)
+
+    def limited(*, late_s: float = 0.0, limit_w: float = 4000.0, lasting: bool = False) -> GridStatus:
+        start_at = grid().measured_at + timedelta(seconds=late_s)
+        limit = Limit(
+            source="mqtt",
+            command_id="c-1",
+            limit_w=limit_w,
+            start_at=start_at,
+            end_at=None if lasting else start_at + timedelta(hours=1),
+            ramp_s=2.0,
+            reason="congestion",
+        )
+        envelope = Envelope(state=GridState.LIMITED, limits=(limit,))
+        return replace(grid(), envelope=envelope, exports=(limit,))
+
+    outbox.put(limited())
+    assert drained(outbox, 0) == [limited()]
+    outbox.put(limited(late_s=0.0001))
+    assert drained(outbox, 1) == []
+    for number, news in enumerate(
+        [limited(late_s=2.0), limited(late_s=2.0, limit_w=3000.0), limited(lasting=True), grid()], start=2
+    ):
+        outbox.put(news)
+        assert drained(outbox, number) == [news]
 
 
 def test_a_forecast_is_told_once_and_refreshed() -> None:
