@@ -4,7 +4,7 @@ The site is one device at its grid connection. SunSpec's DER models count inject
 carries our grid import with its sign turned; LoadLimit carries it in the house's sign.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from agent.core import exportlimit
@@ -142,24 +142,23 @@ class RegisterMap:
         export : mapping or None
             Points of model 704; None: the export cannot be limited.
         """
-        points: dict[int, Points] = {
-            COMMON.ids[0]: self._common(),
-            DER_AC.ids[0]: self._measured(state),
-            DER_CAPACITY.ids[0]: self._rated(),
-            DER_AUTHORITY.ids[0]: {
+        told: dict[int, Callable[[], Points]] = {
+            COMMON.ids[0]: self._common,
+            DER_AC.ids[0]: lambda: self._measured(state),
+            DER_CAPACITY.ids[0]: self._rated,
+            DER_AUTHORITY.ids[0]: lambda: {
                 "LocRemCtl": 0,
                 "DERHb": state.beat,
                 "ControllerHb": state.controller_beat,
             },
-            DER_STORAGE.ids[0]: _stored(together(state.readings)),
-            DER_CONTROLS.ids[0]: export or {},
-            LOAD_LIMIT.ids[0]: {**limit, **_balance(state)},
+            DER_STORAGE.ids[0]: lambda: _stored(together(state.readings)),
+            DER_CONTROLS.ids[0]: lambda: export or {},
+            LOAD_LIMIT.ids[0]: lambda: {**limit, **_balance(state)},
         }
         registers = list(SUNS)
-        for base, model in _bases():
-            start, size = base - BASE, model.length + HEADER
-            touched = start < first + count and first < start + size
-            registers += encode(model, points.get(model.ids[0], {})) if touched else [0] * size
+        for model in MODELS:
+            size = model.length + HEADER
+            registers += encode(model, told[model.ids[0]]()) if touches(model, first, count) else [0] * size
         return (registers + list(END))[first : first + count]
 
     def _common(self) -> Points:
@@ -199,16 +198,21 @@ class RegisterMap:
         }
 
 
-def _bases() -> list[tuple[int, Model]]:
-    told, place = [], BASE + len(SUNS)
+def _bases() -> Iterator[tuple[int, Model]]:
+    place = BASE + len(SUNS)
     for model in MODELS:
-        told.append((place, model))
+        yield place, model
         place += model.length + HEADER
-    return told
 
 
 ADDRESSES: Mapping[int, int] = {model.ids[0]: place for place, model in _bases()}
 """Where each model begins."""
+
+
+def touches(model: Model, first: int, count: int) -> bool:
+    """Whether any of `count` registers from `first` on, counted from `BASE`, are the model's."""
+    start = ADDRESSES[model.ids[0]] - BASE
+    return start < first + count and first < start + model.length + HEADER
 
 
 _STATUSES: Mapping[StorageStatus, int] = {

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
+from agent.core.blocks import Span
 from agent.core.plausibility import plausible
 from agent.devices.bus import Bus
 from agent.devices.bus_sunspec import FoundModel, find_models, read_common
@@ -102,10 +103,13 @@ class SunSpecMeter:
         self._found: FoundModel | None = None
         self._status: FoundModel | None = None
         self._storage: StorageSide | None = None
+        self._requests: dict[tuple[int, tuple[str, ...]], tuple[Span, ...]] = {}
+        """How points are read, by where their model lies and their names."""
 
     async def poll(self) -> MeterReading:
         """Read it once; see `agent.devices.meters.Meter`."""
         if self._found is None:
+            self._requests.clear()
             self._found, self._status = await self._discover()
         try:
             values = await self._values(self._found, POLLED[self._found.model.name])
@@ -140,11 +144,7 @@ class SunSpecMeter:
         """Read these points; None for those that the device's model is too short for."""
         image = [0] * (found.model.length + HEADER)
         seen: set[int] = set()
-        try:
-            blocks = found.blocks(names, self._max_read)
-        except ValueError as error:
-            raise PeerProtocolError(f"{self._peer}: model {found.model_id}: {error}") from error
-        for block in blocks:
+        for block in self._blocks(found, names):
             registers = await self._bus.read_holding(self._unit, block.address, block.count)
             start = block.address - found.address
             image[start : start + block.count] = registers
@@ -153,8 +153,17 @@ class SunSpecMeter:
                 raise PeerProtocolError(
                     f"{self._peer}: model {found.model_id} is no longer at {found.address}"
                 )
-        values = decode(found.model, image)
+        values = decode(found.model, image, names)
         return {name: values[name] if found.model.point(name).offset in seen else None for name in names}
+
+    def _blocks(self, found: FoundModel, names: tuple[str, ...]) -> tuple[Span, ...]:
+        key = found.address, names
+        if key not in self._requests:
+            try:
+                self._requests[key] = found.blocks(names, self._max_read)
+            except ValueError as error:
+                raise PeerProtocolError(f"{self._peer}: model {found.model_id}: {error}") from error
+        return self._requests[key]
 
     async def _available_w(self) -> float | None:
         """Ask a plant what it could give; one that does not say is not asked again."""

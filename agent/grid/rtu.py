@@ -11,13 +11,15 @@ from dataclasses import dataclass, field
 from agent.core import exportlimit, loadlimit
 from agent.core.loadlimit import COMMAND_POINTS, NO_SOURCE, OTHER_SOURCE, SETTING_POINTS, SOURCES, Judged
 from agent.core.mbap import Fault
-from agent.core.rtu_registers import BASE, COUNT, Nameplate, RegisterMap, SiteState
+from agent.core.rtu_registers import BASE, COUNT, Nameplate, RegisterMap, SiteState, touches
 from agent.grid.desk import GridDesk
 from agent.grid.rtu_export import ExportRegisters
 from agent.grid.wire import SiteSnapshot
 from agent.model.grid import Reason, Refusal
 from agent.model.readings import MeterReading
 from agent.model.sunspec.codec import Value
+from agent.model.sunspec.der_controls import DER_CONTROLS
+from agent.model.sunspec.load_limit import LOAD_LIMIT
 from sterna.clock import Clock
 from sterna.errors import TransientError
 
@@ -86,8 +88,10 @@ class OperatorRegisters:
         first = address - BASE
         if first < 0 or first + count > COUNT:
             return Fault.ILLEGAL_ADDRESS
-        export = None if self._export is None else self._export.read(session.staged_export)
-        limit = self._limit() | session.staged
+        export = None
+        if self._export is not None and touches(DER_CONTROLS, first, count):
+            export = self._export.read(session.staged_export)
+        limit = self._limit() | session.staged if touches(LOAD_LIMIT, first, count) else {}
         return tuple(self._map.image(self._site(), limit, first, count, export=export))
 
     async def write(self, session: Session, address: int, values: tuple[int, ...]) -> Fault | None:

@@ -2,7 +2,7 @@
 
 import math
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from agent.model.sunspec.points import Model, Point, Type
 
@@ -29,7 +29,7 @@ MAX_SCALE = 10
 HEADER = 2
 
 
-def decode(model: Model, registers: Sequence[int]) -> dict[str, Value]:
+def decode(model: Model, registers: Sequence[int], names: Iterable[str] | None = None) -> dict[str, Value]:
     """Read a model.
 
     Parameters
@@ -38,15 +38,17 @@ def decode(model: Model, registers: Sequence[int]) -> dict[str, Value]:
         The table.
     registers : sequence of int
         From the model's ID register on; may be shorter than the model.
+    names : iterable of str or None
+        The points that are wanted; None: all.
 
     Returns
     -------
     dict
-        Every point by name, scaled to its unit. None: not implemented, beyond the registers given, or with a
+        These points by name, scaled to its unit. None: not implemented, beyond the registers given, or with a
         scale factor that is not usable.
     """
-    raw = {point.name: _raw(point, registers) for point in model.points}
-    return {point.name: _scaled(model, point, raw[point.name], raw) for point in model.points}
+    points = model.points if names is None else [model.point(name) for name in names]
+    return {point.name: _scaled(model, point, _raw(point, registers), registers) for point in points}
 
 
 def decode_groups(model: Model, registers: Sequence[int]) -> list[dict[str, Value]]:
@@ -56,8 +58,7 @@ def decode_groups(model: Model, registers: Sequence[int]) -> list[dict[str, Valu
     """
     if model.group is None:
         return []
-    fixed = {point.name: _raw(point, registers) for point in model.points}
-    stated = fixed[model.group.count]
+    stated = _raw(model.point(model.group.count), registers)
     groups: list[dict[str, Value]] = []
     for index in range(stated if isinstance(stated, int) else 0):
         start = HEADER + model.length + index * model.group.length
@@ -65,7 +66,7 @@ def decode_groups(model: Model, registers: Sequence[int]) -> list[dict[str, Valu
         if len(part) < model.group.length:
             break
         groups.append(
-            {point.name: _scaled(model, point, _raw(point, part), fixed) for point in model.group.points}
+            {point.name: _scaled(model, point, _raw(point, part), registers) for point in model.group.points}
         )
     return groups
 
@@ -138,11 +139,12 @@ def _raw(point: Point, registers: Sequence[int]) -> Value:
     return number - (1 << 16 * point.count) if negative else number
 
 
-def _scaled(model: Model, point: Point, value: Value, raw: Mapping[str, Value]) -> Value:
+def _scaled(model: Model, point: Point, value: Value, registers: Sequence[int]) -> Value:
     if not point.sf or not isinstance(value, int | float):
         return value
-    scale = raw[point.sf]
-    if scale is None and not model.point(point.sf).mandatory:
+    factor = model.point(point.sf)
+    scale = _raw(factor, registers)
+    if scale is None and not factor.mandatory:
         return value
     if not isinstance(scale, int) or abs(scale) > MAX_SCALE:
         return None
