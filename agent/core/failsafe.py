@@ -5,6 +5,7 @@ know limits themselves (`agent.core.limits`) and never leaves INIT or FAILSAFE b
 unless the operator of the site has opted in (`ExitWithoutLimit.AFTER_GRACE`).
 """
 
+import math
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -85,9 +86,6 @@ TABLE: dict[tuple[GridState, Trigger], GridState] = {
 PROTECTED = frozenset({GridState.INIT, GridState.FAILSAFE})
 """States in which the fail-safe limit holds."""
 
-CONTROLLED = frozenset({GridState.UNLIMITED, GridState.LIMITED})
-"""States in which the operator is in charge."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailsafeSettings:
@@ -129,6 +127,12 @@ def cold_start(now_boot_s: float, settings: FailsafeSettings) -> Machine:
         entered_s=now_boot_s,
         heartbeat_deadline_s=now_boot_s + settings.heartbeat_timeout_s,
     )
+
+
+def due_s(machine: Machine) -> float:
+    """Return when, on CLOCK_BOOTTIME, time alone changes the machine; inf: never."""
+    deadlines_s = (machine.heartbeat_deadline_s, machine.exit_deadline_s)
+    return min((deadline_s for deadline_s in deadlines_s if deadline_s is not None), default=math.inf)
 
 
 def step(machine: Machine, event: Event, now_boot_s: float, settings: FailsafeSettings) -> Machine:

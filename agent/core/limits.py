@@ -6,7 +6,8 @@ only one that is kept: until it is, no time is taken off.
 Within one source the newest command that is in force speaks; across sources the most restrictive wins.
 """
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
@@ -193,16 +194,27 @@ class Timeline:
         self, now_boot_s: float, kind: LimitKind = LimitKind.IMPORT_CAPACITY_LIMIT
     ) -> tuple[HeldCommand, ...]:
         """Return the limits of a kind in force, one per source at most, most restrictive first."""
-        sources = sorted({held.command.source for held in self.held if held.command.kind is kind})
-        speaking = (self.speaking(source, now_boot_s) for source in sources)
-        limits = [held for held in speaking if held is not None and not held.command.is_release]
+        newest: dict[str, HeldCommand] = {}
+        for held in self.held:
+            command = held.command
+            if command.kind is kind and held.in_force(now_boot_s):
+                before = newest.get(command.source)
+                if before is None or command.sequence > before.command.sequence:
+                    newest[command.source] = held
+        limits = [held for held in newest.values() if not held.command.is_release]
         return tuple(sorted(limits, key=_restriction))
+
+    def steady_until_s(self, now_boot_s: float) -> float:
+        """Return when, on CLOCK_BOOTTIME, a command begins or ends next; inf: none does."""
+        edges_s = (edge_s for held in self.held for edge_s in (held.start_boot_s, held.end_boot_s))
+        return min(
+            (edge_s for edge_s in edges_s if edge_s is not None and edge_s > now_boot_s), default=math.inf
+        )
 
     def retired(self, now_boot_s: float) -> tuple[HeldCommand, ...]:
         """Return the commands that can never speak again: over, or behind a newer one without an end."""
-        return tuple(
-            held for held in self.held if held.is_over(now_boot_s) or self._replaced(held, now_boot_s)
-        )
+        begun = self._begun(now_boot_s)
+        return tuple(held for held in self.held if held.is_over(now_boot_s) or _replaced(held, begun))
 
     def pruned(self, now_boot_s: float) -> "Timeline":
         """Drop what can never speak again."""
@@ -211,30 +223,35 @@ class Timeline:
 
     def advanced(self, now_boot_s: float) -> tuple[HeldCommand, ...]:
         """Return the commands whose status has changed, with their new status, in order of sequence."""
-        moved = (replace(held, status=self._status(held, now_boot_s)) for held in self.held)
-        changed = [new for new, old in zip(moved, self.held, strict=True) if new.status is not old.status]
+        begun = self._begun(now_boot_s)
+        statuses = ((held, _status(held, begun, now_boot_s)) for held in self.held)
+        changed = [replace(held, status=status) for held, status in statuses if status is not held.status]
         return tuple(sorted(changed, key=lambda held: (held.command.source, held.command.sequence)))
 
-    def _status(self, held: HeldCommand, now_boot_s: float) -> CommandStatus:
-        if held.is_over(now_boot_s):
-            return CommandStatus.SUCCEEDED
-        if self._replaced(held, now_boot_s):
-            done = CommandStatus.SUCCEEDED if held.command.is_release else CommandStatus.REVOKED
-            return held.status if held.status is CommandStatus.SUCCEEDED else done
-        if held.start_boot_s > now_boot_s:
-            return CommandStatus.ACCEPTED
-        # A release is done the moment it holds; a limit is done when its duration ends.
-        return CommandStatus.SUCCEEDED if held.command.is_release else CommandStatus.STARTED
+    def _begun(self, now_boot_s: float) -> list[HeldCommand]:
+        return [held for held in self.held if held.in_force(now_boot_s)]
 
-    def _replaced(self, held: HeldCommand, now_boot_s: float) -> bool:
-        """Whether a newer command of the source that has begun outlasts this one."""
-        return any(
-            other.command.source == held.command.source
-            and other.command.sequence > held.command.sequence
-            and other.in_force(now_boot_s)
-            and _outlasts(other, held)
-            for other in self.held
-        )
+
+def _status(held: HeldCommand, begun: Sequence[HeldCommand], now_boot_s: float) -> CommandStatus:
+    if held.is_over(now_boot_s):
+        return CommandStatus.SUCCEEDED
+    if _replaced(held, begun):
+        done = CommandStatus.SUCCEEDED if held.command.is_release else CommandStatus.REVOKED
+        return held.status if held.status is CommandStatus.SUCCEEDED else done
+    if held.start_boot_s > now_boot_s:
+        return CommandStatus.ACCEPTED
+    # A release is done the moment it holds; a limit is done when its duration ends.
+    return CommandStatus.SUCCEEDED if held.command.is_release else CommandStatus.STARTED
+
+
+def _replaced(held: HeldCommand, begun: Sequence[HeldCommand]) -> bool:
+    """Whether a newer command of the source, of those in force, outlasts this one."""
+    return any(
+        other.command.source == held.command.source
+        and other.command.sequence > held.command.sequence
+        and _outlasts(other, held)
+        for other in begun
+    )
 
 
 def envelope(
@@ -354,7 +371,7 @@ def _limit(held: HeldCommand, now: datetime, now_boot_s: float) -> Limit:
 
 def _restriction(held: HeldCommand) -> tuple[float, str]:
     value_w = held.command.value_w
-    return (float("inf") if value_w is None else value_w, held.command.source)
+    return (math.inf if value_w is None else value_w, held.command.source)
 
 
 def _outlasts(newer: HeldCommand, older: HeldCommand) -> bool:

@@ -4,10 +4,11 @@ A heartbeat is heard for both directions; a command ends the fail-safe of its ow
 """
 
 import logging
+import math
 from collections.abc import Callable, Iterable
 
 from agent.core import failsafe
-from agent.core.failsafe import CONTROLLED, Event, FailsafeSettings, Machine
+from agent.core.failsafe import Event, FailsafeSettings, Machine
 from agent.core.limits import HeldCommand, Timeline, link_of
 from agent.model.limits import GridState, LimitKind
 
@@ -40,12 +41,16 @@ class Guards:
         self._in_force = in_force
         imports = [(link, LimitKind.IMPORT_CAPACITY_LIMIT) for link in links]
         exports = [(link, LimitKind.EXPORT_CAPACITY_LIMIT) for link in exporting]
+        self._settled: Timeline | None = None
+        """With which no state changes before `_settled_until_s`; None: look again."""
+        self._settled_until_s = -math.inf
         self._machines: dict[tuple[str, LimitKind], Machine] = {}
         for link, kind in (*imports, *exports):
             self._machines[link, kind] = failsafe.cold_start(now_boot_s, in_force(link))
 
     def restart(self, now_boot_s: float) -> None:
         """Have every link start anew, in INIT, with the settings in force."""
+        self._settled = None
         for link, kind in self._machines:
             self._machines[link, kind] = failsafe.cold_start(now_boot_s, self._in_force(link))
 
@@ -69,21 +74,26 @@ class Guards:
 
     def settle(self, timeline: Timeline, now_boot_s: float) -> None:
         """Let deadlines take effect, and bring each state in line with its part of the timeline."""
+        if timeline is self._settled and now_boot_s < self._settled_until_s:
+            return
+        limited = {
+            kind: {link_of(held.command.source) for held in timeline.limiting(now_boot_s, kind)}
+            for kind in LimitKind
+        }
         for key in self._machines:
-            self._step(key, Event.TICK, now_boot_s)
             link, kind = key
+            self._step(key, Event.TICK, now_boot_s)
             state = self._machines[key].state
-            if state not in CONTROLLED:
-                continue
-            limited = any(
-                link_of(held.command.source) == link for held in timeline.limiting(now_boot_s, kind)
-            )
-            if limited and state is GridState.UNLIMITED:
+            if state is GridState.UNLIMITED and link in limited[kind]:
                 self._step(key, Event.LIMIT_BEGAN, now_boot_s)
-            elif not limited and state is GridState.LIMITED:
+            elif state is GridState.LIMITED and link not in limited[kind]:
                 self._step(key, Event.LIMIT_ENDED, now_boot_s)
+        due_s = map(failsafe.due_s, self._machines.values())
+        self._settled = timeline
+        self._settled_until_s = min([timeline.steady_until_s(now_boot_s), *due_s])
 
     def _step(self, key: tuple[str, LimitKind], event: Event, now_boot_s: float) -> None:
+        self._settled = None
         link, kind = key
         before = self._machines[key]
         after = failsafe.step(before, event, now_boot_s, self._in_force(link))
