@@ -17,6 +17,7 @@ from agent.devices.gpu_tegrastats_line import parse_line
 from agent.model.gpu import Scope
 from sterna.clock import FakeClock, SystemClock
 from sterna.errors import ConfigError, PermanentError, TransientError
+from tests.waiting import wait_until
 
 CAPTURES = Path(__file__).parents[4] / "shared/data/fixtures/tegrastats"
 NOW = datetime(2026, 11, 3, 12, tzinfo=UTC)
@@ -98,10 +99,8 @@ def running(body: str) -> Iterator[TegrastatsGpu]:
 def test_the_newest_whole_line_counts() -> None:
     body = "print(LINE.replace('5300', '1000'))\nsys.stdout.write(LINE + '\\nVDD_IN 9')\ntime.sleep(60)"
     with running(body) as gpu:
-        for _ in range(1000):
-            (reading,) = gpu.read()
-            if reading.power_w == 5.3:
-                break
+        wait_until(lambda: gpu.read()[0].power_w == 5.3, "the second line")
+        (reading,) = gpu.read()
         assert (reading.power_w, reading.name, reading.clock_hz) == (5.3, "gpu0", 611e6)
         found = gpu.capabilities()
         assert (found.can_read_power, found.can_cap, found.scope) == (True, False, Scope.MODULE)
