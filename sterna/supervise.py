@@ -11,6 +11,7 @@ import signal
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 
+from sterna import pace
 from sterna.clock import Clock
 from sterna.notify import Notifier
 
@@ -144,4 +145,4 @@ async def _feed(notifier: Notifier, pulse: Pulse) -> None:
         elif overdue != silent:
             log.error("a loop missed its deadline; the watchdog is not fed", extra={"loops": overdue})
         silent = overdue
-        await asyncio.sleep(min(CHECK_PERIOD_S, (notifier.watchdog_s or 2.0) / 3))
+        await pace.rest(min(CHECK_PERIOD_S, (notifier.watchdog_s or 2.0) / 3))

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from agent.core.staleness import MeterTrack, answered, failed, poll_delay_s, published
 from agent.model.readings import MeterReading, MeterRole, Quality
+from sterna import pace
 from sterna.clock import Clock
 from sterna.errors import PeerProtocolError, TransientError
 from sterna.supervise import Heart
@@ -15,6 +16,8 @@ log = logging.getLogger(__name__)
 
 POLL_DEADLINE_S = 5.0
 STUCK_AFTER_S = 120.0
+READ_AHEAD_S = 0.3
+"""Meters are polled that much before the beat on which others ask what they say: enough for a slow answer."""
 
 
 class Meter(Protocol):
@@ -78,12 +81,15 @@ async def run_meter(
         See `agent.core.staleness.published`.
     """
     track = MeterTrack(meter=meter.name, role=meter.role)
-    tick_s = due_s = clock.boottime_s()
+    due_s = clock.boottime_s()
     told: str | None = None
     while True:
-        if clock.boottime_s() >= due_s:
+        began_s = clock.boottime_s()
+        next_s = began_s + pace.to_beat_s(asyncio.get_running_loop().time(), period_s, READ_AHEAD_S)
+        if began_s >= due_s:
             track = await _polled(meter, track, deadline_s)
-            due_s = tick_s + poll_delay_s(track, period_s=period_s)
+            # Half a period less: a beat that comes a little early is the one that was meant.
+            due_s = began_s + poll_delay_s(track, period_s=period_s) - period_s / 2
         reading = published(
             track,
             now=clock.now(),
@@ -94,8 +100,7 @@ async def run_meter(
         publish(reading)
         heart.beat()
         told = _tell(reading, told)
-        tick_s = max(tick_s + period_s, clock.boottime_s())
-        await asyncio.sleep(tick_s - clock.boottime_s())
+        await asyncio.sleep(max(0.0, next_s - clock.boottime_s()))
 
 
 async def _polled(meter: Meter, track: MeterTrack, deadline_s: float) -> MeterTrack:

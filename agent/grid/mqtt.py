@@ -23,6 +23,7 @@ from agent.core.limits import export_source
 from agent.grid import wire
 from agent.grid.desk import GridDesk
 from agent.grid.wire import SiteSnapshot, Topics
+from sterna import pace
 from sterna.backoff import Backoff
 from sterna.cancellation import heed
 from sterna.clock import Clock
@@ -359,7 +360,7 @@ class MqttLink:
             if snapshot.power is not None:
                 told = wire.encode_telemetry(snapshot, snapshot.power)
                 await self._publish(client, "telemetry", told, qos=0)
-            await asyncio.sleep(self._telemetry_period_s)
+            await pace.rest(self._telemetry_period_s)
 
     async def _send_heartbeats(self, client: aiomqtt.Client) -> None:
         number = 0

@@ -16,6 +16,7 @@ from agent.core import mbap
 from agent.core.cert_role import role_of
 from agent.core.mbap import Fault, Header, Read, Unusable
 from agent.grid.rtu import OperatorRegisters, Session
+from sterna import pace
 from sterna.clock import Clock
 from sterna.errors import ConfigError
 from sterna.listening import listen
@@ -145,7 +146,7 @@ class RtuServer:
     async def _beat(self) -> None:
         while True:
             self.on_beat()
-            await asyncio.sleep(BEAT_PERIOD_S)
+            await pace.rest(BEAT_PERIOD_S)
 
     async def _accept(self, group: asyncio.TaskGroup) -> None:
         loop = asyncio.get_running_loop()

@@ -41,6 +41,7 @@ from agent.model.orders import (
     Stop,
 )
 from agent.model.records import JobRecord
+from sterna import pace
 from sterna.clock import Clock
 from sterna.errors import PermanentError, SternaError, TransientError
 
@@ -162,7 +163,7 @@ class Keeper:
                         self._minder(record.job_id)
                 while True:
                     beat()
-                    await asyncio.sleep(beat_s)
+                    await pace.rest(beat_s)
             finally:
                 self._group = None
                 self._minders.clear()

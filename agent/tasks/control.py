@@ -26,6 +26,7 @@ from agent.model.orders import MoveRequest
 from agent.tasks.sense import Senses
 from sterna.clock import Clock
 from sterna.errors import SternaError, TransientError
+from sterna.pace import to_beat_s
 from sterna.supervise import Heart
 
 log = logging.getLogger(__name__)
@@ -67,9 +68,10 @@ class Control:
         self._woken.set()
 
     async def rest(self, longest_s: float) -> None:
-        """Wait until it is time for the next look, or until somebody wakes us."""
+        """Wait until the next beat of that period, or until somebody wakes us."""
+        now_s = asyncio.get_running_loop().time()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(longest_s):
+            async with asyncio.timeout(to_beat_s(now_s, longest_s)):
                 await self._woken.wait()
 
     async def step(self) -> None:

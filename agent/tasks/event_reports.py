@@ -1,11 +1,11 @@
 """Reports to the operator over MQTT: what the site did in each interval of each of its limits."""
 
-import asyncio
 from collections.abc import Callable
 
 from agent.core.event_windows import Closed, Running, follow
 from agent.core.limits import HeldCommand
 from agent.grid.measured import Measurements
+from sterna import pace
 from sterna.clock import Clock
 from sterna.supervise import Heart
 
@@ -54,7 +54,7 @@ class EventReports:
         while True:
             await self.step()
             heart.beat()
-            await asyncio.sleep(PERIOD_S)
+            await pace.rest(PERIOD_S)
 
     async def step(self) -> None:
         """See whether an interval is over, and report on it."""

@@ -1,6 +1,5 @@
 """Between coordinator and site: orders to the keeper, leases to their clock, news to the uplink."""
 
-import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +15,7 @@ from agent.model.telemetry import DeclaredSurplus, FlexibilityOffers, GridStatus
 from agent.tasks.control import Control
 from agent.tasks.sense import Senses
 from agent.uplink.link import Uplink
+from sterna import pace
 from sterna.clock import Clock
 from sterna.supervise import Heart
 
@@ -168,4 +168,4 @@ async def run_leases(keeper: Keeper, uplink: Uplink, *, period_s: float, heart: 
         for job_id, epoch in keeper.leases_due():
             uplink.renew_lease(job_id, epoch)
         heart.beat()
-        await asyncio.sleep(period_s)
+        await pace.rest(period_s)

@@ -4,7 +4,6 @@ What the coordinator sends is held here until it expires. A site whose coordinat
 offer; the range that it can reach stands in its status as ever.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from agent.model.figures import Figure, Quantity
 from agent.model.limits import Envelope
 from agent.model.readings import Quality
 from agent.model.telemetry import FlexibilityOffers
+from sterna import pace
 from sterna.clock import Clock
 from sterna.supervise import Heart
 
@@ -82,7 +82,7 @@ class Offers:
         while True:
             heart.beat()
             self.look()
-            await asyncio.sleep(PERIOD_S)
+            await pace.rest(PERIOD_S)
 
     def look(self) -> None:
         """Tell the operator what is offered now, if it is news."""

@@ -11,11 +11,15 @@ from agent.devices.gpu_ports import GpuProvider
 from agent.grid.desk import GridDesk
 from agent.model.readings import GpuReading, MeterReading, MeterRole, SitePower
 from agent.store.telemetry import TelemetryStore
+from sterna import pace
 from sterna.clock import Clock
 from sterna.errors import TransientError
 from sterna.supervise import Heart
 
 log = logging.getLogger(__name__)
+
+LOOK_AHEAD_S = 0.05
+"""The site is balanced that much before the beat on which others ask what it draws."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -95,4 +99,4 @@ async def run_senses(
             log.error("a breach could not be recorded", extra={"fault": str(error)})
         publish()
         heart.beat()
-        await asyncio.sleep(period_s)
+        await pace.rest(period_s, ahead_s=LOOK_AHEAD_S)

@@ -9,6 +9,7 @@ from agent.core.setpoints import ExportLimit, Rule, SetState, decide, sight_of, 
 from agent.devices.bus_setpoints import SetPoint
 from agent.model.limits import Limit
 from agent.tasks.sense import Senses
+from sterna import pace
 from sterna.clock import Clock
 from sterna.errors import PeerProtocolError, SternaError, TransientError
 from sterna.supervise import Heart
@@ -127,4 +128,4 @@ async def run_steward(steward: Steward, *, period_s: float, heart: Heart) -> Non
     while True:
         await steward.step()
         heart.beat()
-        await asyncio.sleep(period_s)
+        await pace.rest(period_s)

@@ -29,6 +29,7 @@ from agent.model.limits import Envelope
 from agent.model.readings import MeterReading, MeterRole, Quality, SitePower
 from agent.model.settlement import SettledBaseline, SettlementRecord
 from agent.store.settlement import SettlementStore
+from sterna import pace
 from sterna.clock import Clock
 from sterna.errors import CorruptError, TransientError
 from sterna.supervise import Heart
@@ -155,7 +156,7 @@ class Settlement:
                     "the settlement cannot be stored now",
                     extra={"fault": str(error), "records": len(self._pending)},
                 )
-            await asyncio.sleep(LOOK_S)
+            await pace.rest(LOOK_S)
 
     async def step(self) -> bool:
         """Close what has ended and store it; return whether records were stored.

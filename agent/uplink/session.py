@@ -18,6 +18,7 @@ from agent.uplink.ports import TelemetryQueue
 from agent.uplink.renewals import RenewalTimes
 from sterna.clock import Clock
 from sterna.errors import PeerProtocolError, SternaError, TransientError
+from sterna.pace import to_beat_s
 from sterna.supervise import Heart
 from sterna.v1.site_service_pb2 import ConnectRequest, ConnectResponse
 
@@ -179,8 +180,9 @@ class Session:
             while (item := self._outbox.take(self._clock.boottime_s())) is not None:
                 await self._send_item(item)
             await self._send_telemetry()
+            now_s = asyncio.get_running_loop().time()
             try:
-                async with asyncio.timeout(self._period_s):
+                async with asyncio.timeout(to_beat_s(now_s, self._period_s)):
                     await self._outbox.wake.wait()
             except TimeoutError:
                 continue

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sterna import pace
 from sterna.clock import Clock
 from sterna.errors import ConfigError
 from sterna.exposition.text import OPENMETRICS, PROMETHEUS
@@ -105,7 +106,7 @@ class MetricsServer:
     async def _beat(self) -> None:
         while True:
             self.on_beat()
-            await asyncio.sleep(BEAT_PERIOD_S)
+            await pace.rest(BEAT_PERIOD_S)
 
     async def _accept(self, group: asyncio.TaskGroup) -> None:
         loop = asyncio.get_running_loop()

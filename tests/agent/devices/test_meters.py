@@ -54,13 +54,13 @@ async def readings_of(
     return seen, pulse
 
 
-async def test_polls_at_its_period() -> None:
+async def test_polls_at_once_and_then_ahead_of_every_beat() -> None:
     async def script(meter: FakeMeter) -> None:
         await asyncio.sleep(5.5)
 
     seen, pulse = await readings_of(script)
     begin = seen[0][0]
-    assert [round(at - begin, 3) for at, _ in seen] == [0, 1, 2, 3, 4, 5]
+    assert [round(at - begin, 3) for at, _ in seen] == [0, 0.7, 1.7, 2.7, 3.7, 4.7]
     assert all(r.quality is Quality.OK and r.active_power_w == 100.0 for _, r in seen)
     assert pulse.overdue() == []
 
