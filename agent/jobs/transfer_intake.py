@@ -205,4 +205,4 @@ class Intake:
         self._tally.strikes[index] += 1
         if self._tally.strikes[index] >= CHUNK_TRIES:
             raise CorruptError(f"{self._peer}: chunk {index} arrived different {CHUNK_TRIES} times")
-        again.append(Run(first=index, count=1))
+        again.append(Run(first=index, count=1))  # alone: its holder looks first
