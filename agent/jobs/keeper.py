@@ -140,9 +140,8 @@ class Keeper:
         await self._book.load()
         for record in self._book.records():
             if record.phase in LIVE:
-                self._book.see(
-                    record.job_id, seen_live(await asyncio.to_thread(self._tools.run(record).look))
-                )
+                look = self._tools.run(record).look
+                self._book.see(record.job_id, seen_live(await asyncio.to_thread(look)))
             self._book.list_checkpoints(record.job_id, await self._checkpoints.checkpoints(record.job_id))
             if record.phase is JobPhase.RELEASED:  # the agent may have died between record and removal
                 await asyncio.to_thread(self._remove_runs, record.job_id)
