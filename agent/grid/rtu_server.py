@@ -19,7 +19,7 @@ from agent.grid.rtu import OperatorRegisters, Session
 from sterna import pace
 from sterna.clock import Clock
 from sterna.errors import ConfigError
-from sterna.listening import listen
+from sterna.listening import connections, listen
 
 log = logging.getLogger(__name__)
 
@@ -149,22 +149,16 @@ class RtuServer:
             await pace.rest(BEAT_PERIOD_S)
 
     async def _accept(self, group: asyncio.TaskGroup) -> None:
-        loop = asyncio.get_running_loop()
-        while self._listener is not None:
-            try:
-                connection, peer = await loop.sock_accept(self._listener)
-            except OSError as error:  # e.g. no file descriptors left; it passes
-                log.error("a connection could not be accepted", extra={"fault": str(error)})
-                await asyncio.sleep(1.0)
-                continue
-            if not self.access.may_connect(peer[0]):
-                self._tell("a stranger was turned away from the modbus server", peer[0])
+        assert self._listener is not None, "bind first"
+        async for connection, address in connections(self._listener):
+            if not self.access.may_connect(address):
+                self._tell("a stranger was turned away from the modbus server", address)
                 connection.close()
                 continue
             if not self._make_room():
                 connection.close()
                 continue
-            client = _Client(address=peer[0], used_s=self.clock.boottime_s())
+            client = _Client(address=address, used_s=self.clock.boottime_s())
             self._clients.append(client)
             group.create_task(self._serve(client, connection), name="modbus client")
 

@@ -18,7 +18,7 @@ from sterna import pace
 from sterna.clock import Clock
 from sterna.errors import ConfigError
 from sterna.exposition.text import OPENMETRICS, PROMETHEUS
-from sterna.listening import listen
+from sterna.listening import connections, listen
 from sterna.tls import mutual_tls
 
 log = logging.getLogger(__name__)
@@ -109,14 +109,8 @@ class MetricsServer:
             await pace.rest(BEAT_PERIOD_S)
 
     async def _accept(self, group: asyncio.TaskGroup) -> None:
-        loop = asyncio.get_running_loop()
-        while self._listener is not None:
-            try:
-                connection, _ = await loop.sock_accept(self._listener)
-            except OSError as error:  # e.g. no file descriptors left; it passes
-                log.error("a scraper could not be accepted", extra={"fault": str(error)})
-                await asyncio.sleep(1.0)
-                continue
+        assert self._listener is not None, "bind first"
+        async for connection, _ in connections(self._listener):
             if self._clients >= MAX_CLIENTS:
                 connection.close()
                 continue
