@@ -30,7 +30,8 @@ from sterna import pki
 from sterna.clock import SystemClock
 from sterna.identity import Identity, Role, load_credentials
 from tests.agent.uplink.standin import Coordinator
-from tests.brokers import Broker, _free_port
+from tests.brokers import Broker
+from tests.ports import free_port
 
 COMMANDS = Path(sys.executable).parent
 LEFT_OUT = ("agent.shim", "agent/shim")
@@ -212,7 +213,7 @@ async def thin(args: argparse.Namespace, folder: Path) -> dict[str, float]:
     await coordinator.start()
     broker = Broker(folder)
     await broker.start()
-    meter_port = _free_port()
+    meter_port = free_port()
     config = folder / "agent.toml"
     (folder / "state").mkdir()
     config.write_text(
@@ -244,7 +245,7 @@ async def thin(args: argparse.Namespace, folder: Path) -> dict[str, float]:
 def lay_out(args: argparse.Namespace, folder: Path, broker: Broker) -> tuple[dict[str, int], list[list[str]]]:
     """Write every file of the full profile; returns the ports, and the agent's company as commands."""
     names = ("coordinator", "meter", "rtu", "metrics", "vtn")
-    ports = {name: _free_port() for name in names}
+    ports = {name: free_port() for name in names}
     told = {f"{name}_port": port for name, port in ports.items()} | {"broker_port": broker.port}
     pki.init(folder / "pki", "bench")
     (folder / "state").mkdir()

@@ -38,9 +38,10 @@ import dr_settle
 
 from tests.agent.devices.sysfs_trees import orin_nano
 from tests.brokers import MOSQUITTO, Broker
+from tests.ports import free_port
 from tests.system.daemons import Daemons, until
 from tests.system.dso import BASE_LOAD_W, Dso, dso, metered, plant_argv
-from tests.system.harness import free_port, write
+from tests.system.harness import write
 
 SITE = "north"
 GPU = "17000000.gpu"

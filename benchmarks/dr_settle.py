@@ -30,9 +30,10 @@ from agent.model.readings import MeterRole
 from sterna.clock import SystemClock
 from sterna.errors import SternaError
 from tests.brokers import Broker
+from tests.ports import free_port
 from tests.system.daemons import until
 from tests.system.dso import BASE_LOAD_W, Dso, dso, metered, plant_argv
-from tests.system.harness import IDLE_W, JOB_POWER_W, System, Training, free_port
+from tests.system.harness import IDLE_W, JOB_POWER_W, System, Training
 
 HOLD_S = 4.0
 POLL_S = 0.1

@@ -1,16 +1,10 @@
 """TCP ports for servers that accept by themselves: how an interface is named, and bound."""
 
-import asyncio
 import errno
-import logging
 import socket
-from collections.abc import AsyncGenerator
 
 from sterna.errors import ConfigError
 
-log = logging.getLogger(__name__)
-
-RETRY_S = 1.0
 WHY = {
     errno.EADDRINUSE: "something listens there already",
     errno.EADDRNOTAVAIL: "no interface of this machine has that address",
@@ -45,19 +39,6 @@ def listen(host: str, port: int, *, backlog: int) -> socket.socket:
         raise ConfigError(f"{host}:{port}: cannot bind: {why}") from error
     listener.setblocking(False)
     return listener
-
-
-async def connections(listener: socket.socket) -> AsyncGenerator[tuple[socket.socket, str], None]:
-    """Yield connections and the addresses that they come from, until the listener is closed."""
-    loop = asyncio.get_running_loop()
-    while listener.fileno() >= 0:
-        try:
-            connection, peer = await loop.sock_accept(listener)
-        except OSError as error:  # e.g. no file descriptors left; it passes
-            log.error("a connection could not be accepted", extra={"fault": str(error)})
-            await asyncio.sleep(RETRY_S)
-            continue
-        yield connection, peer[0]
 
 
 def interface(text: str) -> tuple[str, int]:

@@ -4,10 +4,11 @@ import asyncio
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
+
+from tests.ports import free_port
 
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
 
@@ -40,7 +41,7 @@ class Broker:
     def __init__(self, folder: Path, options: str = "") -> None:
         assert not options or MOSQUITTO is not None
         self.host = "127.0.0.1"
-        self.port = _free_port()
+        self.port = free_port()
         self._folder = folder
         self._options = options or "allow_anonymous true\n"
         self._process: subprocess.Popen[bytes] | None = None
@@ -82,9 +83,3 @@ class Broker:
         config = self._folder / "broker.toml"
         config.write_text(IOTCORE_CONFIG.format(port=self.port))
         return [sys.executable, "-m", "iotcore", "--config", str(config)]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from contextlib import suppress
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
 from tests.system.daemons import of_folder
 
 PAGE = Path(__file__).parent.parent / "docs" / "site-operator.md"
@@ -30,12 +30,6 @@ def blocks() -> list[tuple[str, list[str]]]:
         else:
             found[-1][1].extend(text.splitlines())
     return found
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def pattern(line: str) -> str:

@@ -17,9 +17,10 @@ from agent.core.cert_role import role_of
 from agent.core.mbap import Fault, Header, Read, Unusable
 from agent.grid.rtu import OperatorRegisters, Session
 from sterna import pace
+from sterna.accepting import connections
 from sterna.clock import Clock
 from sterna.errors import ConfigError
-from sterna.listening import connections, listen
+from sterna.listening import listen
 
 log = logging.getLogger(__name__)
 

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sterna import pace
+from sterna.accepting import connections
 from sterna.clock import Clock
 from sterna.errors import ConfigError
 from sterna.exposition.text import OPENMETRICS, PROMETHEUS
-from sterna.listening import connections, listen
+from sterna.listening import listen
 from sterna.tls import mutual_tls
 
 log = logging.getLogger(__name__)

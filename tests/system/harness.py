@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from sterna.identity import Role
 from sterna.v1 import fleet_pb2, job_pb2
 from sterna.v1 import operator_service_pb2 as api
 from sterna.v1.operator_service_pb2_grpc import OperatorServiceStub
+from tests.ports import free_port
 from tests.system.daemons import COMMANDS, Daemon, Daemons, LateError, Trainer, trainers, until
 
 if TYPE_CHECKING:
@@ -363,13 +363,6 @@ def write(path: Path, document: Mapping[str, Any]) -> None:
 def tls(role: str, name: str) -> dict[str, str]:
     """Return the certificate files of a party."""
     return {"ca": "pki/ca.pem", "cert": f"pki/{role}-{name}.pem", "key": f"pki/{role}-{name}-key.pem"}
-
-
-def free_port() -> int:
-    """Return a port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def lines_of(path: Path) -> list[dict[str, Any]]:

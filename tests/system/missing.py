@@ -13,9 +13,10 @@ from pathlib import Path
 from sterna.v1 import fleet_pb2
 from tests.agent.devices.sysfs_trees import orin_nano
 from tests.brokers import Broker
+from tests.ports import free_port
 from tests.system.daemons import Daemon, until
 from tests.system.dso import Dso, dso, metered, plant_argv
-from tests.system.harness import Admin, System, free_port
+from tests.system.harness import Admin, System
 
 SITE = "west"
 METER, BROKER, COORDINATOR, GPU, TIME = PARTS = ("meter", "broker", "coordinator", "gpu", "time")

@@ -12,9 +12,10 @@ from agent.grid.wire import stamp
 from sterna import pki
 from sterna.identity import Role
 from tests.brokers import Broker
+from tests.ports import free_port
 from tests.system.daemons import COMMANDS, until
 from tests.system.dso import CLOCK, Dso, dso, metered, plant_argv
-from tests.system.harness import System, free_port, tls, write
+from tests.system.harness import System, tls, write
 
 pytestmark = [pytest.mark.procs, pytest.mark.broker]
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from sterna.v1 import operator_service_pb2 as api
+from tests.ports import free_port
 from tests.system.dso import BASE_LOAD_W
-from tests.system.harness import IDLE_W, JOB_POWER_W, System, Training, free_port
+from tests.system.harness import IDLE_W, JOB_POWER_W, System, Training
 
 pytestmark = [pytest.mark.procs, pytest.mark.long]
 

@@ -13,9 +13,10 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from agent.metrics.families import FAMILIES
 from sterna import VERSION
 from tests.brokers import Broker
+from tests.ports import free_port
 from tests.system.daemons import until
 from tests.system.dso import dso, metered, plant_argv
-from tests.system.harness import FLEET, System, free_port, tls
+from tests.system.harness import FLEET, System, tls
 
 pytestmark = [pytest.mark.procs, pytest.mark.broker]
 

@@ -19,9 +19,10 @@ from sterna.errors import SternaError
 from tests.brokers import Broker
 from tests.obeying.closed_loop import settled_s
 from tests.obeying.trials import SETTLED_WITHIN_S, percentile
+from tests.ports import free_port
 from tests.system.daemons import until
 from tests.system.dso import BASE_LOAD_W, CLOCK, Dso, dso, metered, plant_argv
-from tests.system.harness import IDLE_W, JOB_POWER_W, System, Training, free_port
+from tests.system.harness import IDLE_W, JOB_POWER_W, System, Training
 
 pytestmark = [pytest.mark.procs, pytest.mark.long]
 

@@ -11,9 +11,10 @@ import aiomqtt
 import pytest
 
 from tests.brokers import Broker
+from tests.ports import free_port
 from tests.system.daemons import until
 from tests.system.dso import Dso, dso, metered, plant_argv
-from tests.system.harness import IDLE_W, JOB_POWER_W, OPERATOR, System, Training, free_port
+from tests.system.harness import IDLE_W, JOB_POWER_W, OPERATOR, System, Training
 
 pytestmark = [pytest.mark.procs, pytest.mark.broker]
 

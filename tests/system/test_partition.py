@@ -10,9 +10,10 @@ import pytest
 
 from sterna.v1 import fleet_pb2, job_pb2
 from tests.brokers import Broker
+from tests.ports import free_port
 from tests.system.daemons import until
 from tests.system.dso import BASE_LOAD_W, CLOCK, Dso, dso, metered, plant_argv
-from tests.system.harness import IDLE_W, JOB_POWER_W, Admin, System, Training, free_port
+from tests.system.harness import IDLE_W, JOB_POWER_W, Admin, System, Training
 from tests.system.judging import judge
 
 pytestmark = [pytest.mark.procs, pytest.mark.broker]

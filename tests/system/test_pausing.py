@@ -8,8 +8,9 @@ import pytest
 from sterna.v1 import fleet_pb2
 from sterna.v1 import operator_service_pb2 as api
 from tests.brokers import Broker
+from tests.ports import free_port
 from tests.system.dso import metered, plant_argv
-from tests.system.harness import Admin, System, Training, free_port
+from tests.system.harness import Admin, System, Training
 
 pytestmark = [pytest.mark.procs, pytest.mark.broker, pytest.mark.long]
 

@@ -8,8 +8,9 @@ import pytest
 
 from sterna.v1 import job_pb2
 from tests.brokers import Broker
+from tests.ports import free_port
 from tests.system.dso import BASE_LOAD_W, metered, plant_argv
-from tests.system.harness import IDLE_W, Admin, System, Training, free_port
+from tests.system.harness import IDLE_W, Admin, System, Training
 
 pytestmark = [pytest.mark.procs, pytest.mark.broker, pytest.mark.long]
 

@@ -15,8 +15,9 @@ from agent.simulator.evidence import digest
 from sterna.v1 import fleet_pb2, job_pb2
 from sterna.v1 import operator_service_pb2 as api
 from tests.faults.proxy import Proxy, proxy_to
+from tests.ports import free_port
 from tests.system.daemons import of_folder, until
-from tests.system.harness import Admin, System, Training, free_port, reference_digest
+from tests.system.harness import Admin, System, Training, reference_digest
 
 pytestmark = [pytest.mark.long, pytest.mark.procs]
 

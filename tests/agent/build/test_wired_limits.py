@@ -13,9 +13,10 @@ from tests.agent.build.test_setpoints import EXPORT_LIMIT, WRITABLE, config_text
 from tests.agent.devices.obedient import ObedientSite
 from tests.agent.grid.rtu_rig import BLOCK, Rtu, rtu, wide
 from tests.brokers import Broker
+from tests.ports import free_port
 from tests.system.daemons import Daemon, Daemons, until
 from tests.system.dso import Dso, dso
-from tests.system.harness import OPERATOR, free_port
+from tests.system.harness import OPERATOR
 
 pytestmark = pytest.mark.procs
 

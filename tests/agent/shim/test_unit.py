@@ -15,7 +15,8 @@ from agent.shim.files import TAKEN
 from agent.shim.unit import STOP_MARGIN_S
 from tests.agent.shim.door import Door
 
-RUN_ID = "r1"
+RUN_ID = f"r{os.getpid()}"
+"""Of these tests alone: a shim ends every process of its run, and other tests run beside these."""
 
 
 @pytest.fixture

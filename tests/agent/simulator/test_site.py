@@ -4,7 +4,6 @@ import argparse
 import asyncio
 import json
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -25,6 +24,7 @@ from sterna.clock import SystemClock
 from sterna.errors import ConfigError, PeerProtocolError, TransientError
 from tests.brokers import Broker
 from tests.conftest import Eventually
+from tests.ports import free_port
 
 HOST = "127.0.0.1"
 NOW = datetime(2026, 3, 30, 12, tzinfo=UTC)
@@ -184,12 +184,6 @@ parser = argparse.ArgumentParser()
 cli.add_arguments(parser)
 sys.exit(cli.run(parser.parse_args()))
 """
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind((HOST, 0))
-        return int(sock.getsockname()[1])
 
 
 @asynccontextmanager

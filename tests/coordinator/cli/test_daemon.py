@@ -12,7 +12,7 @@ from sterna.identity import Role
 from tests.conftest import Eventually, Fleet
 from tests.coordinator.cli.conftest import WITHIN_S, Configure, environment, run, run_here
 from tests.coordinator.cli.test_app import JOB_FILE
-from tests.coordinator.cli.test_endings import free_port
+from tests.ports import free_port
 
 DAEMON = Path(sys.executable).parent / "sterna-coordinator"
 

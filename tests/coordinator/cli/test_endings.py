@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import pty
-import socket
 from pathlib import Path
 
 import pytest
@@ -26,6 +25,7 @@ from tests.coordinator.cli.conftest import (
     start,
 )
 from tests.coordinator.service.operator_world import DONE, NOW, RUNNING, serving
+from tests.ports import free_port
 
 
 @pytest.mark.parametrize(
@@ -109,12 +109,6 @@ async def test_a_role_that_is_too_low(configure: Configure) -> None:
     assert ended.err == (
         "sterna: spiffe://test-fleet/viewer/ann may not call DrainSite: it takes the role operator\n"
     )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def test_nobody_listens(configure: Configure) -> None:

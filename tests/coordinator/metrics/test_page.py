@@ -14,7 +14,7 @@ from sterna import VERSION
 from sterna.exposition.families import Family
 from tests.conftest import Eventually
 from tests.coordinator.cli.conftest import WITHIN_S, environment
-from tests.coordinator.cli.test_endings import free_port
+from tests.ports import free_port
 
 PAGE = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text()
 DAEMON = Path(sys.executable).parent / "sterna-coordinator"

@@ -7,7 +7,8 @@ from contextlib import aclosing
 
 import pytest
 
-from sterna import listening
+from sterna import accepting
+from sterna.listening import listen
 
 
 class Exhausted(socket.socket):
@@ -25,11 +26,11 @@ class Exhausted(socket.socket):
 async def test_a_connection_that_cannot_be_accepted_is_tried_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(listening, "RETRY_S", 0.0)
-    with listening.listen("127.0.0.1", 0, backlog=1) as bound, Exhausted(fileno=bound.detach()) as listener:
+    monkeypatch.setattr(accepting, "RETRY_S", 0.0)
+    with listen("127.0.0.1", 0, backlog=1) as bound, Exhausted(fileno=bound.detach()) as listener:
         listener.setblocking(False)
         with socket.create_connection(listener.getsockname()) as client:
-            async with asyncio.timeout(10.0), aclosing(listening.connections(listener)) as accepted:
+            async with asyncio.timeout(10.0), aclosing(accepting.connections(listener)) as accepted:
                 connection, address = await anext(accepted)
             with connection:
                 assert connection.getpeername() == client.getsockname()
@@ -38,6 +39,6 @@ async def test_a_connection_that_cannot_be_accepted_is_tried_again(
 
 
 async def test_a_closed_port_ends_it() -> None:
-    listener = listening.listen("127.0.0.1", 0, backlog=1)
+    listener = listen("127.0.0.1", 0, backlog=1)
     listener.close()
-    assert [one async for one in listening.connections(listener)] == []
+    assert [one async for one in accepting.connections(listener)] == []
