@@ -140,10 +140,8 @@ def tick(size: str, runs: int, paths: int, efforts: list[int]) -> dict[str, Any]
 
 def gaps(size: str, seeds: int, limit_s: float, efforts: list[int]) -> dict[int, list[float]]:
     """Return by effort by how much less plans gain than HiGHS's bound, each seed."""
-    from coordinator.core import moving
     from coordinator.replay.tick_bound import Tick
 
-    moving.LARGE_PAIRS = 0
     found: dict[int, list[float]] = {effort: [] for effort in efforts}
     for seed in range(1, seeds + 1):
         view = some_fleet(*size_of(size), seed=seed)

@@ -15,6 +15,7 @@ from coordinator.core.starting import (
     slots_term,
     start_rejections,
 )
+from coordinator.core.staying import resident_s
 from coordinator.model.decision import Alternative, Decision, DecisionKind, Term
 from coordinator.model.view import FleetView, JobView, Phase, SiteView
 
@@ -87,12 +88,12 @@ class _Tick:
         found = {site.site_id: self._move_rejections(job, site) for site in self._sites}
         open_sites = [site for site in self._sites if not found[site.site_id]]
         target = max(open_sites, key=self._left_w, default=None)
-        resident_s = _resident_s(job, self._view)
+        here_s = resident_s(job, self._view.now)
         least_s = max(job.min_residence_s, self._settings.min_residence_s)
         if target is None:
             return self._stay(job, here, "no surplus here covers it, and no site with surplus can take it")
-        if not demanded and resident_s < least_s:
-            return self._stay(job, here, f"resident for {resident_s:.1f} s of at least {least_s:.1f} s")
+        if not demanded and here_s < least_s:
+            return self._stay(job, here, f"resident for {here_s:.1f} s of at least {least_s:.1f} s")
         told = self._told(job, found, target)
         # No rate is asked for: its transfers share the links with whatever else uses them.
         self.bookings.move(job, target.site_id, 0.0)
@@ -185,10 +186,6 @@ class _Tick:
 
 def _surplus_w(site: SiteView) -> float:
     return site.surplus_w if site.surplus_w is not None and site.surplus_quality_ok else 0.0
-
-
-def _resident_s(job: JobView, view: FleetView) -> float:
-    return (view.now - job.resident_since).total_seconds() if job.resident_since is not None else 0.0
 
 
 def _latest_first(job: JobView) -> tuple[bool, float, str]:

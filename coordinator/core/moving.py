@@ -20,11 +20,15 @@ from coordinator.core.leaving import could_leave
 from coordinator.core.manner import Made, Manner
 from coordinator.core.policy import PlannerSettings
 from coordinator.core.starting import HELD_REASONS, jobs_in_start_order, leave_alone
+from coordinator.core.staying import against_leaving, resident_s
 from coordinator.model.decision import Alternative, Decision, DecisionKind
 from coordinator.model.view import FleetView, JobView, Phase
 
+FEW_PAIRS = 500
+"""Pairs of a job and a site up to which the best move is made and all others are looked at again; beyond,
+voluntary moves are chosen together."""
 LARGE_PAIRS = 10_000
-"""Pairs of a job and a site up to which every pair is rated and told; beyond, the fleet is large."""
+"""Pairs up to which every pair is rated and told; beyond, the fleet is large."""
 _DRAIN, _SHED, _VOLUNTARY = 2, 1, 0
 """How urgently a job must leave: the higher goes first."""
 
@@ -32,20 +36,23 @@ _DRAIN, _SHED, _VOLUNTARY = 2, 1, 0
 def plan(view: FleetView, settings: PlannerSettings, manner: Manner, *, tells: bool) -> tuple[Decision, ...]:
     """Decide about every job; `tells` False: only starts and moves, and without alternatives.
 
-    In a fleet of more than `LARGE_PAIRS` pairs of a job and a site no decision names its alternatives, and
-    voluntary moves are the `bulk`'s where the manner has one.
+    In a fleet of more than `FEW_PAIRS` pairs of a job and a site voluntary moves are the `bulk`'s where the
+    manner has one; of more than `LARGE_PAIRS`, no decision names its alternatives.
     """
     bookings = Bookings(view)
     running = [job for job in view.jobs.values() if _runs(job, view)]
     queued = jobs_in_start_order(view)
-    large = len(view.jobs) * len(view.sites) > LARGE_PAIRS
+    pairs = len(view.jobs) * len(view.sites)
+    large = pairs > LARGE_PAIRS
     leaving = running
     if large or not tells:
         # Weeks of a replay are made of moments in which nobody could leave: they cost no figures.
         leaving = could_leave(running, view, bookings, settings, manner.need_w)
         if not (tells or leaving or queued):
             return ()
-    planning = _Planning(manner.judge(view, settings, bookings), manner, tells=tells and not large)
+    together = (large or pairs > FEW_PAIRS) and manner.bulk is not None
+    judge = manner.judge(view, settings, bookings)
+    planning = _Planning(judge, manner, tells=tells and not large, together=together)
     decisions = {job.job_id: planning.start(job) for job in queued}
     if tells:
         for job in view.jobs.values():
@@ -57,7 +64,7 @@ def plan(view: FleetView, settings: PlannerSettings, manner: Manner, *, tells: b
                     else leave_alone(job, view, bookings, manner.policy, reason)
                 )
     leaving = sorted(leaving, key=lambda job: job.job_id)
-    decisions |= planning.move_many(leaving) if large else planning.move(leaving)
+    decisions |= planning.move_many(leaving) if together else planning.move(leaving)
     if large and tells:
         decisions |= planning.stay_all([job for job in running if job.job_id not in decisions])
     if not tells:
@@ -79,12 +86,17 @@ _Waiting = tuple[tuple[float, ...], str, int, _Choice, JobView]
 
 
 class _Planning:
-    """One tick of planning. `tells` False: no decision names its alternatives, none says that a job stays."""
+    """One tick of planning.
 
-    def __init__(self, judge: Judge, manner: Manner, *, tells: bool) -> None:
+    `tells` False: no decision names its alternatives, none says that a job stays. `together`: voluntary moves
+    are chosen together.
+    """
+
+    def __init__(self, judge: Judge, manner: Manner, *, tells: bool, together: bool) -> None:
         self.judge = judge
         self._manner = manner
         self._tells = tells
+        self._beats = "brings the fleet as much or more" if together else "gains as much or more"
         self._emptying = Emptying(judge.view, judge.bookings, ())
         self._accepts = np.array(
             [site.available and not site.draining and not site.wants_to_shed for site in judge.sites],
@@ -133,13 +145,22 @@ class _Planning:
         return tuple(told)
 
     def move_many(self, jobs: list[JobView]) -> dict[str, Decision]:
-        """Decide about the moves of a large fleet: first those that sites demand, then what gains."""
-        if self._manner.bulk is None:
-            return self.move(jobs)
+        """Decide about running jobs: first the moves that sites demand, then together those that gain."""
+        willing = [job for job in jobs if self._urgency(job) == _VOLUNTARY]
         decisions = self.move([job for job in jobs if self._urgency(job) != _VOLUNTARY])
-        bulk = self._manner.bulk(self.judge, self._manner.slack_margin_s)
-        for made in bulk.run([job for job in jobs if self._urgency(job) == _VOLUNTARY]):
-            decisions[made.job.job_id] = self._moved(made)
+        ratings = self.judge.rate(willing) if self._tells else None
+        rows = {job.job_id: row for row, job in enumerate(willing)}
+        assert self._manner.bulk is not None
+        for made in self._manner.bulk(self.judge, self._manner.slack_margin_s).run(willing):
+            told: tuple[Alternative, ...] = ()
+            if ratings is not None:
+                chosen, here = self.judge.sites[made.column].site_id, (self._why_leave(made.job),)
+                told = self._told(made.job, ratings, rows[made.job.job_id], chosen=chosen, here=here)
+            decisions[made.job.job_id] = self._moved(made, told)
+        if self._tells:
+            ratings = self.judge.rate(willing)
+            stay = (job for job in willing if job.job_id not in decisions)
+            decisions |= {job.job_id: self._stay(job, ratings, rows[job.job_id]) for job in stay}
         return decisions
 
     def leave_alone(self, job: JobView, reason: str) -> Decision:
@@ -233,7 +254,7 @@ class _Planning:
         usable &= terms.in_time[index] & terms.pays[index]
         if urgency == _SHED:
             return usable
-        if self._resident_s(job) < max(job.min_residence_s, settings.min_residence_s):
+        if resident_s(job, self.judge.view.now) < max(job.min_residence_s, settings.min_residence_s):
             return np.zeros_like(usable)
         total_s, gain_s = terms.migration_s[index], ratings.gain_s[index]
         if job.slack_s is not None:
@@ -251,27 +272,6 @@ class _Planning:
             site_id = self.judge.sites[column].site_id
             usable[column] = self._emptying.rate_bps(job, site_id, ratings, (index, column)) > 0.0
         return usable
-
-    def _voluntary_rejections(
-        self, job: JobView, ratings: Ratings, index: tuple[int, int]
-    ) -> tuple[str, ...]:
-        """Return what hysteresis has against a move that nobody demands, every reason."""
-        reasons = []
-        total_s, lasts_s = float(ratings.terms.migration_s[index]), float(ratings.lasts_s[index[0]])
-        if lasts_s > total_s:
-            reasons.append(f"the surplus here lasts {lasts_s:.1f} s, longer than the move of {total_s:.1f} s")
-        least_s = max(job.min_residence_s, self.judge.settings.min_residence_s)
-        if job.slack_s is not None and total_s >= job.slack_s - self._manner.slack_margin_s:
-            reasons.append(f"it would end late: {total_s:.1f} s of {job.slack_s:.1f} s of slack")
-        resident_s = self._resident_s(job)
-        if resident_s < least_s:
-            reasons.append(f"resident for {resident_s:.1f} s, at least {least_s:.1f} s are asked for")
-        gain_s = float(ratings.gain_s[index])
-        margin_s = self.judge.margin_s(float(ratings.stay_s[index]))
-        if not gain_s > margin_s and np.isfinite(gain_s):
-            brings = f"gains {gain_s:.1f}" if gain_s >= 0.0 else f"loses {-gain_s:.1f}"
-            reasons.append(f"{brings} renewable s, a gain of more than {margin_s:.1f} s is asked for")
-        return tuple(reasons)
 
     def _migrate(self, job: JobView, ratings: Ratings, cell: tuple[int, int]) -> Decision:
         row, column = cell
@@ -343,9 +343,9 @@ class _Planning:
             if site.site_id == chosen:
                 rejections = ()
             elif self._urgency(job) == _VOLUNTARY:
-                rejections += self._voluntary_rejections(job, ratings, pair)
+                rejections += against_leaving(job, ratings, pair, self.judge, self._manner.slack_margin_s)
             if site.site_id != chosen and not rejections:
-                rejections = (f"{chosen} gains as much or more",)
+                rejections = (f"{chosen} {self._beats}",)
             told.append(replace(alternative, rejections=rejections))
         return tuple(told)
 
@@ -360,11 +360,6 @@ class _Planning:
     def _urgency(self, job: JobView) -> int:
         site = self.judge.view.sites[job.site_id or ""]
         return _DRAIN if site.draining else _SHED if site.wants_to_shed else _VOLUNTARY
-
-    def _resident_s(self, job: JobView) -> float:
-        if job.resident_since is None:
-            return 0.0
-        return (self.judge.view.now - job.resident_since).total_seconds()
 
     def _surplus_w(self, site_id: str) -> float:
         site = self.judge.view.sites[site_id]

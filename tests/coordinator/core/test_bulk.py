@@ -143,6 +143,26 @@ def test_where_one_job_could_leave_size_makes_no_difference(
     assert [one.target_site for one in found] == [one.target_site for one in small]
 
 
+@laws
+@given(view=fleets(), planner=numbers)
+def test_a_fleet_that_is_not_large_moves_as_one_that_is_and_names_every_site(
+    view: FleetView, planner: PlannerSettings
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(moving, "FEW_PAIRS", -1)
+        told = policy_named("sterna").decide(view, planner)
+        patch.setattr(moving, "LARGE_PAIRS", -1)
+        large = policy_named("sterna").decide(view, planner)
+    assert [(one.job_id, one.kind, one.target_site) for one in told] == [
+        (one.job_id, one.kind, one.target_site) for one in large
+    ]
+    moves = [one for one in told if one.kind is DecisionKind.MIGRATE]
+    for one in moves:
+        rejected = {each.site_id: each.rejections for each in one.alternatives}
+        assert rejected.keys() == view.sites.keys()
+        assert [site_id for site_id, words in rejected.items() if not words] == [one.target_site]
+
+
 def crowd(*powers: float, there_w: float, forecast_there: SurplusForecast | None = None) -> FleetView:
     jobs = [job(f"j{i:02}", "a", power_w=power) for i, power in enumerate(powers)]
     ahead = forecast_there or forecast(there_w, there_w, slot_s=DAY)
