@@ -95,13 +95,17 @@ async def test_a_silent_link_spills_in_batches(path: Path) -> None:
         writer.cancel()
 
 
+async def seven_on_disk_and_three_in_memory(store: TelemetryStore) -> None:
+    for index in range(7):
+        store.append(power(index))
+    await store.flush()
+    for index in range(3):
+        store.append(power(index))
+
+
 async def test_unsent_pages_over_disk_and_memory_in_order(path: Path) -> None:
     async with opened(path) as (store, _):
-        for index in range(7):
-            store.append(power(index))
-        await store.flush()
-        for index in range(3):
-            store.append(power(index))
+        await seven_on_disk_and_three_in_memory(store)
         assert sequences(await store.unsent(4)) == [1, 2, 3, 4]
         assert sequences(await store.unsent(4, SEED + 4)) == [5, 6, 7, 8]
         assert sequences(await store.unsent(4, SEED + 8)) == [9, 10]
@@ -111,11 +115,7 @@ async def test_unsent_pages_over_disk_and_memory_in_order(path: Path) -> None:
 @pytest.mark.parametrize(("acked", "left"), [(0, 10), (3, 7), (7, 3), (8, 2), (10, 0), (99, 0)])
 async def test_ack_lets_go_of_everything_up_to_it(path: Path, acked: int, left: int) -> None:
     async with opened(path) as (store, _):
-        for index in range(7):
-            store.append(power(index))
-        await store.flush()
-        for index in range(3):
-            store.append(power(index))
+        await seven_on_disk_and_three_in_memory(store)
         await store.ack(SEED + acked)
         assert store.waiting == left
         assert sequences(await store.unsent(99)) == list(range(10 - left + 1, 11))
@@ -123,11 +123,7 @@ async def test_ack_lets_go_of_everything_up_to_it(path: Path, acked: int, left: 
 
 async def test_an_ack_may_begin_above_what_is_older(path: Path) -> None:
     async with opened(path) as (store, _):
-        for index in range(7):
-            store.append(power(index))
-        await store.flush()
-        for index in range(3):
-            store.append(power(index))
+        await seven_on_disk_and_three_in_memory(store)
         await store.ack(SEED + 9, SEED + 5)
         assert sequences(await store.unsent(99)) == [1, 2, 3, 4, 5, 10]
         assert sequences(await store.unsent(99, SEED + 2, SEED + 4)) == [3, 4]
