@@ -67,7 +67,6 @@ def command(
         clairvoyant=clairvoyant,
         offsets=_offsets(offsets, chosen),
         out=out,
-        trace=data / chosen.surplus.file,
     )
     traces = read_traces(chosen, data)
     periods = list(chosen.periods) if period == "all" else period.split(",")
@@ -92,14 +91,13 @@ class _Asked:
     clairvoyant: bool
     offsets: Sequence[int]
     out: Path | None
-    trace: Path
 
 
 def _replay(
     asked: _Asked, chosen: "ScenarioFile", traces: "Traces", period: str, foresight: "MakeForesight"
 ) -> "list[Outcome]":
     from coordinator.replay import pictures
-    from coordinator.replay.accounts import accounts, carbon_of, write_accounts
+    from coordinator.replay.accounts import accounts, write_accounts
     from coordinator.replay.evaluation import outcomes, summary
     from coordinator.replay.oracle import ORACLE
     from coordinator.replay.scenariofile import world_of
@@ -108,7 +106,6 @@ def _replay(
     runs: dict[str, list[tuple[World, Sequence[Interval]]]] = {}
     for offset in asked.offsets:
         world = world_of(chosen, traces, period, offset)
-        carbon = carbon_of(world, asked.trace) if asked.out is not None else None
         for outcome in outcomes(world, asked.policies, foresight, declared=asked.clairvoyant):
             found.append(outcome)
             if asked.out is not None:
@@ -123,7 +120,7 @@ def _replay(
                 }
                 folder = asked.out / period / f"{offset}-{outcome.policy}"
                 _write(folder, world, outcome, about)
-                write_accounts(folder / LEDGER, accounts(world, outcome.record.intervals, carbon))
+                write_accounts(folder / LEDGER, accounts(world, outcome.record.intervals))
                 runs.setdefault(outcome.policy, []).append((world, outcome.record.intervals))
         sys.stderr.write(f"sterna: {chosen.name} {period} offset {offset} replayed\n")
     if asked.out is not None:
@@ -279,11 +276,19 @@ def _differences(
         "exchanges_kwh": again.exchanges_wh / 1e3,
         "replicas": again.replicas,
         "given_up": float(again.given_up),
+        "cost": again.cost,
+        "carbon_kg": None if again.carbon_g is None else again.carbon_g / 1e3,
     }
     return [
         f"{name}: {stated[name]!r} is stated, {value!r} was counted"
         for name, value in counted.items()
         # A folder of an earlier version states fewer figures.
         if name in stated
-        if abs(stated[name] - value) > 1e-6 * max(1.0, abs(value))
+        if _differ(stated[name], value)
     ]
+
+
+def _differ(stated: float | None, value: float | None) -> bool:
+    if stated is None or value is None:
+        return stated is not value
+    return abs(stated - value) > 1e-6 * max(1.0, abs(value))

@@ -3,6 +3,7 @@
 Inside the arrays a missing value is NaN, since an array has no None; at the edges it is None.
 """
 
+import math
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -22,7 +23,8 @@ class Series:
 
     `values` (N,) in whatever unit the series has (watts, for generation and load), NaN where missing;
     `slot_s` divides a day; `end_at` (aware) is when the last slot ends. `day_s`: how long a day lasts, which
-    is shorter only where somebody replays the weather faster than it was. Not written to afterwards.
+    is shorter only where somebody replays the weather faster than it was. `unit`: of the values, as ``MW`` or
+    ``EUR/MWh``; empty: not said. Not written to afterwards.
     """
 
     kind: Kind
@@ -30,6 +32,7 @@ class Series:
     end_at: datetime
     values: Array
     day_s: float = SECONDS_PER_DAY
+    unit: str = ""
 
     @property
     def per_day(self) -> int:
@@ -44,6 +47,21 @@ class Series:
         """Return the series as it was when only the first `count` slots were known."""
         later_s = self.slot_s * (len(self.values) - count)
         return replace(self, values=self.values[:count], end_at=self.end_at - timedelta(seconds=later_s))
+
+    def on(self, start_at: datetime, step_s: float) -> tuple[Array, Array]:
+        """Return it in steps of another length: those before an instant, the newest last, and from it on.
+
+        A step has the mean of the slots in it, NaN where one is missing, or the value of the slot it lies in.
+        """
+        lead_s = self.slot_s * len(self.values) - (self.end_at - start_at).total_seconds()
+        before = max(0, math.floor(lead_s / step_s))
+        after = max(0, math.ceil((self.end_at - start_at).total_seconds() / step_s))
+        each = max(1, round(step_s / self.slot_s))
+        first = np.floor((lead_s + step_s * np.arange(-before, after)) / self.slot_s).astype(np.intp)
+        places = first[:, None] + np.arange(each)
+        inside = (places >= 0) & (places < len(self.values))
+        values = np.where(inside, self.values[np.where(inside, places, 0)], np.nan).mean(axis=1)
+        return values[:before], values[before:]
 
     def days(self, count: int) -> "Series":
         """Return the last whole days, `count` at most; the first slot of a day follows `end_at`'s time."""

@@ -30,15 +30,16 @@ class _Value:
     kind: Kind
     stamp: str
     text: str
+    unit: str = ""
 
 
 _WIDE = {
-    "solar_mw": Kind.SUN,
-    "wind_mw": Kind.WIND,
-    "wind_onshore_mw": Kind.WIND,
-    "wind_offshore_mw": Kind.WIND,
-    "load_mw": Kind.OTHER,
-    "ci_g_per_kwh": Kind.OTHER,
+    "solar_mw": (Kind.SUN, "MW"),
+    "wind_mw": (Kind.WIND, "MW"),
+    "wind_onshore_mw": (Kind.WIND, "MW"),
+    "wind_offshore_mw": (Kind.WIND, "MW"),
+    "load_mw": (Kind.OTHER, "MW"),
+    "ci_g_per_kwh": (Kind.OTHER, "g/kWh"),
 }
 _FUELS = {"solar": Kind.SUN, "wind": Kind.WIND}
 
@@ -90,10 +91,10 @@ def _reader(columns: tuple[str, ...]) -> Callable[[Iterable[Row]], Iterable[_Val
 
 def _areas(rows: Iterable[Row], key: str) -> Iterable[_Value]:
     for row in rows:
-        for column, kind in _WIDE.items():
+        for column, (kind, unit) in _WIDE.items():
             if column in row:
                 name = f"{row[key]}/{column.removesuffix('_mw')}"
-                yield _Value(name=name, kind=kind, stamp=row["ts_utc"], text=row[column])
+                yield _Value(name=name, kind=kind, stamp=row["ts_utc"], text=row[column], unit=unit)
 
 
 def _plants(rows: Iterable[Row]) -> Iterable[_Value]:
@@ -111,7 +112,9 @@ def _curtailment(rows: Iterable[Row]) -> Iterable[_Value]:
 
 def _prices(rows: Iterable[Row]) -> Iterable[_Value]:
     for row in rows:
-        yield _Value(name=row["zone"], kind=Kind.OTHER, stamp=row["ts_utc"], text=row["price_per_mwh"])
+        unit = f"{row['currency']}/MWh"
+        text = row["price_per_mwh"]
+        yield _Value(name=row["zone"], kind=Kind.OTHER, stamp=row["ts_utc"], text=text, unit=unit)
 
 
 def _plain(rows: Iterable[Row]) -> Iterable[_Value]:
@@ -140,12 +143,12 @@ def _is_number(text: str) -> bool:
 
 def _series(values: Iterable[_Value], fill: float) -> dict[str, Series]:
     points: dict[str, dict[str, float]] = {}
-    kinds: dict[str, Kind] = {}
+    measures: dict[str, tuple[Kind, str]] = {}
     for value in values:
         if not value.text:
             continue
         known = points.setdefault(value.name, {})
-        kinds[value.name] = value.kind
+        measures[value.name] = value.kind, value.unit
         # Curtailment has a row per type; they add up. Elsewhere a stamp comes once.
         known[value.stamp] = (known.get(value.stamp, 0.0) if fill == 0.0 else 0.0) + float(value.text)
     stamps = {stamp: _instant(stamp) for known in points.values() for stamp in known}
@@ -156,12 +159,12 @@ def _series(values: Iterable[_Value], fill: float) -> dict[str, Series]:
     if SECONDS_PER_DAY % slot_s:
         raise ValueError(f"slots of {slot_s:.0f} s do not make a day")
     return {
-        name: _one(kinds[name], {stamps[stamp]: number for stamp, number in known.items()}, slot_s, fill)
+        name: _one(*measures[name], {stamps[stamp]: number for stamp, number in known.items()}, slot_s, fill)
         for name, known in points.items()
     }
 
 
-def _one(kind: Kind, points: Mapping[datetime, float], slot_s: float, fill: float) -> Series:
+def _one(kind: Kind, unit: str, points: Mapping[datetime, float], slot_s: float, fill: float) -> Series:
     start, last = min(points), max(points)
     places = [(at - start).total_seconds() / slot_s for at in points]
     if any(place % 1.0 for place in places):
@@ -170,7 +173,7 @@ def _one(kind: Kind, points: Mapping[datetime, float], slot_s: float, fill: floa
     values[np.array(places, dtype=np.intp)] = list(points.values())
     if kind is not Kind.OTHER:
         values = np.maximum(values, 0.0)  # NaN stays NaN
-    return Series(kind=kind, slot_s=slot_s, end_at=last + timedelta(seconds=slot_s), values=values)
+    return Series(kind=kind, slot_s=slot_s, end_at=last + timedelta(seconds=slot_s), values=values, unit=unit)
 
 
 def _instant(stamp: str) -> datetime:

@@ -33,6 +33,7 @@ class Outcome:
     bound_wh: float | None
     defers: bool = False
     """Jobs may be held back, so that some could end late."""
+    currency: str = ""
 
     def figures(self) -> dict[str, float | None]:
         """Return the metrics of the scenario README by name; energy in kWh, shares 0 to 1.
@@ -59,6 +60,8 @@ class Outcome:
             "exchanges_kwh": m.exchanges_wh / 1e3,
             "replicas": m.replicas,
             "given_up": float(m.given_up),
+            "cost": m.cost,
+            "carbon_kg": None if m.carbon_g is None else m.carbon_g / 1e3,
         }
 
 
@@ -110,6 +113,7 @@ def outcomes(
             baseline=baseline,
             bound_wh=least_wh,
             defers=world.hold_back_s is not None,
+            currency=world.currency,
         )
 
 
@@ -163,7 +167,7 @@ def table(periods: Mapping[str, Sequence[Outcome]]) -> str:
     )
     every = [outcome for found in periods.values() for outcome in found]
     more = tuple(column for column in _MORE if any(column.shown(outcome) for outcome in every))
-    head += tuple(column.head for column in more)
+    head += tuple(column.head.format(every[0].currency) for column in more)
     lines = [head, ("---",) * 2 + ("---:",) * (len(head) - 2)]
     for period, found in periods.items():
         for policy, figures in summary(found).items():
@@ -225,6 +229,10 @@ _MORE = (
         digits=1,
         shown=lambda outcome: outcome.metrics.replicas > 0.0,
     ),
+    _Column(
+        name="carbon_kg", head="CO2, kg", digits=0, shown=lambda outcome: outcome.metrics.carbon_g is not None
+    ),
+    _Column(name="cost", head="cost, {}", digits=2, shown=lambda outcome: outcome.metrics.cost is not None),
 )
 
 

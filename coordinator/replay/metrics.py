@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from coordinator.core.ledger import Energy, account_steps
 from coordinator.replay.journal import Interval, Stage
 from coordinator.replay.transfers import Cause, Transfer
-from coordinator.replay.world import Plant, World
-from sterna.units import bytes_to_gb
+from coordinator.replay.world import Plant, Signal, World
+from sterna.units import bytes_to_gb, joules_to_wh
 
 Array = NDArray[np.float64]
 
@@ -64,6 +64,10 @@ class Metrics:
     """Replicas that trained at a time, a mean over the time in which their jobs ran; 0: there were none."""
     given_up: int = 0
     """Moves whose pieces had travelled ahead when they were no longer worth it."""
+    cost: float | None = None
+    """Of what jobs drew from the grid, in the world's currency, not of the network; None: part is unknown."""
+    carbon_g: float | None = None
+    """Of the same, grams of CO2."""
 
     @property
     def renewable_frac(self) -> float:
@@ -131,6 +135,8 @@ def measure(world: World, intervals: Iterable[Interval], transfers: Iterable[Tra
         ),
         replicas=_replicas(rows),
         given_up=_given_up(rows, carried),
+        cost=_of_imports(world, by_site, power, {site.site_id: site.price for site in world.sites}),
+        carbon_g=_of_imports(world, by_site, power, {site.site_id: site.carbon for site in world.sites}),
     )
 
 
@@ -199,10 +205,43 @@ def site_energy(world: World, site: Plant, rows: Sequence[Interval], power_w: Ma
     """Return what a site's jobs drew, split against its surplus."""
     if not rows:
         return Energy()
+    edges, drawn_w, surplus_w = _site_course(world, site, rows, power_w)
+    return account_steps(edges, surplus_w, drawn_w)
+
+
+def _site_course(
+    world: World, site: Plant, rows: Sequence[Interval], power_w: Mapping[str, float]
+) -> tuple[Array, Array, Array]:
+    """Return stretches in which nothing changes: edges in seconds, watts drawn, watts of surplus."""
     last = world.step_of(max(row.end_s for row in rows)) + 1
     edges, drawn_w = site_draw(rows, power_w, (step * world.step_s for step in range(last + 1)))
     steps = np.minimum((edges[:-1] // world.step_s).astype(int), len(site.surplus_w) - 1)
-    return account_steps(edges, np.asarray(site.surplus_w)[steps], drawn_w)
+    return edges, drawn_w, np.asarray(site.surplus_w)[steps]
+
+
+def _of_imports(
+    world: World,
+    by_site: Mapping[str, Sequence[Interval]],
+    power_w: Mapping[str, float],
+    signals: Mapping[str, Signal | None],
+) -> float | None:
+    """Return what a signal makes of all that was imported; None where some of it has none."""
+    total = 0.0
+    for site in world.sites:
+        if not by_site[site.site_id]:
+            continue
+        edges, drawn_w, surplus_w = _site_course(world, site, by_site[site.site_id], power_w)
+        imported_j = np.maximum(0.0, drawn_w - surplus_w) * np.diff(edges)
+        per_kwh = at_steps(signals[site.site_id], (edges[:-1] // world.step_s).astype(int))
+        total += joules_to_wh(float(np.sum(np.where(imported_j > 0.0, per_kwh, 0.0) * imported_j))) / 1e3
+    return None if np.isnan(total) else total
+
+
+def at_steps(signal: Signal | None, steps: NDArray[np.int_]) -> Array:
+    """Return a signal at some steps of its world; NaN where it is unknown."""
+    known = np.array((*(signal.per_kwh if signal is not None else ()), None), dtype=np.float64)
+    values: Array = known[np.minimum(steps, len(known) - 1)]
+    return values
 
 
 def landings(

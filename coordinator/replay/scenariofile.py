@@ -19,6 +19,7 @@ from coordinator.model.replication import Replication
 from coordinator.replay import importers
 from coordinator.replay.batteries import BatteryTable, firm
 from coordinator.replay.jobtables import KindTable, ReplicasTable, SlowTable
+from coordinator.replay.signals import Signals, SignalTable, read_signals
 from coordinator.replay.world import Costs, Plant, Task, World, access_of
 from sterna.errors import ConfigError
 from sterna.units import SECONDS_PER_HOUR, gb_to_bytes, hours_to_s
@@ -29,11 +30,16 @@ _SHIPPED = resources.files("coordinator.replay") / "scenarios"
 
 
 class SiteTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One site; `wan`: its name in the link matrix, "": its own; `curtailed`: (fuel, reason) of CAISO."""
+    """One site; `wan`: its name in the link matrix, "": its own; `curtailed`: (fuel, reason) of CAISO.
+
+    `price`, `carbon`: which trace of the scenario's file of prices, of carbon intensity; "": unknown.
+    """
 
     id: str
     wan: str = ""
     curtailed: tuple[tuple[str, str], ...] = ()
+    price: str = ""
+    carbon: str = ""
 
 
 class FleetTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -109,6 +115,8 @@ class ScenarioFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     period: PeriodTable
     fleet: FleetTable
     surplus: SurplusTable
+    price: SignalTable | None = None
+    carbon: SignalTable | None = None
     jobs: JobsTable
     wan: WanTable
     migration: MigrationTable
@@ -129,6 +137,8 @@ class Traces:
 
     surplus_from: datetime
     surplus_w: dict[str, Array]
+    price: Signals
+    carbon: Signals
     jobs: tuple[importers.TracedJob, ...]
     pair_bps: dict[tuple[str, str], float]
 
@@ -174,6 +184,12 @@ def read_traces(scenario: ScenarioFile, data_dir: Path) -> Traces:
         surplus_w={
             site: _surplus(scenario.surplus, hourly.start_at, line) for site, line in hourly.series.items()
         },
+        price=read_signals(
+            "price", scenario.price, {site.id: site.price for site in scenario.fleet.sites}, data_dir
+        ),
+        carbon=read_signals(
+            "carbon", scenario.carbon, {site.id: site.carbon for site in scenario.fleet.sites}, data_dir
+        ),
         jobs=tuple(chosen),
         pair_bps=importers.wan_pairs(data_dir / scenario.wan.file, scenario.wan.set, names),
     )
@@ -215,6 +231,8 @@ def world_of(scenario: ScenarioFile, traces: Traces, period: str, offset: int) -
                 slots=scenario.fleet.slots,
                 surplus_w=tuple(traces.surplus_w[site.id][first:].tolist()),
                 past_w=tuple(traces.surplus_w[site.id][:first].tolist()),
+                price=traces.price.on(site.id, start_at, SECONDS_PER_HOUR),
+                carbon=traces.carbon.on(site.id, start_at, SECONDS_PER_HOUR),
             )
             for site in scenario.fleet.sites
         ),
@@ -227,6 +245,7 @@ def world_of(scenario: ScenarioFile, traces: Traces, period: str, offset: int) -
             network_wh_per_gb=scenario.wan.network_wh_per_gb,
             alpha=scenario.migration.alpha,
         ),
+        currency=traces.price.money,
         ahead_if_needed=scenario.migration.ahead == "if-needed",
         hold_back_s=scenario.deferral.hold_back_s if scenario.deferral is not None else None,
     )

@@ -13,7 +13,7 @@ from coordinator.replay.journal import Interval, Stage
 from coordinator.replay.metrics import Metrics
 from coordinator.replay.transfers import Cause, Transfer
 from coordinator.replay.verify_parts import link_faults, piece_faults, replica_faults
-from coordinator.replay.world import Plant, Task, World
+from coordinator.replay.world import Plant, Signal, Task, World
 from sterna.errors import CorruptError
 
 SLACK_S = 1e-3
@@ -186,6 +186,7 @@ def _count(
     moves, stills = _moves(_alone(world, courses)), _stills(_alone(world, courses))
     ends = {job_id: max(row.end_s for row in mine) for job_id, mine in courses.items()}
     energy = [_site_wh(world, site, every) for site in world.sites]
+    imports = [by_step for _, by_step in energy]
     sizes = {task.job_id: task.checkpoint_bytes for task in world.tasks}
     network_wh = sum(costs.network_wh_per_gb * sizes[seal.job_id] / 1e9 for seal, _ in moves)
     if world.tells_transfers:
@@ -202,8 +203,8 @@ def _count(
     held_s += sum(_inside(world, one.start_s, one.end_s) for one in carried if one.cause in _WAITED_FOR)
     exchanged = [one.size_bytes for one in carried if one.cause is Cause.SYNC]
     return Metrics(
-        nonrenewable_wh=sum(grid for _, grid in energy) + network_wh,
-        total_wh=sum(sun + grid for sun, grid in energy) + network_wh,
+        nonrenewable_wh=sum(sum(by_step.values()) for by_step in imports) + network_wh,
+        total_wh=sum(sun + sum(by_step.values()) for sun, by_step in energy) + network_wh,
         absorbed_wh=sum(sun for sun, _ in energy),
         network_wh=network_wh,
         mean_completion_s=sum(took) / len(took) if took else 0.0,
@@ -216,6 +217,8 @@ def _count(
         exchanges_wh=costs.network_wh_per_gb * sum(exchanged) / 1e9,
         replicas=_mean_replicas(every),
         given_up=sum(_was_given_up(one, courses[one.job_id]) for one in carried),
+        cost=_charged([site.price for site in world.sites], imports),
+        carbon_g=_charged([site.carbon for site in world.sites], imports),
     )
 
 
@@ -239,8 +242,20 @@ def _was_given_up(one: Transfer, rows: list[Interval]) -> bool:
     )
 
 
-def _site_wh(world: World, site: Plant, every: list[Interval]) -> tuple[float, float]:
-    """Return renewable and other Wh of a site, walking from change to change."""
+def _charged(signals: list[Signal | None], imports: list[dict[int, float]]) -> float | None:
+    """Return what signals make of what sites imported in each step; None where some of it has none."""
+    total = 0.0
+    for signal, by_step in zip(signals, imports, strict=True):
+        for step, wh in by_step.items():
+            per_kwh = signal.per_kwh[step] if signal is not None and step < len(signal.per_kwh) else None
+            if per_kwh is None:
+                return None
+            total += per_kwh * wh / 1e3
+    return total
+
+
+def _site_wh(world: World, site: Plant, every: list[Interval]) -> tuple[float, dict[int, float]]:
+    """Return a site's renewable Wh, and its other Wh by step where there were any, from change to change."""
     power = {task.job_id: task.power_w for task in world.tasks}
     changes: list[tuple[float, float]] = []
     for row in every:
@@ -249,15 +264,18 @@ def _site_wh(world: World, site: Plant, every: list[Interval]) -> tuple[float, f
             changes += [(row.start_s, drawn_w), (row.end_s, -drawn_w)]
     last_s = max((at_s for at_s, _ in changes), default=0.0)
     changes += [(step * world.step_s, 0.0) for step in range(floor(last_s / world.step_s) + 1)]
-    sun_j = grid_j = drawn_w = now_s = 0.0
+    sun_j = drawn_w = now_s = 0.0
+    grid_wh: defaultdict[int, float] = defaultdict(float)
     for at_s, change in sorted(changes):
         if at_s > now_s:
-            surplus_w = site.surplus_w[floor(now_s / world.step_s)]
+            step = floor(now_s / world.step_s)
+            surplus_w = site.surplus_w[step]
             sun_j += min(drawn_w, surplus_w) * (at_s - now_s)
-            grid_j += max(0.0, drawn_w - surplus_w) * (at_s - now_s)
+            if drawn_w > surplus_w + 1e-6:  # less is what is left of a sum of watts
+                grid_wh[step] += (drawn_w - surplus_w) * (at_s - now_s) / 3600.0
             now_s = at_s
         drawn_w += change
-    return sun_j / 3600.0, grid_j / 3600.0
+    return sun_j / 3600.0, dict(grid_wh)
 
 
 def _overran(world: World, every: list[Interval], move: _Move) -> bool:

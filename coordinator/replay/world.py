@@ -15,17 +15,31 @@ from sterna.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Signal:
+    """What a kilowatt-hour of import means at a site: money (may be negative) or grams; None is unknown.
+
+    `per_kwh` holds for one step of the world each, from its start on; `past` was before, the newest last.
+    """
+
+    per_kwh: tuple[float | None, ...]
+    past: tuple[float | None, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plant:
     """One site: `surplus_w` (>= 0) holds for one step of the world each, from its start on.
 
     `past_w` is what was seen in the steps up to the start, the newest last: all that a forecaster may
-    have learnt from when the replay begins.
+    have learnt from when the replay begins. `price`, in the world's currency, and `carbon` are those of what
+    the site imports; None: nobody knows them.
     """
 
     site_id: str
     slots: int
     surplus_w: tuple[float, ...]
     past_w: tuple[float, ...] = ()
+    price: Signal | None = None
+    carbon: Signal | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +123,8 @@ class World:
     tasks: tuple[Task, ...]
     wan: Wan
     costs: Costs
+    currency: str = ""
+    """Of all prices; empty: there are none."""
     hold_back_s: float | None = None
     ahead_if_needed: bool = False
     """Pieces travel ahead only where the move would not be feasible with all of them crossing at the stop."""

@@ -1,9 +1,7 @@
 """The ledger of a replay agrees with its table to the last digit, and its grams with plain arithmetic."""
 
 import csv
-import gzip
-from dataclasses import fields
-from datetime import timedelta
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -13,15 +11,14 @@ from hypothesis import strategies as st
 from coordinator.core.energy_ledger import Entry, MeterSample, Stay, book, metered_course
 from coordinator.core.ledger import PowerSample
 from coordinator.core.policies import policy_named
-from coordinator.replay.accounts import accounts, carbon_of, write_accounts
+from coordinator.replay.accounts import accounts, write_accounts
 from coordinator.replay.exact import run, settings_of
 from coordinator.replay.foresight import Perfect
 from coordinator.replay.journal import Interval, Stage
 from coordinator.replay.metrics import measure
-from sterna.errors import ConfigError
-from tests.coordinator.replay.worlds import DATA, HOUR, START, needs_data, recorded_world, task, world
-
-TRACE = DATA / "renewable" / "eia930_8ba_generation_ci_2022_q1-q3_hourly.csv.gz"
+from coordinator.replay.verify import recompute
+from coordinator.replay.world import Signal
+from tests.coordinator.replay.worlds import HOUR, needs_data, recorded_world, task, world
 
 
 @needs_data
@@ -31,9 +28,8 @@ def test_a_recorded_month_agrees_with_its_table(policy: str, scenario: str) -> N
     made = recorded_world(scenario, "apr")
     record = run(made, policy_named(policy), settings_of(made), Perfect(made))
     metrics = measure(made, record.intervals)
-    carbon = carbon_of(made, TRACE)
-    booked = accounts(made, record.intervals, carbon)
-    total = sum(booked.values(), start=Entry())
+    booked = accounts(made, record.intervals)
+    total = sum((account.entry for account in booked.values()), start=Entry())
     assert total.renewable_wh == pytest.approx(metrics.absorbed_wh, rel=1e-11)
     assert total.nonrenewable_wh == pytest.approx(metrics.nonrenewable_wh - metrics.network_wh, rel=1e-11)
     assert (total.unattributed_wh, total.unmetered_s, total.estimated_wh) == (0.0, 0.0, 0.0)
@@ -41,43 +37,48 @@ def test_a_recorded_month_agrees_with_its_table(policy: str, scenario: str) -> N
     # Every hour of every site has a carbon intensity in this trace, of some hundred grams.
     assert total.carbon_unknown_wh == 0.0
     assert 100 < total.carbon_g / total.nonrenewable_wh * 1e3 < 900
+    assert metrics.carbon_g == pytest.approx(total.carbon_g, rel=1e-11)
+    assert metrics.cost is None
 
 
-def test_grams_are_hour_by_hour(tmp_path: Path) -> None:
+def test_grams_and_costs_are_hour_by_hour(tmp_path: Path) -> None:
     made = world({"a": [300.0, 0.0, 1000.0]}, task(work_s=3 * HOUR), task("2", work_s=HOUR, at_s=2 * HOUR))
     rows = [
         Interval("1", "a", 0.0, 3 * HOUR, Stage.RUN),
         Interval("2", "a", 2 * HOUR, 3 * HOUR, Stage.RUN),
     ]
-    trace = tmp_path / "trace.csv.gz"
-    with gzip.open(trace, "wt") as file:
-        file.write("ts_utc,ba,ci_g_per_kwh\n")
-        for hour, grams in ((-1, "9999"), (0, "400"), (1, "")):
-            file.write(f"{(START + timedelta(hours=hour)).isoformat()},a,{grams}\n")
-        file.write(f"{START.isoformat()},elsewhere,1\n")
-    booked = accounts(made, rows, carbon_of(made, trace))
-    first = booked["a", "1"]
+    place = replace(
+        made.sites[0],
+        carbon=Signal(per_kwh=(400.0, None), past=(9999.0,)),
+        price=Signal(per_kwh=(-0.25, 0.5)),
+    )
+    made = replace(made, sites=(place,), currency="EUR")
+    booked = accounts(made, rows)
+    first = booked["a", "1"].entry
     assert (first.renewable_wh, first.nonrenewable_wh) == pytest.approx((300 + 500, 200 + 500))
     assert (first.carbon_g, first.carbon_unknown_wh) == pytest.approx((80.0, 500.0))
-    # All that the second drew was surplus: nothing emitted, and nothing unknown about it.
-    assert booked["a", "2"].known_carbon_g == 0.0
+    assert booked["a", "1"].cost == pytest.approx(-0.25 * 0.2 + 0.5 * 0.5)
+    # All that the second drew was surplus: nothing emitted or paid, and nothing unknown about it.
+    assert (booked["a", "2"].entry.known_carbon_g, booked["a", "2"].cost) == (0.0, 0.0)
+    counted, again = measure(made, rows), recompute(made, rows)
+    assert counted.carbon_g is None and again.carbon_g is None
+    assert counted.cost == pytest.approx(0.2) and again.cost == pytest.approx(0.2)
     write_accounts(tmp_path / "ledger.csv", booked)
     with (tmp_path / "ledger.csv").open() as file:
         found = {row["job"]: row for row in csv.DictReader(file)}
     assert found["1"]["carbon_g"] == "" and float(found["2"]["carbon_g"]) == 0.0
     assert float(found["1"]["nonrenewable_wh"]) == pytest.approx(700.0)
+    assert float(found["1"]["cost"]) == pytest.approx(0.2)
 
 
-def test_a_trace_without_carbon_says_nothing_of_it(tmp_path: Path) -> None:
-    trace = tmp_path / "trace.csv"
-    trace.write_text("ts_utc,ba\n2022-04-01T00:00:00Z,a\n")
-    made = world({"a": [0.0]}, task())
-    assert carbon_of(made, trace) == {}
-    booked = accounts(made, [Interval("1", "a", 0.0, HOUR, Stage.RUN)])
-    assert booked["a", "1"].known_carbon_g is None
+def test_a_site_without_signals_says_nothing_of_what_its_imports_cost() -> None:
+    made = world({"a": [0.0]}, task(work_s=HOUR))
+    rows = [Interval("1", "a", 0.0, HOUR, Stage.RUN)]
+    booked = accounts(made, rows)
+    assert (booked["a", "1"].entry.known_carbon_g, booked["a", "1"].cost) == (None, None)
     assert accounts(made, []) == {}
-    with pytest.raises(ConfigError, match=r"nothing\.csv"):
-        carbon_of(made, tmp_path / "nothing.csv")
+    for counted in (measure(made, rows), recompute(made, rows)):
+        assert (counted.carbon_g, counted.cost) == (None, None)
 
 
 @given(
@@ -118,10 +119,24 @@ def test_a_replay_that_is_metered_as_a_fleet_is_gives_the_same_account(
     )
     stays = [Stay(job_id=r.job_id, start_s=r.start_s, end_s=r.end_s, weight_w=watts[r.job_id]) for r in rows]
     live = {job_id: entry for job_id, entry in book(course, stays).items() if job_id}
-    told = {job_id: entry for (_, job_id), entry in accounts(made, rows).items()}
+    told = {job_id: account.entry for (_, job_id), account in accounts(made, rows).items()}
     assert set(live) == set(told)
     for job_id, entry in told.items():
         for figure in fields(Entry):
             assert getattr(live[job_id], figure.name) == pytest.approx(
                 getattr(entry, figure.name), rel=1e-9, abs=1e-6
             ), (job_id, figure.name)
+
+
+@needs_data
+def test_recorded_prices_of_a_month_add_up_whoever_counts() -> None:
+    made = recorded_world("us2-prices", "apr")
+    record = run(made, policy_named("static"), settings_of(made), Perfect(made))
+    counted = measure(made, record.intervals)
+    costs = [account.cost for account in accounts(made, record.intervals).values()]
+    known = [cost for cost in costs if cost is not None]
+    assert made.currency == "USD" and len(known) == len(costs)
+    assert counted.cost == pytest.approx(sum(known), rel=1e-9)
+    assert counted.cost == pytest.approx(recompute(made, record.intervals).cost, rel=1e-9)
+    # What was imported cost some cents a kilowatt-hour, as power does.
+    assert counted.cost is not None and 0.02 < counted.cost / counted.nonrenewable_wh * 1e3 < 0.2

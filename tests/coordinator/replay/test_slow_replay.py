@@ -52,7 +52,7 @@ def test_jobs_share_a_surplus_that_is_too_small_for_both_and_end_later() -> None
     assert metrics.total_wh == pytest.approx(750.0 + 2 * 500.0 * 1.125)
     assert recompute(place, made.intervals) == metrics
     booked = accounts(place, made.intervals)
-    assert sum(one.drawn_wh for one in booked.values()) == pytest.approx(metrics.total_wh)
+    assert sum(one.entry.drawn_wh for one in booked.values()) == pytest.approx(metrics.total_wh)
 
 
 def test_a_journal_tells_what_slowed_jobs_drew(tmp_path) -> None:  # type: ignore[no-untyped-def]

@@ -84,6 +84,7 @@ def test_late_jobs_are_counted_where_there_is_a_deadline() -> None:
 def test_the_shipped_scenarios_are_usable() -> None:
     assert shipped_scenarios() == (
         "caiso-curtail",
+        "us2-prices",
         "us5",
         "us5-battery",
         "us5-battery-defer",
