@@ -13,16 +13,17 @@ from coordinator.core.policies import policy_named
 from coordinator.replay.bound import bound_wh
 from coordinator.replay.exact import run, settings_of
 from coordinator.replay.foresight import Perfect
-from coordinator.replay.front import Point, drawn, knobs, means, point, read_points, replayed, write_points
+from coordinator.replay.front import Point, drawn, knobs, means, point, replayed
 from coordinator.replay.learnt import LearntSource
 from coordinator.replay.metrics import measure
+from coordinator.replay.rows import read_rows, write_rows
 from coordinator.replay.scenariofile import read_scenario, read_traces, world_of
 
 
 def measured(args: argparse.Namespace, out: Path) -> list[Point]:
     scenario = read_scenario(args.scenario)
     traces = read_traces(scenario, args.data)
-    points = read_points(out) if out.exists() else []
+    points = read_rows(out, Point) if out.exists() else []
     for period in args.period.split(",") if args.period else scenario.periods:
         make = LearntSource() if args.forecast == "learnt" else Perfect
         for offset in map(int, args.offsets.split(",")):
@@ -33,7 +34,7 @@ def measured(args: argparse.Namespace, out: Path) -> list[Point]:
             for chosen in knobs(world.costs.alpha):
                 metrics = replayed(world, chosen, foresight)
                 points.append(point(chosen, metrics, baseline, least_wh, period=period, offset=offset))
-                write_points(out, points)
+                write_rows(out, Point, points)
                 sys.stderr.write(f"{period} {offset} {chosen} {points[-1].reduction_frac:.4f}\n")
     return points
 
@@ -70,7 +71,7 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     found = args.out / "front.csv"
-    points = read_points(found) if args.draw else measured(args, found)
+    points = read_rows(found, Point) if args.draw else measured(args, found)
     average = means(points)
     title = f"{args.scenario}, {args.forecast} forecasts"
     (args.out / "front.svg").write_text(drawn(average, title), encoding="utf-8")

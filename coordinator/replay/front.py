@@ -4,13 +4,9 @@ Owns which figures a front has and how they are drawn; running the replays is th
 always counted at the scenario's own α, whatever α the policy was given.
 """
 
-import csv
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
-from pathlib import Path
-
-import msgspec
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from coordinator.core.policies import policy_named
 from coordinator.core.policy import Policy
@@ -89,25 +85,6 @@ def point(
         completion=metrics.mean_completion_s / baseline.mean_completion_s,
         migrations_per_job=metrics.migrations_per_job,
     )
-
-
-def write_points(path: Path, points: Iterable[Point]) -> None:
-    """Write points as CSV; what a policy does not look at is empty."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(one.name for one in fields(Point))
-        for one in points:
-            writer.writerow("" if (value := getattr(one, f.name)) is None else value for f in fields(one))
-
-
-def read_points(path: Path) -> list[Point]:
-    """Read what `write_points` wrote."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return [msgspec.convert(_plain(row), Point, strict=False) for row in csv.DictReader(file)]
-
-
-def _plain(row: Mapping[str, str]) -> dict[str, str | None]:
-    return {name: text or None for name, text in row.items()}
 
 
 def means(points: Iterable[Point]) -> list[Point]:

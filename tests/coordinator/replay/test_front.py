@@ -1,6 +1,5 @@
 """The front: every point from one replay, the picture from the points, and both readable again."""
 
-from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -8,7 +7,7 @@ import pytest
 from coordinator.replay.bound import bound_wh
 from coordinator.replay.exact import run, settings_of
 from coordinator.replay.foresight import Perfect
-from coordinator.replay.front import Knobs, drawn, knobs, means, point, read_points, replayed, write_points
+from coordinator.replay.front import Knobs, drawn, knobs, means, point, replayed
 from coordinator.replay.metrics import measure
 from tests.coordinator.replay.worlds import HOUR, task, world
 
@@ -19,7 +18,7 @@ MADE = world(
 )
 
 
-def test_a_front_is_written_averaged_and_drawn(tmp_path: Path) -> None:
+def test_a_front_is_averaged_and_drawn() -> None:
     foresight = Perfect(MADE)
     static = Knobs(policy="static")
     baseline = replayed(MADE, static, foresight)
@@ -30,8 +29,6 @@ def test_a_front_is_written_averaged_and_drawn(tmp_path: Path) -> None:
     ]
     assert {one.policy for one in points} == {"energy-only", "feasibility-aware", "sterna"}
     assert all(one.reduction_frac <= one.bound_frac + 1e-9 for one in points)
-    write_points(tmp_path / "front.csv", points)
-    assert read_points(tmp_path / "front.csv") == points
     average = means(points)
     assert len(average) == len(points) / 2
     # Both periods are the same world, so that their mean is each of them.
