@@ -22,8 +22,9 @@ from sterna.errors import CorruptError
 
 _FICLONE = 0x40049409
 _NO_REFLINK = frozenset(
-    {errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EPERM}
+    {errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EIO}
 )
+"""EIO: the copy that is made instead tells which of the two files the disk failed with."""
 
 _CLONED_BYTES = 65_536
 """At least a block of every file system that has reflinks."""
@@ -163,10 +164,13 @@ def require_sizes(files: Sequence[CheckpointFile], folder: Path) -> None:
     ------
     CorruptError
         One is missing or has another size.
+    UnreadableError
+        The disk does not tell.
     """
     for file in files:
+        path = folder / file.path
         try:
-            size_bytes = (folder / file.path).stat().st_size
+            size_bytes = disk.reading(path, path.stat).st_size
         except FileNotFoundError as error:
             raise CorruptError(f"checkpoint file {file.path} is missing") from error
         if size_bytes != file.size_bytes:

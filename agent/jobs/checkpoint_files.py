@@ -5,6 +5,7 @@ not leave a thread that writes on.
 """
 
 import asyncio
+import errno
 import os
 import shutil
 import stat
@@ -14,11 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from sterna.errors import PermanentError, TransientError
+from sterna.errors import CorruptError, PermanentError, TransientError
 from sterna.trainers import complete
 
 T = TypeVar("T")
 _NS_PER_S = 1_000_000_000
+_LOST = frozenset({errno.EIO, errno.ENODATA, errno.EBADMSG, errno.EUCLEAN})
+"""What Linux says of bytes that a disk does not give back, or gives back otherwise than they were written."""
+
+
+class UnreadableError(OSError):
+    """A disk did not give back what it holds, twice: it is lost."""
 
 
 class Abandoned(Exception):  # noqa: N818 - not an error
@@ -30,6 +37,8 @@ async def in_thread(work: Callable[[threading.Event], T]) -> T:
 
     Raises
     ------
+    CorruptError
+        The disk did not give back what it held: no better than wrong bytes.
     TransientError
         The disk is full or failed.
     """
@@ -43,6 +52,8 @@ async def in_thread(work: Callable[[threading.Event], T]) -> T:
         if not task.cancelled():
             task.exception()  # seen: the cancellation is what the caller hears of
         raise
+    except UnreadableError as error:
+        raise CorruptError(f"checkpoint store: {error}") from error
     except OSError as error:
         raise TransientError(f"checkpoint store: {error}") from error
 
@@ -119,6 +130,36 @@ def _found(path: Path, base: Path, inside: Path) -> Found:
         size_bytes=status.st_size,
         stamps=(status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns),
     )
+
+
+def reading(path: Path, read: Callable[[], T]) -> T:
+    """Read from a file; once more where the disk fails, for that may pass.
+
+    Parameters
+    ----------
+    path : Path
+        The file, for the message.
+    read : callable
+        What reads; called again after a failure.
+
+    Raises
+    ------
+    UnreadableError
+        The disk has failed twice.
+    OSError
+        It cannot be read for another reason.
+    """
+    try:
+        return read()
+    except OSError as error:
+        if error.errno not in _LOST:
+            raise
+    try:
+        return read()
+    except OSError as error:
+        if error.errno not in _LOST:
+            raise
+        raise UnreadableError(error.errno, error.strerror, str(path)) from error
 
 
 def write_at(fd: int, data: memoryview, offset_bytes: int) -> None:

@@ -35,10 +35,12 @@ def load(folder: Path) -> Checkpoint:
     CorruptError, OSError
         It is not usable.
     """
-    manifest = manifests.decode((folder / "manifest.json").read_bytes())
+    path = folder / "manifest.json"
+    manifest = manifests.decode(disk.reading(path, path.read_bytes))
     if manifests.checkpoint_id(manifest) != folder.name or manifest.job_id != folder.parent.name:
         raise CorruptError("its manifest is not the one that names it")
     for file in manifest.files:
-        if (folder / "files" / file.path).stat().st_size != file.size_bytes:
+        path = folder / "files" / file.path
+        if disk.reading(path, path.stat).st_size != file.size_bytes:
             raise CorruptError(f"{file.path} has another size")
     return Checkpoint(checkpoint_id=folder.name, manifest=manifest)

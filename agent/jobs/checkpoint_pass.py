@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from agent.core.manifest import Extent, Layout
@@ -18,7 +19,10 @@ from sterna.errors import CorruptError
 PIECE_BYTES = 256 * 1024
 """Small enough to be hashed and written while a core's cache still has it."""
 THREADS_MAX = 4
-_NO_KERNEL_COPY = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM})
+_NO_KERNEL_COPY = frozenset(
+    {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EIO}
+)
+"""EIO: a copy by way of a buffer tells which of the two files the disk failed with."""
 
 
 def threads_at_rest() -> int:
@@ -89,6 +93,8 @@ class ChunkPass:
             A file is shorter than its manifest says, or a chunk differs from it.
         Abandoned
             `stop` was set.
+        UnreadableError
+            The disk does not give back what is read.
         OSError
             The disk is full or failed.
         """
@@ -142,7 +148,8 @@ class _Files:
     """A file that is read, and its copy, if one is made."""
 
     def __init__(self, source: Path, target: Path | None) -> None:
-        self._reader = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+        self._source = source
+        self._reader = disk.reading(source, lambda: os.open(source, os.O_RDONLY | os.O_CLOEXEC))
         self._writer: int | None = None
         if target is not None:
             try:
@@ -182,7 +189,7 @@ class _Files:
         while done_bytes < extent.length_bytes:
             offset_bytes = extent.offset_bytes + done_bytes
             wanted = buffer[: extent.length_bytes - done_bytes]
-            length = os.preadv(self._reader, [wanted], offset_bytes)
+            length = disk.reading(self._source, partial(os.preadv, self._reader, [wanted], offset_bytes))
             if length == 0:
                 raise CorruptError(f"checkpoint file {extent.path} is too short")
             piece = wanted[:length]

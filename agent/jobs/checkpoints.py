@@ -202,7 +202,7 @@ class CheckpointStore:
         Raises
         ------
         CorruptError
-            The stored bytes differ from the manifest; the checkpoint is now in quarantine.
+            The stored bytes differ from the manifest, or are lost; the checkpoint is now in quarantine.
         PermanentError
             No such checkpoint.
         TransientError
@@ -213,8 +213,8 @@ class CheckpointStore:
             raise PermanentError(f"no checkpoint {checkpoint_id} here")
         try:
             return await disk.in_thread(lambda stop: self._copy_back(checkpoint, target_dir, stop))
-        except CorruptError:
-            await self.quarantine(checkpoint_id)
+        except CorruptError as error:
+            await self.quarantine(checkpoint_id, str(error))
             raise
 
     def _copy_back(self, checkpoint: Checkpoint, target_dir: Path, stop: threading.Event) -> Path:
@@ -258,17 +258,17 @@ class CheckpointStore:
         Raises
         ------
         CorruptError
-            The stored bytes differ from the manifest; the checkpoint is now in quarantine.
+            The stored bytes differ from the manifest, or are lost; the checkpoint is now in quarantine.
         TransientError
-            The disk failed.
+            They cannot be read now.
         """
         checkpoint = await self.get(checkpoint_id)
         if checkpoint is None:
             return
         try:
             await disk.in_thread(lambda stop: self._look_at(checkpoint, chunks, stop))
-        except CorruptError:
-            await self.quarantine(checkpoint_id)
+        except CorruptError as error:
+            await self.quarantine(checkpoint_id, str(error))
             raise
 
     def _look_at(self, checkpoint: Checkpoint, chunks: Sequence[int] | None, stop: threading.Event) -> None:
@@ -281,7 +281,7 @@ class CheckpointStore:
         """Have somebody told of every quarantine."""
         self._on_loss = on_loss
 
-    async def quarantine(self, checkpoint_id: str) -> None:
+    async def quarantine(self, checkpoint_id: str, reason: str) -> None:
         """Take a corrupt checkpoint out of the lists; its bytes stay for a look until the job is let go."""
         known = await self._index()
         async with self._lock:
@@ -292,7 +292,7 @@ class CheckpointStore:
             await disk.in_thread(lambda _: self._move_aside(self._folder(checkpoint)))
         log.error(
             "checkpoint is corrupt, quarantined",
-            extra={"job_id": checkpoint.manifest.job_id, "checkpoint_id": checkpoint_id},
+            extra={"job_id": checkpoint.manifest.job_id, "checkpoint_id": checkpoint_id, "reason": reason},
         )
         self._on_loss(checkpoint.manifest.job_id, await self.checkpoints(checkpoint.manifest.job_id))
 

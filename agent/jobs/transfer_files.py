@@ -9,6 +9,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from agent.core import manifest as manifests
@@ -47,28 +48,32 @@ class ChunkReader:
         Raises
         ------
         CorruptError
-            The files are not there or too short.
+            The files are not there or too short, or the disk does not give them back.
+        TransientError
+            They cannot be read now.
         """
         view = memoryview(buffer)
         filled_bytes = 0
         for extent in self.layout.extents(index):
-            part = view[filled_bytes : filled_bytes + extent.length_bytes]
+            path, part = self._folder / extent.path, view[filled_bytes : filled_bytes + extent.length_bytes]
             try:
-                with (self._folder / extent.path).open("rb", buffering=0) as file:
-                    _read_fully(file.fileno(), part, extent)
-            except OSError as error:
+                disk.reading(path, partial(_read_fully, path, part, extent))
+            except (FileNotFoundError, disk.UnreadableError) as error:
                 raise CorruptError(f"checkpoint file {extent.path} cannot be read: {error}") from error
+            except OSError as error:
+                raise TransientError(f"checkpoint file {extent.path} cannot be read now: {error}") from error
             filled_bytes += extent.length_bytes
         return view[:filled_bytes]
 
 
-def _read_fully(fd: int, part: memoryview, extent: Extent) -> None:
+def _read_fully(path: Path, part: memoryview, extent: Extent) -> None:
     done = 0
-    while done < len(part):
-        length = os.preadv(fd, [part[done:]], extent.offset_bytes + done)
-        if length == 0:
-            raise CorruptError(f"checkpoint file {extent.path} is too short")
-        done += length
+    with path.open("rb", buffering=0) as file:
+        while done < len(part):
+            length = os.preadv(file.fileno(), [part[done:]], extent.offset_bytes + done)
+            if length == 0:
+                raise CorruptError(f"checkpoint file {extent.path} is too short")
+            done += length
 
 
 def _write_from(pieces: deque[memoryview], fd: int, extent: Extent) -> None:

@@ -18,7 +18,9 @@ async def chunk_pieces(
     Raises
     ------
     CorruptError
-        The stored files cannot be read.
+        The stored files are not what was sealed, or the disk does not give them back.
+    TransientError
+        They cannot be read now.
     """
     loop = asyncio.get_running_loop()
     piece_bytes = min(pacer.piece_bytes for pacer in pacers)

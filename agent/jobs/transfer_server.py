@@ -139,11 +139,10 @@ class CheckpointServicer:
                 async for piece in chunk_pieces(ChunkReader(folder, layout), run, (pacer,)):
                     yield piece
         except CorruptError as error:
-            log.error(
-                "checkpoint not served",
-                extra={"checkpoint_id": request.checkpoint_id, "reason": str(error)},
-            )
+            await self._store.quarantine(checkpoint.checkpoint_id, str(error))
             await context.abort(grpc.StatusCode.DATA_LOSS, str(error))
+        except TransientError as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
 
     async def offer(self, _: object, context: Context) -> None:
         """Take in a checkpoint over a stream that its holder opened."""

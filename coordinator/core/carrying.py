@@ -7,14 +7,14 @@ it holds it, the planner may start the job there. Nothing is stored: the sites' 
 
 from collections.abc import Iterator
 
-from coordinator.core.coming import carried_to, is_coming, slots_promised
+from coordinator.core.coming import carried_to, has_failed, is_coming, slots_promised
 from coordinator.core.containers import lack_at
 from coordinator.core.endings import holders_of
 from coordinator.core.migration import BEFORE_COMMIT
 from coordinator.core.view import ViewSettings, can_meet, link_rate_bps, slots_held
 from coordinator.model.fleet import FleetState, Job, JobState, Site
 from coordinator.model.job import Checkpoint, newest
-from coordinator.model.live import Live, is_connected, report_of
+from coordinator.model.live import Live, is_connected
 from coordinator.model.orders import Action, Fetch, Offer, Prepare
 
 LEAST_FRAC = 0.05
@@ -63,13 +63,12 @@ def carry_orders(
         return
     home = job.spec.home_site
     holder, site_id, held, rate_bps = min(found, key=lambda one: (one[1] != home, -one[3], one[1], one[0]))
-    report = report_of(live, site_id, job.job_id)
-    if report is None or not is_coming(job, live, site_id):
+    if not is_coming(job, live, site_id) or has_failed(job, live, site_id):
         yield (
             site_id,
             Prepare(spec=job.spec, checkpoint_bytes=held.size_bytes, expires_after_s=reservation_s),
         )
-    elif not report.message:  # else it has failed there: the reservation runs out, and it is tried anew
+    else:
         yield from _transfer(state, holder, site_id, held, rate_bps)
 
 

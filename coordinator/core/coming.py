@@ -13,14 +13,24 @@ def carry_id(job: Job) -> str:
 
 
 def carried_to(job: Job, live: Live) -> str | None:
-    """Return the site that a waiting job's checkpoint is on its way to; None: to none."""
+    """Return the site that a waiting job's checkpoint is on its way to; None: to none.
+
+    Where it could not be fetched it is no longer on its way: that site is to let go of the room.
+    """
     if job.state is not JobState.QUEUED:
         return None
-    return min((site_id for site_id in live if is_coming(job, live, site_id)), default=None)
+    coming = (site_id for site_id in live if is_coming(job, live, site_id))
+    return min((site_id for site_id in coming if not has_failed(job, live, site_id)), default=None)
+
+
+def has_failed(job: Job, live: Live, site_id: str) -> bool:
+    """Tell whether a site says why it could not fetch the checkpoint that it has made room for."""
+    report = report_of(live, site_id, job.job_id)
+    return report is not None and bool(report.message)
 
 
 def is_coming(job: Job, live: Live, site_id: str) -> bool:
-    """Tell whether a site has made room for a waiting job's checkpoint, or fetches it."""
+    """Tell whether a site has room for a waiting job's checkpoint alone, whatever became of the fetch."""
     report = report_of(live, site_id, job.job_id)
     return (
         job.state is JobState.QUEUED

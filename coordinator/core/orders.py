@@ -58,26 +58,27 @@ def orders_for(state: FleetState, job: Job, live: Live, settings: OrderSettings)
         For reservations, and who is to stand still.
     """
     migration = state.migration_of(job)
-    migration_id = migration.migration_id if migration is not None else ""
+    stray_id = migration_id = migration.migration_id if migration is not None else ""
     if migration is not None:
         parties = {migration.source_site, migration.destination_site}
         wanted = list(_migrating(state, job, migration, live, settings))
     elif job.state is JobState.QUEUED and (carried_to(job, live) or job.job_id in settings.stuck):
-        migration_id, destination = carry_id(job), carried_to(job, live)
-        parties = {destination} if destination is not None else set()
+        migration_id = carry_id(job)
         wanted = list(carry_orders(state, job, live, settings.view, settings.reservation_s))
+        parties = set(filter(None, (carried_to(job, live), *(site_id for site_id, _ in wanted))))
     else:
         parties = {job.owner_site} if job.owner_site is not None else set()
         wanted = list(_resident(job, live, settings.holds))
-    wanted += [
-        (site_id, action)
+    # Who lets go under the name of a carry would refuse to be part of it ever after.
+    strays = [
+        (stray_id, site_id, action)
         for site_id in live
         if site_id not in parties
         for action in _stray(job, report_of(live, site_id, job.job_id))
     ]
     return tuple(
-        Order(site_id=site_id, migration_id=migration_id, job_id=job.job_id, epoch=job.epoch, action=action)
-        for site_id, action in wanted
+        Order(site_id=site_id, migration_id=name, job_id=job.job_id, epoch=job.epoch, action=action)
+        for name, site_id, action in (*((migration_id, *one) for one in wanted), *strays)
     )
 
 

@@ -143,7 +143,7 @@ async def test_a_checkpoint_in_quarantine_has_no_copy_either(harbor, ridge, twin
     checkpoint = await sealed(harbor, tmp_path)
     async with harbor.serving():
         await brought(twins, ridge, order_to(checkpoint, harbor.address))
-    await ridge.store.quarantine(checkpoint.checkpoint_id)
+    await ridge.store.quarantine(checkpoint.checkpoint_id, "for a trial")
     with pytest.raises(PermanentError, match="no checkpoint"):
         await twins.materialize(checkpoint.checkpoint_id, tmp_path / "resume")
     assert not twin_folder(tmp_path, checkpoint).exists()

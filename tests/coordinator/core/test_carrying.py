@@ -125,12 +125,23 @@ def test_what_is_begun_is_not_begun_elsewhere_too() -> None:
     assert carried_to(state.jobs["j"], live) == "c"
     assert brief(orders(state, live)) == [("c", "Fetch", CARRY)]
     both = here(**HOLDS, b=coming(P.RESERVED), c=coming(P.FETCHING))
-    assert brief(orders(state, both)) == [("b", "Fetch", CARRY), ("c", "Release", CARRY)]
+    assert brief(orders(state, both)) == [("b", "Fetch", CARRY), ("c", "Release", "")]
 
 
-def test_one_that_failed_is_left_alone_until_its_reservation_runs_out() -> None:
+def test_where_it_failed_the_slot_is_given_back_at_once() -> None:
     state = waiting()
-    assert orders(state, here(**HOLDS, b=coming(P.RESERVED, message="fetch failed: rotten"))) == ()
+    failed = here(**HOLDS, b=coming(P.RESERVED, message="fetch failed: no progress"))
+    assert carried_to(state.jobs["j"], failed) is None
+    assert is_stuck(state, state.jobs["j"], failed)
+    not_yet = replace(SETTINGS, stuck=frozenset())
+    (release,) = orders(state, failed, not_yet)
+    assert brief([release]) == [("b", "Release", "")]
+    assert slots_promised(state, failed, "b") == 1, "nobody else is sent there before it has let go"
+    assert orders(state, here(**HOLDS, b=coming(P.RELEASED)), not_yet) == ()
+    # A site that has not heard of it until the next try is asked again, or lets go for another one's sake.
+    assert brief(orders(state, failed)) == [("b", "Prepare", CARRY)]
+    full = fold(seen("b", slots=1), state)
+    assert brief(orders(full, failed)) == [("c", "Prepare", CARRY), ("b", "Release", "")]
 
 
 def test_what_turns_out_corrupt_is_not_carried_any_further() -> None:
