@@ -100,7 +100,9 @@ def sites_table(sites: Sequence[fleet_pb2.Site], now: datetime) -> Table:
             watts(present(telemetry, "generation_w")),
             watts(present(telemetry, "grid_w")),
             watts(present(telemetry, "compute_w")),
-            Text.assemble(limit_words(site), _limit_end(site.grid_status.limits), _export_words(site)),
+            Text.assemble(
+                limit_words(site), _limit_end(site.grid_status.limits, now), _export_words(site, now)
+            ),
             _window(site, now),
             site.forecast_source or UNKNOWN,
             f"{len(site.job_ids)}/{site.capabilities.slots}",
@@ -129,19 +131,22 @@ def limit_words(site: fleet_pb2.Site) -> Text:
     return Text(f"{watts(limit_w)} ({source})", style="yellow")
 
 
-def _export_words(site: fleet_pb2.Site) -> Text:
+def _export_words(site: fleet_pb2.Site, now: datetime) -> Text:
     """Return the limit of the export and who set it; nothing where nobody limits it."""
     limits = site.grid_status.export_limits
     if not limits:
         return Text("")
     said = Text(f"; export {watts(limits[0].limit_w)} ({limits[0].source})", style="yellow")
-    return Text.assemble(said, _limit_end(limits))
+    return Text.assemble(said, _limit_end(limits, now))
 
 
-def _limit_end(limits: Sequence[site_pb2.ActiveLimit]) -> Text:
+def _limit_end(limits: Sequence[site_pb2.ActiveLimit], now: datetime) -> Text:
     """Say until when the first limit holds, in UTC; one without an end holds until it is replaced."""
     end_at = present(limits[0], "end_at") if limits else None
-    return Text("") if end_at is None else Text(f" until {instant(end_at):%H:%M:%S}", style="yellow")
+    if end_at is None:
+        return Text("")
+    end = instant(end_at)
+    return Text(f" until {end:{'%H:%M:%S' if end.date() == now.date() else '%m-%d %H:%M'}}", style="yellow")
 
 
 def jobs_table(jobs: Sequence[fleet_pb2.Job]) -> Table:

@@ -15,7 +15,10 @@ def command(
         str, typer.Option("--listen", help="ADDRESS:PORT on this machine; port 0: any free one.")
     ] = "127.0.0.1:8600",
 ) -> None:
-    """Show the fleet in a browser on this machine, with the rights of your certificate."""
+    """Show the fleet in a browser on this machine.
+
+    The page may do what your certificate may.
+    """
     if fault := interface_fault(listen) or plaintext_fault(listen):
         raise ConfigError(f"--listen: {fault}")
     from coordinator.cli.page import serve  # aiohttp and gRPC are not wanted for --help

@@ -64,7 +64,7 @@ async def test_tables_that_look_at_the_clock(config: Path) -> None:
     ended = await run("sites", "--config", str(config))
     kiel, malaga, miami = (line.split() for line in ended.out.splitlines()[1:])
     assert kiel[:2] == ["kiel", "up"]
-    limited = "(mqtt:dso-x) until 12:09:00; export 3.00 kW (modbus-wset) until 12:09:00"
+    limited = "(mqtt:dso-x) until 06-01 12:09; export 3.00 kW (modbus-wset) until 06-01 12:09"
     assert limited in " ".join(kiel)
     assert malaga[:3] == ["malaga", "up", "–"], "an unknown surplus is not 0 W"
     assert miami[:2] == ["miami", "silent"]

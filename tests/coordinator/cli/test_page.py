@@ -175,7 +175,41 @@ async def test_a_coordinator_that_goes_away_is_told_to_the_browser(
         assert f"coordinator 127.0.0.1:{port}" in await next_event(events, "lost")
 
 
-@pytest.mark.skipif(which("node") is None, reason="needs node, which is not here")
+async def computed(folder: Path, asset: str, expression: str) -> Any:
+    """Return what an expression of one of the page's modules gives in node."""
+    module = folder / f"{Path(asset).stem}.mjs"
+    copyfile(ASSETS / asset, module)
+    script = f"import * as all from '{module}'; console.log(JSON.stringify(all.{expression}))"
+    node = await asyncio.create_subprocess_exec(
+        "node", "--input-type=module", "--eval", script, stdout=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(WITHIN_S):
+        out, _ = await node.communicate()
+    return json.loads(out)
+
+
+needs_node = pytest.mark.skipif(which("node") is None, reason="needs node, which is not here")
+
+
+@needs_node
+@pytest.mark.parametrize(
+    ("expression", "said"),
+    [
+        ("duration(59.97)", "1 min 0 s"),
+        ("duration(119.7)", "2 min 0 s"),
+        ("duration(3599.6)", "1 h 0 min"),
+        ("duration(7199)", "2 h 0 min"),
+        ("duration(2.5)", "2.5 s"),
+        ("duration(null)", "–"),
+        ("clock('2026-11-23T06:00:00Z', '2026-11-23T23:00:00Z')", "06:00:00"),
+        ("clock('2026-11-24T06:00:00Z', '2026-11-23T23:00:00Z')", "11-24 06:00"),
+    ],
+)
+async def test_times_are_told_as_people_read_them(expression: str, said: str, tmp_path: Path) -> None:
+    assert await computed(tmp_path, "format.js", expression) == said
+
+
+@needs_node
 @pytest.mark.parametrize("left", [api.FleetLeft(), api.FleetLeft(job_ids=["b"], migration_ids=["2"])])
 async def test_the_browser_puts_changes_together_as_we_do(left: api.FleetLeft, tmp_path: Path) -> None:
     def fleet(*, jobs: str, moves: str, draining: bool, **more: Any) -> api.WatchFleetResponse:
@@ -189,13 +223,6 @@ async def test_the_browser_puts_changes_together_as_we_do(left: api.FleetLeft, t
 
     before = fleet(jobs="abc", moves="21", draining=False)
     change = fleet(jobs="bd", moves="3", draining=True, left=left, policy="sterna")
-    module = tmp_path / "changes.mjs"
-    copyfile(ASSETS / "changes.js", module)
     said = ", ".join(document.encode("fleet", one, indent=0).decode() + ".data" for one in (before, change))
-    script = f"import {{changed}} from '{module}'; console.log(JSON.stringify(changed({said})))"
-    node = await asyncio.create_subprocess_exec(
-        "node", "--input-type=module", "--eval", script, stdout=asyncio.subprocess.PIPE
-    )
-    async with asyncio.timeout(WITHIN_S):
-        out, _ = await node.communicate()
-    assert json.loads(out) == json.loads(document.encode("fleet", changed(before, change)))["data"]
+    out = await computed(tmp_path, "changes.js", f"changed({said})")
+    assert out == json.loads(document.encode("fleet", changed(before, change)))["data"]

@@ -39,6 +39,23 @@ def test_figures_that_say_nothing_of_now_are_marked(
     assert render.warnings(api.WatchFleetResponse(sites=[site])) == warning
 
 
+@pytest.mark.parametrize(
+    ("end_at", "said"),
+    [
+        (NOW.replace(hour=18), "400 W (dso) until 18:00:00 "),
+        (NOW.replace(day=2, hour=6), "400 W (dso) until 06-02 06:00 "),
+        (None, "400 W (dso)  –"),
+    ],
+)
+def test_a_limit_that_ends_on_another_day_names_the_day(end_at: datetime | None, said: str) -> None:
+    limit = site_pb2.ActiveLimit(source="dso", limit_w=400.0, end_at=end_at)
+    status = site_pb2.GridStatus(limit_w=400.0, limits=[limit])
+    console = Console(width=200, color_system=None)
+    with console.capture() as captured:
+        console.print(render.sites_table([fleet_pb2.Site(site_id="miami", grid_status=status)], NOW))
+    assert said in captured.get()
+
+
 def test_breaches_of_either_direction_are_named() -> None:
     status = site_pb2.GridStatus(breaches=2, export_breaches=1)
     site = fleet_pb2.Site(site_id="miami", connected=True, grid_status=status)

@@ -17,14 +17,29 @@ export const svg = (tag, attributes = {}, ...children) =>
   filled(document.createElementNS(SVG, tag), attributes, children);
 export const byId = (id) => document.getElementById(id);
 
-/** Fill a table; `head` names the columns, each row is a list; what is not a cell already becomes one. */
+/** Give a table, or a part of one, these children. What is as it was stays: it may have the focus or a click under way. */
+export function settle(node, children) {
+  children.forEach((child, index) => {
+    const old = node.childNodes[index];
+    if (old == null) node.append(child);
+    else if (old.isEqualNode(child)) return;
+    else if (/^(THEAD|TBODY|TR)$/.test(child.tagName)) settle(old, [...child.childNodes]);
+    else old.replaceWith(child);
+  });
+  while (node.childNodes.length > children.length) node.lastChild.remove();
+}
+
+/**
+ * Fill a table; `head` names the columns, each row is a list; what is not a cell already becomes one.
+ * A control must carry what it acts on (`data-of`): one that looks the same as another is taken for it.
+ */
 export function fillTable(table, head, rows, empty) {
   const cells = (row) => el("tr", {}, row.map((cell) => (cell instanceof HTMLTableCellElement ? cell : el("td", {}, cell))));
   const body = rows.length ? rows.map(cells) : [el("tr", {}, el("td", { class: "dim", colspan: head.length }, empty))];
-  table.replaceChildren(
+  settle(table, [
     el("thead", {}, el("tr", {}, head.map((name) => (name instanceof HTMLTableCellElement ? name : el("th", { scope: "col" }, name))))),
     el("tbody", {}, body),
-  );
+  ]);
 }
 
 export const number = (text) => el("td", { class: "number" }, text);

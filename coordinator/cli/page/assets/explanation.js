@@ -20,7 +20,7 @@ function lastDecision(decision) {
   const others = decision.alternatives.filter((one) => one.rejections.length);
   return [
     el("h3", {}, `Last decision: ${words(decision.kind)} ${towards}`),
-    el("p", { class: "dim" }, `${clock(decision.decided_at)} UTC, policy ${decision.policy}`),
+    el("p", { class: "dim" }, `${clock(decision.decided_at, Date.now())} UTC, policy ${decision.policy}`),
     el("p", {}, decision.reason),
     el("ul", {}, others.map((one) => el("li", {}, `not ${one.site_id}: ${one.rejections.join("; ")}`))),
   ];

@@ -1,6 +1,6 @@
 // One snapshot of the fleet as tables.
 
-import { byId, el, fillTable, number, right, svg } from "./dom.js";
+import { byId, el, fillTable, number, right, settle, svg } from "./dom.js";
 import { UNKNOWN, clock, duration, secondsUntil, size, watts, words } from "./format.js";
 
 const SHOWN_JOBS = 200;
@@ -15,17 +15,17 @@ const trends = new Map();
 
 export function showFleet(snapshot, act) {
   const names = new Map(snapshot.jobs.map((job) => [job.job_id, job.spec.name]));
-  byId("link").textContent = `${clock(snapshot.at)} UTC · policy ${snapshot.policy}`;
-  byId("link").className = "";
+  byId("at").textContent = `${clock(snapshot.at, snapshot.at)} UTC · policy ${snapshot.policy}`;
+  byId("link").textContent = "";
   showTotals(snapshot);
   showSites(snapshot, names, act);
   showJobs(snapshot.jobs, act);
-  showMigrations(snapshot.migrations, names, act);
+  showMigrations(snapshot, names, act);
 }
 
 export function showWarnings(warnings) {
   byId("attention").hidden = warnings.length === 0;
-  byId("warnings").replaceChildren(...warnings.map((warning) => el("li", {}, warning)));
+  settle(byId("warnings"), warnings.map((warning) => el("li", {}, warning)));
 }
 
 export function showJobs(jobs, act) {
@@ -46,7 +46,7 @@ export function showJobs(jobs, act) {
       number(String(job.migrations)),
       number(size(job.checkpoint?.size_bytes || job.spec.checkpoint_bytes || null)),
       note(job.message),
-      OVER.has(job.state) ? "" : button("Cancel", () => act.cancel(job)),
+      OVER.has(job.state) ? "" : button("End", job.spec.name, job.job_id, () => act.end(job)),
     ]),
     wanted ? "no job fits" : "no jobs: sterna job submit FILE",
   );
@@ -79,25 +79,25 @@ function showSites({ sites, at }, names, act) {
     byId("sites"),
     ["site", "surplus and compute", "lately", right("surplus"), right("compute"), right("grid"), "limit", "window", right("slots"), "jobs", ""],
     sites.map((site) => [
-      el("td", {}, el("b", {}, site.site_id), " ", standing(site)),
+      el("td", {}, el("b", {}, site.site_id), " ", standing(site, at)),
       bars(site.telemetry, most),
       trend(site.site_id, most),
       number(watts(site.telemetry?.surplus_w)),
       number(watts(site.telemetry?.compute_w)),
       number(watts(site.telemetry?.grid_w)),
-      limits(site.grid_status),
+      limits(site.grid_status, at),
       el("td", {}, left(site, at), " ", el("small", {}, site.forecast_source)),
       number(`${site.job_ids.length}/${site.capabilities?.slots ?? UNKNOWN}`),
       el("td", {}, site.job_ids.flatMap((id, index) => [index ? ", " : "", jobLink(id, names.get(id), act)])),
       site.draining || site.fenced
-        ? button("Resume", () => act.resume(site))
-        : button("Drain", () => act.drain(site)),
+        ? button("Resume", site.site_id, site.site_id, () => act.resume(site))
+        : button("Drain", site.site_id, site.site_id, () => act.drain(site)),
     ]),
     "no sites",
   );
 }
 
-function showMigrations(migrations, names, act) {
+function showMigrations({ migrations, at }, names, act) {
   fillTable(
     byId("migrations"),
     ["job", "from", "to", "state", "sent", right("downtime"), right("foreseen"), "planned", "why"],
@@ -109,7 +109,7 @@ function showMigrations(migrations, names, act) {
       sent(one),
       number(duration(one.downtime_s)),
       number(duration(one.predicted_s)),
-      clock(one.planned_at),
+      clock(one.planned_at, at),
       note(one.failure || one.reason),
     ]),
     "none yet",
@@ -132,27 +132,28 @@ function bars(telemetry, most) {
 
 function trend(siteId, most) {
   const points = trends.get(siteId);
+  const highest = Math.max(most, ...points.flatMap((point) => [point.surplus ?? 0, point.compute ?? 0]));
   // A gap where nothing was known: a line through it would be a guess.
   const line = (kind) => points.reduce(({ path, on }, point, index) => {
     if (point[kind] == null) return { path, on: false };
     const x = TREND_WIDTH - ((points.length - 1 - index) * TREND_WIDTH) / (Math.max(points.length, TREND_LEAST) - 1);
-    const y = ROW_HEIGHT - 1 - ((ROW_HEIGHT - 2) * Math.max(0, point[kind])) / most;
+    const y = ROW_HEIGHT - 1 - ((ROW_HEIGHT - 2) * Math.max(0, point[kind])) / highest;
     return { path: `${path}${on ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`, on: true };
   }, { path: "", on: false }).path;
   return svg("svg", { width: TREND_WIDTH, height: ROW_HEIGHT, class: "trend", "aria-hidden": "true" },
     ["surplus", "compute"].map((kind) => svg("path", { class: kind, d: line(kind) })));
 }
 
-function standing(site) {
+function standing(site, now) {
   if (site.fenced) return el("span", { class: "state failed" }, "fenced");
-  if (!site.connected) return el("span", { class: "state failed" }, site.last_seen_at ? `silent since ${clock(site.last_seen_at)}` : "not heard yet");
+  if (!site.connected) return el("span", { class: "state failed" }, site.last_seen_at ? `silent since ${clock(site.last_seen_at, now)}` : "not heard yet");
   if (["stale", "bad"].includes(site.telemetry?.quality)) return el("span", { class: "state failed" }, `power ${site.telemetry.quality}`);
   return site.draining ? el("span", { class: "state moving" }, "draining") : "";
 }
 
-function limits(status) {
+function limits(status, now) {
   const said = (limit, what) => limit && el("div", { class: "limit" },
-    `${what}${watts(limit.limit_w)} (${limit.source})${limit.end_at ? ` until ${clock(limit.end_at)}` : ""}`);
+    `${what}${watts(limit.limit_w)} (${limit.source})${limit.end_at ? ` until ${clock(limit.end_at, now)}` : ""}`);
   const lines = [said(status?.limits[0], ""), said(status?.export_limits[0], "export ")].filter(Boolean);
   return el("td", {}, lines.length ? lines : el("span", { class: "dim" }, words(status?.state)));
 }
@@ -173,5 +174,7 @@ const KINDS = { running: "good", done: "good", completed: "good", confirmed: "go
 
 const state = (word) => el("td", {}, el("span", { class: `state ${KINDS[word] ?? "moving"}` }, words(word)));
 const note = (text) => el("td", { class: "note" }, text);
-const button = (text, act) => el("button", { type: "button", onclick: act }, text);
-const jobLink = (id, name, act) => el("button", { type: "button", class: "link", onclick: () => act.explain(id) }, name ?? id.slice(0, 8));
+const button = (text, name, id, act) =>
+  el("button", { type: "button", "data-of": id, "aria-label": `${text} ${name}`, onclick: act }, text);
+const jobLink = (id, name, act) =>
+  el("button", { type: "button", class: "link", "data-of": id, onclick: () => act.explain(id) }, name ?? id.slice(0, 8));

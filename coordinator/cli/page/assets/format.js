@@ -16,9 +16,11 @@ export const size = (value) => (value == null ? UNKNOWN : scaled(value, "B", DEC
 
 export function duration(seconds) {
   if (seconds == null) return UNKNOWN;
-  if (seconds < 60) return `${seconds.toFixed(1)} s`;
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
-  return `${Math.floor(seconds / 3600)} h ${Math.round((seconds % 3600) / 60)} min`;
+  if (seconds < 59.95) return `${seconds.toFixed(1)} s`;
+  const whole = Math.round(seconds); // before it is split, lest 119.7 s be 1 min 60 s
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
+  const minutes = Math.round(whole / 60);
+  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
 export function figure(value, unit) {
@@ -33,5 +35,11 @@ export function figure(value, unit) {
 }
 
 export const words = (state) => (state == null ? UNKNOWN : state.replaceAll("_", " "));
-export const clock = (instant) => (instant == null ? UNKNOWN : new Date(instant).toISOString().slice(11, 19));
+/** The time in UTC; with the day where that is not today's. */
+export function clock(instant, now) {
+  if (instant == null) return UNKNOWN;
+  const [day, time] = new Date(instant).toISOString().split("T");
+  return day === new Date(now).toISOString().slice(0, 10) ? time.slice(0, 8) : `${day.slice(5)} ${time.slice(0, 5)}`;
+}
+
 export const secondsUntil = (instant, now) => (Date.parse(instant) - Date.parse(now)) / 1000;

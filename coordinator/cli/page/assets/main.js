@@ -13,7 +13,7 @@ const act = {
     showExplanation(answer.data, act);
     if (!byId("job").open) byId("job").showModal();
   }),
-  cancel: (job) => confirm(`End ${job.spec.name} for good?`) && tell(() => ask(`/jobs/${job.job_id}/end`, {})),
+  end: (job) => confirm(`End ${job.spec.name} for good?`) && tell(() => ask(`/jobs/${job.job_id}/end`, {})),
   migrate: (job, site) => {
     const doubt = site.feasible ? "" : `\n\nIt is not feasible:\n${site.rejections.join("\n")}`;
     if (!confirm(`Move ${job.spec.name} to ${site.site_id}?${doubt}`)) return;
@@ -50,7 +50,6 @@ async function tell(work) {
 
 function lost(why) {
   byId("link").textContent = `what you see is old: ${why}`;
-  byId("link").className = "failed";
 }
 
 function follow() {
@@ -66,7 +65,7 @@ function follow() {
   events.addEventListener("warnings", (event) => showWarnings(JSON.parse(event.data)));
   events.addEventListener("lost", (event) => lost(JSON.parse(event.data)));
   events.addEventListener("error", () => {
-    if (byId("link").className !== "failed") lost("`sterna page` does not answer");
+    if (!byId("link").textContent) lost("`sterna page` does not answer");
   });
 }
 
