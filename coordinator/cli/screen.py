@@ -1,8 +1,9 @@
 """The live picture of the fleet: what `sterna watch` and `sterna demo` show."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -10,7 +11,6 @@ from rich.text import Text
 from coordinator.cli import render
 from sterna.v1 import fleet_pb2, operator_service_pb2
 
-_BAR_CELLS = 24
 _SHOWN_MIGRATIONS = 8
 
 
@@ -56,15 +56,16 @@ def _one_line_each(table: Table) -> Table:
 
 def _energy(sites: Sequence[fleet_pb2.Site], names: dict[str, str]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
+    # Bars and jobs share what the figures leave, so that these can be read on 80 columns.
     for column in ("site", "", "surplus", "compute", "grid", "limit", "GPU cap", "jobs"):
-        table.add_column(column, no_wrap=column != "jobs")
+        table.add_column(column, no_wrap=True, ratio={"": 2, "jobs": 3}.get(column))
     scale_w = max([_surplus(site) or 0.0 for site in sites] + [1.0])
     for site in sites:
         telemetry = site.telemetry
         caps = [gpu.power_cap_w for gpu in telemetry.gpus if gpu.HasField("power_cap_w")]
         table.add_row(
             Text(site.site_id, style="" if site.connected else "red"),
-            _bar(_surplus(site), render.present(telemetry, "compute_w"), scale_w),
+            _Bar(_surplus(site), render.present(telemetry, "compute_w"), scale_w),
             render.watts(_surplus(site)),
             render.watts(render.present(telemetry, "compute_w")),
             render.watts(render.present(telemetry, "grid_w")),
@@ -80,15 +81,25 @@ def _surplus(site: fleet_pb2.Site) -> float | None:
     return surplus_w
 
 
-def _bar(surplus_w: float | None, compute_w: float | None, scale_w: float) -> Text:
+@dataclass(frozen=True, slots=True)
+class _Bar:
     """Green is surplus, the marker is what compute draws: right of the green it is not renewable."""
-    if surplus_w is None:
-        return Text("?" * 3, style="dim")
-    cells = round(_BAR_CELLS * min(1.0, surplus_w / scale_w))
-    bar = Text("█" * cells, style="green")
-    bar.append("·" * (_BAR_CELLS - cells), style="dim")
-    drawn = round((_BAR_CELLS - 1) * min(1.0, (compute_w or 0.0) / scale_w))
-    if compute_w:
-        style = "bold white on green" if drawn < cells else "bold red"
-        return Text.assemble(bar[:drawn], Text("▮", style=style), bar[drawn + 1 :])
-    return bar
+
+    surplus_w: float | None
+    compute_w: float | None
+    scale_w: float
+
+    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
+        yield self._drawn(options.max_width)
+
+    def _drawn(self, width: int) -> Text:
+        if self.surplus_w is None:
+            return Text("?" * 3, style="dim")
+        cells = round(width * min(1.0, self.surplus_w / self.scale_w))
+        bar = Text("█" * cells, style="green")
+        bar.append("·" * (width - cells), style="dim")
+        drawn = round((width - 1) * min(1.0, (self.compute_w or 0.0) / self.scale_w))
+        if self.compute_w:
+            style = "bold white on green" if drawn < cells else "bold red"
+            return Text.assemble(bar[:drawn], Text("▮", style=style), bar[drawn + 1 :])
+        return bar
