@@ -54,14 +54,16 @@ def main(argv: list[str] | None = None) -> int:
 def _parse(arguments: list[str]) -> tuple[Any, "argparse.Namespace"]:
     """Return the command's module, None for ``run``, and its arguments."""
     import argparse
+    from importlib.metadata import version
 
     parser = argparse.ArgumentParser(prog="sterna-agent", description="The site daemon of Sterna.")
+    parser.add_argument("--version", action="version", version=f"sterna-agent {version('sterna')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="run the agent")
     run.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="default: %(default)s")
     module = None
     for name, (path, about) in COMMANDS.items():
-        command = commands.add_parser(name, help=about)
+        command = commands.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
         if arguments[:1] == [name]:
             module = import_module(path)
             module.add_arguments(command)

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 from sterna.errors import ConfigError, CorruptError
@@ -13,6 +14,7 @@ EXIT_USAGE = 2
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     parser = argparse.ArgumentParser(prog="sterna-coordinator", description="The fleet daemon of Sterna.")
+    parser.add_argument("--version", action="version", version=f"sterna-coordinator {version('sterna')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, about in (("run", "run the coordinator"), ("check-config", "check a configuration and end")):
         command = commands.add_parser(name, help=about)

@@ -43,7 +43,12 @@ async def _run(args: argparse.Namespace) -> int:
         findings.append(good("config", str(args.config)))
     except ConfigError as error:
         lines = str(error).splitlines()
-        findings += [fail("config", line, f"edit {args.config}") for line in lines]
+        mend = (
+            f"edit {args.config}"
+            if args.config.exists()
+            else "write one after docs/site-operator.md, or name it with --config"
+        )
+        findings += [fail("config", line, mend) for line in lines]
     _tell(findings, args)
     if config is not None:
         async for finding in _looks(config, args.config.parent, args.timeout_s):

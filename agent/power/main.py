@@ -138,7 +138,8 @@ def _ask(args: argparse.Namespace) -> int:
             with line.makefile("rb") as answers:
                 answer = json.loads(answers.readline())
     except (OSError, ValueError) as error:
-        print(f"sterna-power: {args.socket}: {error}", file=sys.stderr)
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+        print(f"sterna-power: {args.socket}: {why}", file=sys.stderr)
         return EXIT_UNREACHABLE
     print(json.dumps(answer, indent=2))
     return EXIT_OK if answer.get("ok") else EXIT_REFUSED

@@ -66,7 +66,7 @@ def _root(
 
 @app.command()
 def status(config: ConfigOption = None, json: JsonOption = False) -> None:
-    """Show the fleet in one screen: sites, jobs, migrations, and what needs attention."""
+    """Show sites, jobs, migrations and what needs attention."""
     _desk(config, json).status()
 
 
@@ -99,13 +99,19 @@ def offers(
     json: JsonOption = False,
     site: Annotated[str, typer.Option("--site", help="Only those of this site.")] = "",
 ) -> None:
-    """List what each site offers its grid operator: how much, how long, and what it costs jobs."""
+    """List what each site offers its grid operator.
+
+    How much, for how long, and what it costs jobs.
+    """
     _desk(config, json).offers(site)
 
 
 @app.command()
 def watch(config: ConfigOption = None, json: JsonOption = False) -> None:
-    """Follow the fleet; with --json one document per change, a line each."""
+    """Follow the fleet.
+
+    With --json one document per change, a line each.
+    """
     _desk(config, json).watch()
 
 
@@ -169,7 +175,10 @@ def fence(
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Give your word that nothing runs at the site any more, so that its jobs may start elsewhere."""
+    """Give your word that nothing runs at the site any more.
+
+    Its jobs may then start elsewhere.
+    """
     if not confirm and sys.stdin.isatty():
         confirm = typer.prompt(f"If a job still runs at {site}, it will run twice. Site's id again", err=True)
     if confirm != site:

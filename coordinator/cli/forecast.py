@@ -55,7 +55,9 @@ def score(
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes.")] = 1,
     json: JsonOption = False,
 ) -> None:
-    """Score the learnt forecast against persistence, the day before and climatology, by lead time.
+    """Score the learnt forecast against simpler ones.
+
+    Those are persistence, the day before and climatology; figures are by lead time.
 
     The first part of each trace is there to learn from; only the rest is scored. CRPS and pinball loss are in
     percent of the trace's mean, night is not scored for sun, window lengths are of what is left of a window

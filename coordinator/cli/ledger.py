@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     invoke_without_command=True,
     rich_markup_mode=None,
-    help="What was drawn by whom and where it came from; signed records, and their check.",
+    help="Tell what was drawn, by whom, and where it came from.",
 )
 
 SinceOption = Annotated[str, typer.Option("--from", help="Instant, e.g. 2026-11-01 or 2026-11-01T06:00Z.")]
@@ -65,7 +65,7 @@ def export(
     until: UntilOption = "",
     config: ConfigOption = None,
 ) -> None:
-    """Write the signed records of an interval, or all of them, to a file."""
+    """Write the signed records, or those of an interval, to a file."""
     from coordinator.cli.ledger_calls import export_records
 
     if file.exists():
@@ -99,7 +99,10 @@ def verify(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Check an export or a proof, offline; names the first record that is wrong."""
+    """Check an export or a proof, offline.
+
+    It names the first record that is wrong.
+    """
     from coordinator.core import audit
     from sterna.signing import load_verifier
 

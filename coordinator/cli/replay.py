@@ -49,7 +49,10 @@ def command(
         Path | None, typer.Option(help="Recompute the figures of such a folder instead, and compare.")
     ] = None,
 ) -> None:
-    """Replay recorded days under several policies, or verify what a replay wrote."""
+    """Replay recorded days under several policies.
+
+    With --verify, check what a replay wrote instead.
+    """
     if verify is not None:
         _verify(verify, data)
         return

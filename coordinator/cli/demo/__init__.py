@@ -23,7 +23,10 @@ def command(
     seed: Annotated[int, typer.Option(help="Of the jobs' data.")] = 1,
     keep: Annotated[Path | None, typer.Option("--keep", help="Keep logs and stores in this folder.")] = None,
 ) -> None:
-    """Show a fleet that moves real training jobs after real surplus, and count what it did."""
+    """Run a whole fleet on this machine and count what it did.
+
+    Real daemons move real training jobs after measured weather.
+    """
     missing = [name for name in _OF_THE_EXTRA if find_spec(name) is None]
     if missing:
         raise ConfigError(f"no {', '.join(missing)}: the demo needs its extra, pip install 'sterna[demo]'")

@@ -56,13 +56,14 @@ class Processes:
         Raises
         ------
         PermanentError
-            Naming the child, its exit code and its last lines.
+            Naming the child, how it ended and its last lines.
         """
         for name, child in self._children.items():
             code = child.poll()
             if code is not None:
                 tail = (self.log_dir / f"{name}.log").read_text(errors="replace").splitlines()[-12:]
-                raise PermanentError(f"{name} ended with {code}:\n  " + "\n  ".join(tail))
+                end = f"ended with {code}" if code >= 0 else f"was ended by {signal.Signals(-code).name}"
+                raise PermanentError(f"{name} {end}; the last it said:\n  " + "\n  ".join(tail))
 
     def stop(self, names: Sequence[str] | None = None) -> None:
         """Stop the named children, all in reverse order when None."""

@@ -61,7 +61,7 @@ class DemoSummary:
         downtimes = sorted(self.downtime_s)
         middle = f"{downtimes[len(downtimes) // 2]:.1f} s" if downtimes else "–"
         return [
-            f"migrations   {self.migrations_completed} completed, {self.migrations_failed} failed; "
+            f"migrations   {self.migrations_completed} completed, {self.migrations_failed} given up; "
             f"{self.bytes_moved / 1e6:.1f} MB moved, median downtime {middle}",
             f"training     {self.jobs_completed} of {self.jobs} jobs completed, "
             f"{self.steps_lost} steps lost, {self.double_runs} double runs",

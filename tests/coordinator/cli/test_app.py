@@ -29,6 +29,12 @@ def test_help(words: list[str]) -> None:
     assert "Usage:" in result.output
 
 
+@pytest.mark.parametrize("words", [[], ["job"], ["site"], ["pki"], ["forecast"], ["ledger"]])
+def test_every_command_is_named_with_a_whole_sentence(words: list[str]) -> None:
+    result = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "80"})
+    assert "..." not in result.output.partition("Commands:")[2]
+
+
 def test_help_loads_nothing_heavy() -> None:
     script = (
         "import sys\n"
