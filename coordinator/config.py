@@ -22,14 +22,18 @@ class TlsFiles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """PEM files, as ``sterna pki issue coordinator NAME`` writes them."""
 
     ca: Path
+    """The fleet's authority."""
     cert: Path
+    """Our certificate."""
     key: Path
+    """Its private key."""
 
 
 class SiteTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[[sites]]``: one site that may connect. What it can do it says itself."""
 
     id: str
+    """As in its certificate."""
     plant: Literal["sun", "wind", "mixed"] = "mixed"
     """What its surplus comes of; each is learnt in its own way."""
     history: Path | None = None
@@ -108,7 +112,9 @@ class PlannerTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """``[planner]``: who decides, and with which numbers (docs/feasibility.md)."""
 
     policy: str = "feasibility-aware"
+    """static, energy-only, feasibility-aware or sterna (docs/planning.md)."""
     tick_s: float = 10.0
+    """Between two plans."""
     settle_s: float = 10.0
     """Longest wait after a start for all sites to connect before anything is decided."""
     # The numbers of every policy; `PlannerSettings` says what they mean.
@@ -162,6 +168,7 @@ class LeaseTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """``[lease]``: for jobs with on_partition = stop."""
 
     ttl_s: float = 120.0
+    """How long a job runs without a renewal."""
     skew_s: float = 5.0
     """How far clocks may differ in rate and reading over one lease."""
     kill_grace_s: float = 10.0
@@ -177,9 +184,13 @@ class MigrationTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """``[migration]``: longest stays in a state before a move is given up, and retries."""
 
     planned_s: float = 60.0
+    """Until the destination holds a slot."""
     prepared_s: float = 60.0
+    """Until the job is told to stop, or its checkpoint to be sent ahead."""
     stopping_s: float = 600.0
+    """Until it has stopped and its checkpoint is sealed."""
     transferring_s: float = 3600.0
+    """Until the destination has verified it; also of one that is sent ahead."""
     retry_s: float = 2.0
     """An order that shows no effect is sent again after this."""
     start_attempts: int = 3
@@ -207,7 +218,9 @@ class HistoryTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """``[history]``: what is kept; the oldest goes first."""
 
     samples_per_site: int = 1_000_000
+    """Samples of telemetry."""
     decisions_per_job: int = 500
+    """Decisions with their reasons."""
 
     def faults(self) -> _Faults:
         """Yield what is wrong beyond types."""
@@ -272,11 +285,13 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """The whole file."""
 
     fleet: str
+    """Name of the fleet, as in its certificates."""
     id: str = "main"
     """Name in our certificate."""
     listen: str = "127.0.0.1:7400"
     """host:port for sites and operators; port 0 takes a free one."""
     state_dir: Path
+    """Where the store is kept."""
     database_url: str = ""
     """As SQLAlchemy takes it; empty: ``coordinator.db`` in `state_dir`."""
     tls: TlsFiles | None = None
@@ -284,6 +299,7 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """Plaintext gRPC; loopback only."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_style: Literal["auto", "json", "text", "journal"] = "auto"
+    """auto: journal fields where standard error is the journal, else text."""
     sites: tuple[SiteTable, ...]
     links: LinksTable = LinksTable()
     planner: PlannerTable = PlannerTable()

@@ -30,14 +30,18 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """The whole file."""
 
     fleet: str
+    """Name of the fleet, as in its certificates."""
     site: str
+    """Name of this site, as in its certificate."""
     state_dir: Path
+    """Where stores, checkpoints and jobs are kept; outlives restarts."""
     tls: TlsFiles | None = None
     """Our certificate; needed unless `insecure`."""
     insecure: bool = False
     """Plaintext gRPC; loopback only."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_style: Literal["auto", "json", "text", "journal"] = "auto"
+    """auto: journal fields where standard error is the journal, else text."""
     coordinator: CoordinatorTable | None = None
     grid: GridTable
     buses: tuple[BusTable, ...] = ()

@@ -18,6 +18,7 @@ class BusTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """``[[buses]]``: a line, gateway or TLS device that meters share by its name; the agent owns it alone."""
 
     name: str
+    """What `bus` of a meter says."""
     kind: Literal["tcp", "tls", "rtu_over_tcp", "serial"]
     host: str = ""
     port: int | None = None

@@ -12,7 +12,9 @@ class FolderTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """``[containers.mounts.NAME]``: a folder that jobs may mount by that name."""
 
     path: Path
+    """Absolute."""
     read_only: bool = True
+    """False: jobs may write there."""
 
     def faults(self) -> Iterable[tuple[str, str]]:
         """Yield what is wrong beyond types."""
@@ -26,7 +28,9 @@ class ContainersTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     podman: tuple[str, ...] = ()
     """The words that its every command begins with, e.g. ["podman"]."""
     docker: tuple[str, ...] = ()
+    """The same for docker."""
     nerdctl: tuple[str, ...] = ()
+    """The same for nerdctl."""
     arguments: tuple[str, ...] = ()
     """Given to every run, e.g. how this site's GPUs reach containers."""
     mounts: dict[str, FolderTable] = {}

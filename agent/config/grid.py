@@ -17,7 +17,9 @@ class OpenAdrTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     url: str
     """Base URL of the VTN; https, or loopback."""
     client_id: str = ""
+    """OAuth client; empty: the VTN asks for none."""
     client_secret_file: Path | None = None
+    """Its first line is the client's secret."""
     ven_name: str = ""
     """Default: ``sterna-<site>``."""
     resource_name: str = ""
@@ -25,6 +27,7 @@ class OpenAdrTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     programs: tuple[str, ...] = ()
     """Names or ids of the programs to follow; empty: all that the VTN shows us."""
     poll_period_s: float = 30.0
+    """Between two polls, which are heartbeats: 1 to 60."""
     notifier: bool = True
     """Listen to the VTN's MQTT notifications where it has them; polling goes on."""
     subscription_w: float | None = None

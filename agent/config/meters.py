@@ -14,6 +14,7 @@ class MeterTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     name: str
     role: Literal["grid", "generation", "load", "battery", "compute"]
+    """What it measures: the grid connection, a plant, other load, a battery, or the nodes of Sterna."""
     kind: Literal["sunspec", "registers", "fake"] = "sunspec"
     """registers: a plain Modbus meter, described by `table` or `table_file` (docs/meters.md)."""
     bus: str = ""
@@ -28,6 +29,7 @@ class MeterTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     table_file: Path | None = None
     """registers: a table of the site's own."""
     poll_interval_s: float = 1.0
+    """Between two reads of powers."""
     timeout_s: float = 1.0
     """Longest wait for one answer."""
     max_power_w: float = 1e6

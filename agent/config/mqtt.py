@@ -18,6 +18,7 @@ class BrokerTlsTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     cert: Path | None = None
     """PEM of our own certificate, for brokers that ask for one."""
     key: Path | None = None
+    """Its private key."""
 
 
 class BrokerTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -26,7 +27,9 @@ class BrokerTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     host: str
     port: int = 8883
     username: str = ""
+    """Empty: none is given."""
     password_file: Path | None = None
+    """Its first line is the password."""
     tls: BrokerTlsTable | None = None
     insecure: bool = False
     """Plaintext; loopback only."""

@@ -42,9 +42,11 @@ class JobsTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """``[jobs]``: what may run here."""
 
     slots: int = 1
+    """Jobs that may run at once."""
     checkpoint_interval_s: float = 600.0
     """Shortest time between two sealed checkpoints of a running job."""
     keep_checkpoints: int = 2
+    """Sealed checkpoints that are kept of a job; 2 or more."""
     differences: bool = True
     """Send and take checkpoints as differences where that is sooner; needs the extra ``delta``."""
     runner: Literal["auto", "systemd", "subprocess"] = "auto"

@@ -10,6 +10,7 @@ class PowerTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """``[power]``: the budget that keeps a limit (docs/obeying.md)."""
 
     control_period_s: float = 0.5
+    """Between two looks at the power budget."""
     margin_w: float = 0.0
     """Watts kept free below a limit."""
     ramp_up_w_per_s: float = 50.0

@@ -18,15 +18,18 @@ class ContactTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     normally: Literal["open", "closed"] = "open"
     """How it stands while nothing is asked; a broken wire to a normally closed one limits."""
     kind: Literal["gpio", "file"] = "gpio"
+    """gpio: a line of a GPIO chip; file: a file that holds 0 or 1."""
     chip: Path = Path("/dev/gpiochip0")
     line: int | None = None
     """Offset on the chip."""
     complement_line: int | None = None
     """Second half, closed whenever the first is open; both alike: a wire is broken."""
     bias: Literal["none", "pull-up", "pull-down"] = "pull-up"
+    """Resistor of the GPIO line."""
     path: Path | None = None
     """For a file: one that holds 0 or 1."""
     complement_path: Path | None = None
+    """For a file: the second half."""
     closed_level: Literal[0, 1] = 0
     """What a closed contact reads; 0 when it pulls the line to ground."""
 
@@ -55,6 +58,7 @@ class RelayTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     debounce_s: float = 0.5
     """How long a contact must read the same before it counts."""
     poll_period_s: float = 0.2
+    """How often contacts are read."""
 
     def faults(self) -> Iterable[tuple[str, str]]:
         """Yield what is wrong beyond types."""

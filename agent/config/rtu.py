@@ -28,7 +28,9 @@ class RtuTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     rated_import_w: float | None = None
     """What the connection may take; sets the scale of powers."""
     rated_export_w: float | None = None
+    """What the connection may feed in."""
     phases: Literal[1, 3] | None = None
+    """Of the grid connection; absent: the registers leave it unsaid."""
     failsafe_export_w: float | None = None
     """Export that holds while the fail-safe of this link does; absent: what was last commanded holds."""
 

@@ -64,6 +64,7 @@ class ChargeSurplusTable(SetpointBase, frozen=True, kw_only=True, tag_field="rul
     """``rule = "charge-surplus"``: charge a battery from what the site would export."""
 
     control: Literal["active-power", "storage-rates"]
+    """What the device is told by."""
     max_charge_w: float
     """Greatest charge; storage-rates count their per cents from it."""
     min_charge_w: float = 200.0
@@ -91,6 +92,7 @@ class FixedTable(SetpointBase, frozen=True, kw_only=True, tag_field="rule", tag=
     """``rule = "fixed"``: the same values as long as the agent runs."""
 
     control: ControlName
+    """What the device is told by."""
     values: dict[str, float]
     """By SunSpec's names, e.g. {"WMaxLimPct" = 70.0}."""
 

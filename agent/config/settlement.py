@@ -34,11 +34,13 @@ class SettlementTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     enabled: bool = True
     """False: no records are made; those that there are stay."""
     interval_minutes: Literal[5, 15, 30, 60] = 15
+    """Length of a record's interval."""
     timezone: str = "UTC"
     """The operator's, for its days and times of day, e.g. "Europe/Berlin"."""
     holidays: tuple[date, ...] = ()
     """Days that count as days off."""
     weekend: tuple[DayName, ...] = ("saturday", "sunday")
+    """Days off in every week."""
     methods: tuple[Method, ...] = ("10-of-10", "high-4-of-5", "same-day-3+2", "match-day")
     """Baselines that events are settled by, beside the workload's."""
     report_method: Method = "10-of-10"

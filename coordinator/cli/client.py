@@ -26,8 +26,11 @@ class TlsFiles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Paths of the operator's certificate files, as `sterna pki issue operator NAME` writes them."""
 
     ca: str
+    """The fleet's authority."""
     cert: str
+    """Our certificate."""
     key: str
+    """Its private key."""
 
 
 class ClientConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -36,7 +39,9 @@ class ClientConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     coordinator: str
     """host:port"""
     fleet: str
+    """Name of the fleet, as in its certificates."""
     coordinator_id: str = "main"
+    """Name in the coordinator's certificate."""
     tls: TlsFiles | None = None
     insecure: bool = False
     """Plaintext; loopback only."""

@@ -30,11 +30,17 @@ class ContainerTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """``[container]``: what the program runs in; absent, it is a process of the site."""
 
     image: str
+    """As the engine takes it."""
     engine: Literal["", "podman", "docker", "nerdctl"] = ""
+    """Empty: the site's first."""
     mounts: dict[str, str] = {}
+    """Where in the container each named folder of the site is seen."""
     devices: tuple[str, ...] = ()
+    """By the names that `--device` takes, e.g. "nvidia.com/gpu=0"; the site says which it gives."""
     network: str = ""
+    """What `--network` takes; empty: the engine's default."""
     arguments: tuple[str, ...] = ()
+    """More words for the engine's run; only sites that take any have the job."""
 
     def to_proto(self) -> job_pb2.ContainerSpec:
         """Return the message to submit."""
@@ -52,7 +58,9 @@ class SlowTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """``[slow]``: how far the plan may slow the job; absent, not at all."""
 
     power_frac: float
+    """Share of power_w that it draws at the least, above 0, below 1."""
     speed_frac: float
+    """Share of its full speed that it keeps there, power_frac to 1."""
 
     def to_proto(self) -> job_pb2.SlowRange:
         """Return the message to submit."""
@@ -60,25 +68,42 @@ class SlowTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class JobFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What ``sterna job submit`` reads; see proto/sterna/v1/job.proto for the meaning of each key."""
+    """What ``sterna job submit`` reads; the fields of sterna.v1.JobSpec."""
 
     name: str
+    """For people; need not be unique."""
     argv: tuple[str, ...]
+    """Program and arguments of a fresh start; {job_id}, {checkpoint_dir} and {resume_from} are replaced."""
     resume_argv: tuple[str, ...] = ()
+    """The same for a resume; empty: argv, with STERNA_RESUME_FROM set."""
     env: dict[str, str] = {}
+    """Added to the job's environment."""
     working_dir: str = ""
+    """Absolute; empty: the job's own folder at the site."""
     checkpoint_glob: str = ""
+    """Files that make a checkpoint, below the checkpoint folder; empty: the trainer names each."""
     stop_signal: str = "TERM"
+    """Sent together with the stop file."""
     stop_grace_s: float = 30.0
+    """From the stop signal to SIGKILL."""
     power_w: float
+    """At full speed, above the node's idle draw."""
     checkpoint_bytes: int
+    """As declared, until one is sealed."""
     on_partition: Literal["keep_running", "stop"] = "keep_running"
+    """stop: it ends with its lease when the coordinator is silent, so that it may start elsewhere."""
     may_migrate: bool = True
+    """False: it stays where it started."""
     min_residence_s: float | None = None
+    """Shortest stay before a voluntary move; absent: the fleet's."""
     home_site: str = ""
+    """Where it starts if it can; empty: anywhere."""
     load_s: float | None = None
+    """Process start to first step; absent: the fleet's, until measured."""
     declared_work_s: float | None = None
+    """Running time that it needs in all."""
     flexibility: Literal["flex_0", "flex_1", "flex_2", "flex_3"] = "flex_3"
+    """How much of its speed it gives up: flex_0 nothing, flex_3 half (docs/obeying.md)."""
     container: ContainerTable | None = None
     slow: SlowTable | None = None
 
