@@ -204,6 +204,17 @@ class Timeline:
         limits = [held for held in newest.values() if not held.command.is_release]
         return tuple(sorted(limits, key=_restriction))
 
+    def coming(self, now_boot_s: float) -> tuple[HeldCommand, ...]:
+        """Return the limits of the import that begin later, by start."""
+        limits = (
+            held
+            for held in self.pruned(now_boot_s).held
+            if held.command.kind is LimitKind.IMPORT_CAPACITY_LIMIT
+            and held.start_boot_s > now_boot_s
+            and not held.command.is_release
+        )
+        return tuple(sorted(limits, key=lambda held: (held.start_boot_s, held.command.source)))
+
     def steady_until_s(self, now_boot_s: float) -> float:
         """Return when, on CLOCK_BOOTTIME, a command begins or ends next; inf: none does."""
         edges_s = (edge_s for held in self.held for edge_s in (held.start_boot_s, held.end_boot_s))
@@ -278,8 +289,8 @@ def envelope(
     Returns
     -------
     Envelope
-        The most cautious state, and the limits in force with the most restrictive first. `start_at` and
-        `end_at` are told on today's calendar, so that ``end_at - now`` is the remaining time.
+        The most cautious state, the limits in force with the most restrictive first, and those to come.
+        `start_at` and `end_at` are told on today's calendar, so that ``end_at - now`` is the remaining time.
     """
     pairs = tuple(machines)
     limits = [_limit(held, now, now_boot_s) for held in timeline.limiting(now_boot_s)]
@@ -291,7 +302,9 @@ def envelope(
         limits.append(_standing_limit(source, limit_w, now, now_boot_s))
     state = min((machine.state for machine, _ in pairs), key=_CAUTION.index, default=GridState.AUTONOMOUS)
     return Envelope(
-        state=state, limits=tuple(sorted(limits, key=lambda limit: (limit.limit_w, limit.source)))
+        state=state,
+        limits=tuple(sorted(limits, key=lambda limit: (limit.limit_w, limit.source))),
+        coming=tuple(_limit(held, now, now_boot_s) for held in timeline.coming(now_boot_s)),
     )
 
 

@@ -49,7 +49,7 @@ class LimitCommand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """One limit that is in force now; `end_at` None: until replaced."""
+    """One limit that is in force, or will be; `end_at` None: until replaced."""
 
     source: str
     command_id: str
@@ -66,6 +66,8 @@ class Envelope:
 
     state: GridState
     limits: tuple[Limit, ...]
+    coming: tuple[Limit, ...] = ()
+    """Limits that were commanded and begin later, by start."""
 
     @property
     def binding(self) -> Limit | None:

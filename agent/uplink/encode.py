@@ -76,6 +76,7 @@ def grid_status(value: GridStatus) -> site_service_pb2.ConnectRequest:
         measured_at=_timestamp(value.measured_at),
         declared=[_declared(one) for one in value.declared],
         export_limits=[_limit(limit) for limit in value.exports],
+        coming_limits=[_limit(limit) for limit in value.envelope.coming],
     )
     return site_service_pb2.ConnectRequest(grid_status=message)
 

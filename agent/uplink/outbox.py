@@ -143,7 +143,7 @@ def _same(item: GridStatus | PlantForecast, told: GridStatus | PlantForecast) ->
         rest = replace(
             item,
             measured_at=told.measured_at,
-            envelope=replace(item.envelope, limits=told.envelope.limits),
+            envelope=replace(item.envelope, limits=told.envelope.limits, coming=told.envelope.coming),
             exports=told.exports,
             achievable_min_w=told.achievable_min_w,
             achievable_max_w=told.achievable_max_w,
@@ -151,6 +151,7 @@ def _same(item: GridStatus | PlantForecast, told: GridStatus | PlantForecast) ->
         return (
             rest == told
             and _same_limits(item.envelope.limits, told.envelope.limits)
+            and _same_limits(item.envelope.coming, told.envelope.coming)
             and _same_limits(item.exports, told.exports)
             and _near(item.achievable_min_w, told.achievable_min_w)
             and _near(item.achievable_max_w, told.achievable_max_w)

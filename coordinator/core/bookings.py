@@ -1,4 +1,4 @@
-"""What one planning tick has already promised: slots, link rates and watts at each site.
+"""What one planning tick has already promised: slots, link rates, watts at each site and under its limits.
 
 Starts from what the view says is held; grows while decisions are taken, so that two of them never
 take the same slot or the same bits per second.
@@ -6,11 +6,13 @@ take the same slot or the same bits per second.
 
 from collections.abc import Iterable
 from itertools import accumulate
-from math import inf, isnan, nan
+from math import inf, isfinite, isnan, nan
 
 import numpy as np
 from numpy.typing import NDArray
 
+from coordinator.core.limits import Ceilings, limit_term
+from coordinator.model.decision import Term
 from coordinator.model.links import LinkTable
 from coordinator.model.view import FleetView, JobView, LinkView, Phase
 
@@ -48,6 +50,12 @@ class Bookings:
                 self._residents[site_id].append(job)
         self._needs_w: dict[str, dict[str, float]] = {}
         self._draw_w = np.array([_watts(jobs) for jobs in self._residents.values()], dtype=np.float64)
+        self._ceilings = Ceilings(view, self._names)
+        self._limited_w = np.zeros(len(sites))
+        for job in view.jobs.values() if self._ceilings else ():
+            for site_id in {job.site_id, job.bound_for}:
+                if site_id is not None and site_id in self._column:
+                    self._limited_w[self._column[site_id]] += job.power_w
 
     @property
     def slots(self) -> NDArray[np.int64]:
@@ -106,9 +114,53 @@ class Bookings:
         known_w = needs_w.get(job.job_id)
         return self.draw_w(job.site_id or "") + job.power_w if known_w is None else known_w
 
+    @property
+    def limits_any(self) -> bool:
+        """Tell whether a grid limit holds anywhere, or is known to come."""
+        return bool(self._ceilings)
+
+    def rooms_w(self, arrives_s: Array, columns: NDArray[np.intp] | None = None) -> Array:
+        """Return what grid limits leave sites for one more job, in watts; inf: no limit; below 0: none.
+
+        What a move away will free is not given away, as for slots: until then it is drawn.
+
+        Parameters
+        ----------
+        arrives_s : array
+            Shape (..., S): when the job would arrive, in seconds from now; NaN: not known.
+        columns : array or None
+            Shape (S): which sites; None: all.
+        """
+        some = np.arange(len(self._names)) if columns is None else columns
+        found: Array = self._ceilings.most_w(some, arrives_s) - self._limited_w[some]
+        return found
+
+    def against(self, job: JobView, site_id: str, arrives_s: float = 0.0) -> str:
+        """Say why the grid limits at a site do not leave what a job draws; "": they do."""
+        column = self._column[site_id]
+        return self._ceilings.against(column, float(self._limited_w[column]), job.power_w, arrives_s)
+
+    def limit_terms(self, job: JobView, site_id: str, arrives_s: float = 0.0) -> tuple[Term, ...]:
+        """Return the term of the grid limit that leaves least; none where there is no limit."""
+        column = self._column[site_id]
+        bound = self._ceilings.binding(column, arrives_s)
+        if bound is None or not isfinite(bound.most_w):
+            return ()
+        return (limit_term(bound.most_w - float(self._limited_w[column]), job.power_w),)
+
+    def limit_now_w(self, site_id: str) -> float:
+        """Return what the limits in force leave for all jobs of a site; inf: no limit, -inf: not known."""
+        return self._ceilings.now_w(self._column[site_id])
+
+    def lacks_until_s(self, site_id: str) -> float:
+        """Return until when the limits in force leave less than the jobs of a site draw; 0: they do not."""
+        column = self._column.get(site_id)
+        return 0.0 if column is None else self._ceilings.lacks_until_s(column, float(self._draw_w[column]))
+
     def start(self, job: JobView, site_id: str) -> None:
         """Promise a slot and the job's watts at a site."""
         self._slots[self._column[site_id]] -= 1
+        self._limited_w[self._column[site_id]] += job.power_w
         self._residents[site_id].append(job)
         self._add_up(site_id)
 
@@ -134,6 +186,7 @@ class Bookings:
         self._up_bps[job.site_id] += rate_bps
         self._down_bps[column] += rate_bps
         self._slots[column] += 1
+        self._limited_w[column] -= job.power_w
         there = self._residents[destination]
         self._residents[destination] = [other for other in there if other.job_id != job.job_id]
         self._residents[job.site_id] = sorted([*self._residents[job.site_id], job], key=_allotment_order)

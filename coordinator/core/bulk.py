@@ -19,6 +19,7 @@ from coordinator.core.absorption import Absorption
 from coordinator.core.horizon import HorizonJudge
 from coordinator.core.manner import Made
 from coordinator.core.movers import Mover, movers_of, total_s, who_may_leave
+from coordinator.core.starting import is_open
 from coordinator.core.trading import Pairs, Trading
 from coordinator.model.view import JobView
 
@@ -163,7 +164,7 @@ class BulkMoves:
     def _open_columns(self, least_w: float) -> None:
         """Note the sites that somebody could go to, each with its place in the arrays."""
         sites, slots = self._judge.sites, self._bookings.slots
-        takes = [site.available and not site.draining and not site.wants_to_shed for site in sites]
+        takes = [is_open(site) for site in sites]
         now_w = self._floors_w[-1, :, 0]
         self._columns = np.flatnonzero(np.array(takes, dtype=np.bool_) & (slots >= 1) & (now_w >= least_w))
         self._places: list[int] = self._columns.tolist()
@@ -226,7 +227,11 @@ class BulkMoves:
         self._cost_j[rows] = cost
         pays_s = figures([mover.break_even_s for mover in movers])
         wanted_s = total + np.maximum(total / self._settings.alpha, pays_s)
-        self._most_w[rows] = self._takes_w(wanted_s, float(power.min()))
+        most = self._takes_w(wanted_s, float(power.min()))
+        if self._bookings.limits_any:
+            room = self._bookings.rooms_w(total, self._columns)
+            np.minimum(most, room + self._bookings.draws_w[self._columns], out=most)
+        self._most_w[rows] = most
 
     def _links_of(self, source: int) -> Array:
         """Return the rates from a site to the places; NaN: none."""
@@ -324,6 +329,8 @@ class BulkMoves:
         if not (takes_s < self._settings.alpha * window_s and mover.break_even_s < window_s):
             return None
         if not self._lasts_s(mover.source) <= takes_s < mover.slack_s:
+            return None
+        if self._bookings.against(job, self._judge.sites[column].site_id, takes_s):
             return None
         absorbs, away_s = self._absorbs, min(takes_s, self._judge.reach_s)
         value_j = absorbs.carried_one(column, need_w) - absorbs.carried_one(column, draw_w)

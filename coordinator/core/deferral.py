@@ -91,7 +91,12 @@ def in_need_order(jobs: Iterable[JobView]) -> list[JobView]:
 
 
 def runners(
-    site: SiteView, residents: Sequence[JobView], rules: DeferralRules, *, pressed: bool
+    site: SiteView,
+    residents: Sequence[JobView],
+    rules: DeferralRules,
+    *,
+    pressed: bool,
+    limit_w: float = inf,
 ) -> frozenset[str]:
     """Return the residents that run now; the others pause.
 
@@ -105,6 +110,9 @@ def runners(
         When holding back ends.
     pressed : bool
         Somebody would wait too long for a slot: nobody pauses.
+    limit_w : float
+        What grid limits in force leave for all jobs there; -inf: unknown, and nobody who pauses goes on. Who
+        cannot wait is the site's to pause, which asks for it to be moved away if that lasts.
     """
     left_w = surplus_w(site)
     run: set[str] = set()
@@ -113,12 +121,15 @@ def runners(
         if pressed or job.phase is Phase.MIGRATING or not may_wait(job, rules):
             run.add(job.job_id)
             left_w -= job.power_w
+            limit_w -= job.power_w
         else:
             can_wait.append(job)
     for job in in_need_order(can_wait):
-        if rules.enough(left_w, job):
+        unknown = limit_w == -inf and job.phase is Phase.RUNNING
+        if rules.enough(left_w, job) and (job.power_w <= limit_w + _HAIR_W or unknown):
             run.add(job.job_id)
             left_w -= job.power_w
+            limit_w -= job.power_w
     return frozenset(run)
 
 

@@ -5,6 +5,7 @@ the fleet as if nobody waited or paused.
 """
 
 from collections.abc import Callable, Iterator
+from math import inf
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from coordinator.core.deferral import DeferralRules
 from coordinator.core.horizon import Outlook, expected_j, outlook
 from coordinator.core.starting import plain_alternative, sites_in_order, start_rejections
 from coordinator.model.decision import Alternative, Decision, DecisionKind
-from coordinator.model.view import FleetView, JobView, Phase
+from coordinator.model.view import FleetView, JobView, Phase, SiteView
 
 Moves = Callable[[FleetView], tuple[Decision, ...]]
 _UNCHANGED = (DecisionKind.STAY, DecisionKind.WAIT)
@@ -69,8 +70,12 @@ class _Tick:
     def _left_at(self, site_id: str) -> float:
         """Return what those who run at a site leave of its surplus now, in watts; below 0: they lack it."""
         here, site = self._at[site_id], self._view.sites[site_id]
-        run = deferral.runners(site, here, self._rules, pressed=self._pressed)
+        run = self._runners(site, here)
         return deferral.surplus_w(site) - sum(job.power_w for job in here if job.job_id in run)
+
+    def _runners(self, site: SiteView, here: list[JobView]) -> frozenset[str]:
+        limit_w = self._bookings.limit_now_w(site.site_id)
+        return deferral.runners(site, here, self._rules, pressed=self._pressed, limit_w=limit_w)
 
     def starts(self) -> list[Decision]:
         """Decide about every queued job with slack, the one with the least first: START or WAIT."""
@@ -125,7 +130,7 @@ class _Tick:
         for site in self._sites:
             here = [job for job in self._at[site.site_id] if job.job_id not in gone]
             here += [self._view.jobs[job_id] for job_id, at in self.started.items() if at == site.site_id]
-            run = deferral.runners(site, here, self._rules, pressed=self._pressed)
+            run = self._runners(site, here)
             for job in here:
                 runs = job.job_id in run
                 if job.phase not in (Phase.RUNNING, Phase.PAUSED):
@@ -155,7 +160,9 @@ class _Tick:
     def _why_held(self, job: JobView) -> str:
         if self._must_start(job):
             return "no site may take it now"
-        return f"held back for surplus, with {job.slack_s or 0.0:.0f} s of slack left"
+        limited = job.site_id is not None and self._bookings.limit_now_w(job.site_id) < inf
+        under = " under the grid limit" if limited else ""
+        return f"held back for surplus{under}, with {job.slack_s or 0.0:.0f} s of slack left"
 
     def _alternatives(self, job: JobView, target: str | None, *, free: bool) -> tuple[Alternative, ...]:
         told = []
@@ -172,7 +179,9 @@ class _Tick:
             elif feasible:
                 rejections = (f"{target} offers as much surplus or more",)
             told.append(
-                plain_alternative(site, self._bookings, rejections, feasible=feasible, score=max(0.0, left_w))
+                plain_alternative(
+                    job, site, self._bookings, rejections, feasible=feasible, score=max(0.0, left_w)
+                )
             )
         return tuple(told)
 

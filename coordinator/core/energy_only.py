@@ -5,6 +5,7 @@ window lasts. Where it can carry a checkpoint at all, it moves.
 """
 
 from coordinator.core.bookings import Bookings
+from coordinator.core.leaving import VOLUNTARY, how_urgent
 from coordinator.core.policy import PlannerSettings
 from coordinator.core.starting import (
     HELD_REASONS,
@@ -82,7 +83,7 @@ class _Tick:
     def move(self, job: JobView) -> Decision:
         here = self._view.sites[job.site_id or ""]
         need_w = self.bookings.need_here_w(job)
-        demanded = here.draining or here.wants_to_shed
+        demanded = how_urgent(here, self.bookings) != VOLUNTARY
         if not demanded and need_w <= _surplus_w(here):
             return self._stay(job, here, "the surplus here covers it")
         found = {site.site_id: self._move_rejections(job, site) for site in self._sites}
@@ -109,7 +110,7 @@ class _Tick:
     def _move_rejections(self, job: JobView, site: SiteView) -> tuple[str, ...]:
         if site.site_id == job.site_id:
             return ("the surplus here does not cover it",)
-        reasons = list(arrival_rejections(job, site, self.bookings.free_slots(site.site_id)))
+        reasons = list(arrival_rejections(job, site, self.bookings))
         if not job.may_migrate:
             reasons.append("the job may not migrate")
         if not job.checkpoint_bytes:
@@ -158,6 +159,7 @@ class _Tick:
                 satisfied=enough,
                 remedy=remedy,
             ),
+            *self.bookings.limit_terms(job, site.site_id),
         )
 
     def _left_w(self, site: SiteView) -> float:

@@ -15,6 +15,7 @@ from coordinator.core.bookings import Bookings
 from coordinator.core.containers import lack
 from coordinator.core.domain import Figure
 from coordinator.core.feasibility import Feasible, Move, MoveArrays, TermArrays
+from coordinator.core.limits import HAIR_W
 from coordinator.core.policy import PlannerSettings
 from coordinator.core.starting import arrival_rejections, sites_in_order, slots_term, start_rejections
 from coordinator.model.decision import Alternative, Term
@@ -154,7 +155,8 @@ class Judge:
         """
         move = self._move(job, ratings, index)
         answer = feasibility.explain(move, feasibility.row(ratings.terms, index), self.tolerance)
-        rejections = arrival_rejections(job, site, self.bookings.free_slots(site.site_id))
+        total_s = float(ratings.terms.migration_s[index])
+        rejections = arrival_rejections(job, site, self.bookings, total_s)
         if not job.may_migrate:
             rejections += ("the job may not migrate",)
         if not isinstance(answer, Feasible):
@@ -166,6 +168,7 @@ class Judge:
             score=gain_s if np.isfinite(gain_s) else -self.settings.horizon_s,
             terms=(
                 *self.arrival_terms(site, float(ratings.need_w[index])),
+                *self.bookings.limit_terms(job, site.site_id, total_s),
                 *answer.terms,
                 *self._move_terms(ratings, index),
             ),
@@ -178,6 +181,14 @@ class Judge:
             return self._everywhere
         lacking = (lack(job.container, site.container_engines, site.container_mounts) for site in self.sites)
         return np.array([not one for one in lacking], dtype=np.bool_)
+
+    def has_room(self, job: JobView, arrives_s: Array | None = None) -> NDArray[np.bool_]:
+        """Tell for every site whether its grid limits leave what a job draws; `arrives_s` None: at once."""
+        if not self.bookings.limits_any:
+            return self._everywhere
+        at_s = np.zeros(len(self.sites)) if arrives_s is None else arrives_s
+        found: NDArray[np.bool_] = self.bookings.rooms_w(at_s) >= job.power_w - HAIR_W
+        return found
 
     def renewable_s(self, job: JobView) -> Array:
         """Return for every site for how long its surplus would cover a job that starts there now."""
@@ -197,7 +208,11 @@ class Judge:
             site_id=site.site_id,
             feasible=not rejections,
             score=min(until_s, self.settings.horizon_s),
-            terms=(*self.arrival_terms(site, float(ratings.need_w[index])), _lasts_term(until_s)),
+            terms=(
+                *self.arrival_terms(site, float(ratings.need_w[index])),
+                *self.bookings.limit_terms(job, site.site_id),
+                _lasts_term(until_s),
+            ),
             rejections=rejections,
         )
 

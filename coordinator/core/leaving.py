@@ -11,6 +11,9 @@ from coordinator.core.bookings import Bookings
 from coordinator.core.policy import PlannerSettings
 from coordinator.model.view import FleetView, JobView, SiteView
 
+DRAIN, SHED, VOLUNTARY = 2, 1, 0
+"""How urgently a job must leave: the higher goes first."""
+
 
 def could_leave(
     running: list[JobView],
@@ -40,10 +43,11 @@ def could_leave(
     ]
     reach_at = view.now + settings.alpha * (max(ends, default=view.now) - view.now)
     sure_w = {site.site_id: _sure_w(site, view, reach_at) for site in view.sites.values()}
+    pressed = {site_id for site_id, site in view.sites.items() if how_urgent(site, bookings) != VOLUNTARY}
     found = [
         job
         for job in running
-        if must_leave(view.sites[job.site_id or ""])
+        if job.site_id in pressed
         or (job.may_migrate and not need_w(bookings, job) <= sure_w[job.site_id or ""])
     ]
     left_w = max(
@@ -57,12 +61,28 @@ def could_leave(
         default=0.0,
     )
     # A hair's breadth, since the sums of watts are taken in another order where it is decided.
-    return [job for job in found if must_leave(view.sites[job.site_id or ""]) or job.power_w <= left_w + 1e-6]
+    return [job for job in found if job.site_id in pressed or job.power_w <= left_w + 1e-6]
 
 
-def must_leave(site: SiteView) -> bool:
-    """Tell whether a site wants its jobs gone, surplus or not."""
-    return site.draining or site.wants_to_shed
+def how_urgent(site: SiteView, bookings: Bookings) -> int:
+    """Return how urgently jobs must leave a site, surplus or not: `DRAIN`, `SHED` or `VOLUNTARY`."""
+    if site.draining:
+        return DRAIN
+    return SHED if shed_until_s(site, bookings) > 0.0 else VOLUNTARY
+
+
+def shed_until_s(site: SiteView, bookings: Bookings) -> float:
+    """Return until when a site has too many jobs, in seconds from now; 0: it has not; inf: unknown."""
+    return inf if site.wants_to_shed else bookings.lacks_until_s(site.site_id)
+
+
+def why_leave(site: SiteView) -> str:
+    """Say why jobs must leave a site."""
+    if site.draining:
+        return f"{site.site_id} is draining"
+    if site.wants_to_shed:
+        return f"{site.site_id} asks for jobs to be moved away"
+    return f"the grid limit at {site.site_id} leaves less than the jobs there draw"
 
 
 def _sure_w(site: SiteView, view: FleetView, reach_at: datetime) -> float:

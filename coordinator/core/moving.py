@@ -16,10 +16,10 @@ from coordinator.core import confidence
 from coordinator.core.bookings import Bookings
 from coordinator.core.emptying import Emptying
 from coordinator.core.judgement import Judge, Ratings
-from coordinator.core.leaving import could_leave
+from coordinator.core.leaving import DRAIN, SHED, VOLUNTARY, could_leave, how_urgent, shed_until_s, why_leave
 from coordinator.core.manner import Made, Manner
 from coordinator.core.policy import PlannerSettings
-from coordinator.core.starting import HELD_REASONS, jobs_in_start_order, leave_alone
+from coordinator.core.starting import HELD_REASONS, is_open, jobs_in_start_order, leave_alone
 from coordinator.core.staying import against_leaving, resident_s
 from coordinator.model.decision import Alternative, Decision, DecisionKind
 from coordinator.model.view import FleetView, JobView, Phase
@@ -29,8 +29,6 @@ FEW_PAIRS = 500
 voluntary moves are chosen together."""
 LARGE_PAIRS = 10_000
 """Pairs up to which every pair is rated and told; beyond, the fleet is large."""
-_DRAIN, _SHED, _VOLUNTARY = 2, 1, 0
-"""How urgently a job must leave: the higher goes first."""
 
 
 def plan(view: FleetView, settings: PlannerSettings, manner: Manner, *, tells: bool) -> tuple[Decision, ...]:
@@ -98,10 +96,7 @@ class _Planning:
         self._tells = tells
         self._beats = "brings the fleet as much or more" if together else "gains as much or more"
         self._emptying = Emptying(judge.view, judge.bookings, ())
-        self._accepts = np.array(
-            [site.available and not site.draining and not site.wants_to_shed for site in judge.sites],
-            dtype=np.bool_,
-        )
+        self._accepts = np.array([is_open(site) for site in judge.sites], dtype=np.bool_)
 
     def start(self, job: JobView) -> Decision:
         """Start a queued job at home, else where the most renewable seconds are, else let it wait."""
@@ -118,6 +113,7 @@ class _Planning:
 
     def _start_target(self, job: JobView) -> str | None:
         allowed = self._accepts & (self.judge.bookings.slots >= 1) & self.judge.fits(job)
+        allowed &= self.judge.has_room(job)
         if job.must_start_at_holder:
             allowed &= [site.site_id in job.held_at for site in self.judge.sites]
         home = job.home_site
@@ -146,8 +142,8 @@ class _Planning:
 
     def move_many(self, jobs: list[JobView]) -> dict[str, Decision]:
         """Decide about running jobs: first the moves that sites demand, then together those that gain."""
-        willing = [job for job in jobs if self._urgency(job) == _VOLUNTARY]
-        decisions = self.move([job for job in jobs if self._urgency(job) != _VOLUNTARY])
+        willing = [job for job in jobs if self._urgency(job) == VOLUNTARY]
+        decisions = self.move([job for job in jobs if self._urgency(job) != VOLUNTARY])
         ratings = self.judge.rate(willing) if self._tells else None
         rows = {job.job_id: row for row, job in enumerate(willing)}
         assert self._manner.bulk is not None
@@ -179,7 +175,7 @@ class _Planning:
     def move(self, jobs: list[JobView]) -> dict[str, Decision]:
         """Decide about running jobs: commit the most urgent and gainful move, then look again."""
         ratings = self.judge.rate(jobs)
-        must = [job for job in jobs if self._urgency(job) == _DRAIN]
+        must = [job for job in jobs if self._urgency(job) == DRAIN]
         self._emptying = Emptying(self.judge.view, self.judge.bookings, must)
         heap: list[_Waiting] = []
         places = {job.job_id: index for index, job in enumerate(jobs)}
@@ -217,8 +213,8 @@ class _Planning:
     def _hopeful(self, jobs: list[JobView], ratings: Ratings) -> list[int]:
         """Return the rows of the jobs that `_choose` may find a place for, all others left out at once."""
         urgent = np.array([self._urgency(job) for job in jobs], dtype=np.int64)[:, None]
-        passes = (urgent == _DRAIN) | (ratings.terms.in_time & ratings.terms.pays)
-        passes &= (urgent != _VOLUNTARY) | ~(ratings.lasts_s[:, None] > ratings.terms.migration_s)
+        passes = (urgent == DRAIN) | (ratings.terms.in_time & ratings.terms.pays)
+        passes &= (urgent != VOLUNTARY) | ~(ratings.lasts_s[:, None] > ratings.terms.migration_s)
         usable = self._accepts & (self.judge.bookings.slots >= 1) & (ratings.link_bps > 0.0)
         rows: list[int] = np.flatnonzero((passes & usable).any(axis=1)).tolist()
         return rows
@@ -236,7 +232,7 @@ class _Planning:
             gain *= job.power_w
         column = int(columns[best])
         rank = (float(urgency), float(feasible[best]), gain, float(link_bps[best]))
-        if urgency != _DRAIN:
+        if urgency != DRAIN:
             return _Choice(column=column, turn=rank)
         saved_w = self._emptying.saved_w(job, ratings, (index, column))
         return _Choice(column=column, turn=(*rank[:2], saved_w, *rank[2:]))
@@ -247,12 +243,15 @@ class _Planning:
         # Where it is, there is no link to.
         usable: NDArray[np.bool_] = self._accepts & (bookings.slots >= 1) & (ratings.link_bps[index] > 0.0)
         usable &= self.judge.fits(job)
+        usable &= self.judge.has_room(job, terms.migration_s[index])
         if not job.may_migrate:
             usable = np.zeros_like(usable)
-        if urgency == _DRAIN:
+        if urgency == DRAIN:
             return self._alone(job, ratings, index, usable)
         usable &= terms.in_time[index] & terms.pays[index]
-        if urgency == _SHED:
+        if urgency == SHED:
+            here = self.judge.view.sites[job.site_id or ""]
+            usable &= terms.migration_s[index] < shed_until_s(here, bookings)
             return usable
         if resident_s(job, self.judge.view.now) < max(job.min_residence_s, settings.min_residence_s):
             return np.zeros_like(usable)
@@ -279,14 +278,13 @@ class _Planning:
         rate_bps = float(ratings.link_bps[cell])
         total_s = float(ratings.terms.migration_s[cell])
         company = ""
-        if self._urgency(job) == _DRAIN:
+        if self._urgency(job) == DRAIN:
             rate_bps = self._emptying.rate_bps(job, site.site_id, ratings, cell)
             total_s = self._emptying.predicted_s(rate_bps, ratings, cell)
             self._emptying.leaves(job, site.site_id)
             company = self._emptying.company(job, site.site_id)
         here = (self._why_leave(job),)
         alternatives = self._told(job, ratings, row, chosen=site.site_id, here=here) if self._tells else ()
-        self.judge.bookings.move(job, site.site_id, rate_bps)
         made = Made(
             job=job,
             column=column,
@@ -294,7 +292,9 @@ class _Planning:
             total_s=total_s,
             ends_s=float(ratings.ends_s[(confidence.MEDIAN, *cell)]),
         )
-        return self._moved(made, alternatives, company)
+        decision = self._moved(made, alternatives, company)
+        self.judge.bookings.move(job, site.site_id, rate_bps)
+        return decision
 
     def _moved(self, made: Made, alternatives: tuple[Alternative, ...] = (), company: str = "") -> Decision:
         site_id = self.judge.sites[made.column].site_id
@@ -309,7 +309,7 @@ class _Planning:
 
     def _window_end_at(self, job: JobView, ends_s: float) -> datetime | None:
         """Return until when the move is worth making, by the median; None where it is made in any case."""
-        if self._urgency(job) != _VOLUNTARY or not np.isfinite(ends_s):
+        if self._urgency(job) != VOLUNTARY or not np.isfinite(ends_s):
             return None
         return self.judge.view.now + timedelta(seconds=ends_s)
 
@@ -321,8 +321,8 @@ class _Planning:
     def _why_stay(self, job: JobView, lasts_s: float) -> str:
         if not job.may_migrate:
             return "the job may not migrate"
-        if self._urgency(job) != _VOLUNTARY:
-            queue = self._emptying.queue(job) if self._urgency(job) == _DRAIN else ""
+        if self._urgency(job) != VOLUNTARY:
+            queue = self._emptying.queue(job) if self._urgency(job) == DRAIN else ""
             return f"{self._why_leave(job)}, but {queue or 'no destination can take it'}"
         if lasts_s > 0.0:
             return f"the surplus here covers it for {lasts_s:.1f} s more"
@@ -332,7 +332,8 @@ class _Planning:
         self, job: JobView, ratings: Ratings, index: int, *, chosen: str | None, here: tuple[str, ...]
     ) -> tuple[Alternative, ...]:
         """Return every site with all that speaks against it; nothing speaks against the chosen one."""
-        told = []
+        told, urgency = [], self._urgency(job)
+        until_s = shed_until_s(self.judge.view.sites[job.site_id or ""], self.judge.bookings)
         for column, site in enumerate(self.judge.sites):
             pair = (index, column)
             if site.site_id == job.site_id:
@@ -342,24 +343,22 @@ class _Planning:
             rejections = alternative.rejections
             if site.site_id == chosen:
                 rejections = ()
-            elif self._urgency(job) == _VOLUNTARY:
+            elif urgency == VOLUNTARY:
                 rejections += against_leaving(job, ratings, pair, self.judge, self._manner.slack_margin_s)
+            elif urgency == SHED and ratings.terms.migration_s[pair] >= until_s:
+                rejections += ("the limit here ends before the move could be over",)
             if site.site_id != chosen and not rejections:
                 rejections = (f"{chosen} {self._beats}",)
             told.append(replace(alternative, rejections=rejections))
         return tuple(told)
 
     def _why_leave(self, job: JobView) -> str:
-        urgency = self._urgency(job)
-        if urgency == _DRAIN:
-            return f"{job.site_id} is draining"
-        if urgency == _SHED:
-            return f"{job.site_id} asks for jobs to be moved away"
-        return f"the surplus at {job.site_id} {self._manner.loss}"
+        if self._urgency(job) == VOLUNTARY:
+            return f"the surplus at {job.site_id} {self._manner.loss}"
+        return why_leave(self.judge.view.sites[job.site_id or ""])
 
     def _urgency(self, job: JobView) -> int:
-        site = self.judge.view.sites[job.site_id or ""]
-        return _DRAIN if site.draining else _SHED if site.wants_to_shed else _VOLUNTARY
+        return how_urgent(self.judge.view.sites[job.site_id or ""], self.judge.bookings)
 
     def _surplus_w(self, site_id: str) -> float:
         site = self.judge.view.sites[site_id]

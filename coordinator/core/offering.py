@@ -14,14 +14,11 @@ from coordinator.model.fleet import FleetState, Job, JobState
 from coordinator.model.job import JobReport, newest
 from coordinator.model.live import Live, LiveSite, report_of
 from coordinator.model.offers import OfferSet
-from coordinator.model.site import GridState, GridStatus, Quality, SiteSample
+from coordinator.model.site import MEASURED, GridState, GridStatus, SiteSample, is_emergency
 from coordinator.model.view import FleetView, JobView, Phase, SiteView
 
-EMERGENCIES = ("ALERT_GRID_EMERGENCY", "ALERT_BLACK_START")
-"""Reasons of limits during which nothing is offered: OpenADR's words for an emergency."""
 _UNTOLD = frozenset({GridState.INIT, GridState.FAILSAFE})
 _LEAVING = frozenset({DecisionKind.MIGRATE, DecisionKind.PAUSE})
-_MEASURED = frozenset({Quality.OK, Quality.ESTIMATED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +47,7 @@ def why_blocked(status: GridStatus | None) -> str:
         return "the site has not said what its grid asks"
     if status.state in _UNTOLD:
         return "the grid operator has not been heard"
-    if any(limit.reason.startswith(EMERGENCIES) for limit in status.limits):
+    if any(is_emergency(limit) for limit in status.limits):
         return "a grid emergency"
     return "the site cannot keep its limit" if status.unachievable else ""
 
@@ -111,7 +108,7 @@ class _Fleet:
 
     def _sample(self, live: LiveSite) -> SiteSample | None:
         sample = live.sample
-        if sample is None or sample.quality not in _MEASURED:
+        if sample is None or sample.quality not in MEASURED:
             return None
         age_s = (self.plan.view.now - sample.measured_at).total_seconds()
         return sample if age_s <= self.stale_s else None

@@ -19,7 +19,7 @@ from coordinator.core.bookings import Bookings
 from coordinator.core.exchanges import ring, sync_power_w, work_rate
 from coordinator.core.feasibility import Feasible, Move
 from coordinator.core.policy import PlannerSettings, Policy, changes_of
-from coordinator.core.starting import site_rejections, sites_in_order
+from coordinator.core.starting import arrival_rejections, sites_in_order
 from coordinator.model.decision import Decision, DecisionKind, Term
 from coordinator.model.view import FleetView, JobView, Phase, SiteView
 
@@ -138,7 +138,7 @@ class _Tick:
             taken = self._taken(job.replica_of or "")
             if not self._may_come(job.replica_of or ""):
                 continue
-            open_sites = [site for site in sites_in_order(self._view) if self._is_open(site, taken)]
+            open_sites = [site for site in sites_in_order(self._view) if self._is_open(job, site, taken)]
             best = max(
                 open_sites, key=lambda site: (site.site_id == job.home_site, self._left_w(site)), default=None
             )
@@ -205,7 +205,7 @@ class _Tick:
         """Return a join at a site and how it ranks; None: it may not, or is not worth it."""
         job = running[0]
         job_id, left_w = job.replica_of or "", self._left_w(site)
-        if not self._is_open(site, self._taken(job_id)):
+        if not self._is_open(job, site, self._taken(job_id)):
             return None
         source = max(running, key=lambda one: (self._bps(one.site_id or "", site.site_id), one.job_id))
         link_bps = self._bps(source.site_id or "", site.site_id)
@@ -328,10 +328,8 @@ class _Tick:
         mine = self._replicas(job_id)
         return {job.site_id for job in mine} | {job.bound_for for job in mine}
 
-    def _is_open(self, site: SiteView, taken: set[str | None]) -> bool:
-        return site.site_id not in taken and not site_rejections(
-            site, self._bookings.free_slots(site.site_id)
-        )
+    def _is_open(self, job: JobView, site: SiteView, taken: set[str | None]) -> bool:
+        return site.site_id not in taken and not arrival_rejections(job, site, self._bookings)
 
     def _left_w(self, site: SiteView) -> float:
         surplus_w = site.surplus_w if site.surplus_w is not None and site.surplus_quality_ok else 0.0

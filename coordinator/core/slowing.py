@@ -79,7 +79,8 @@ class _There:
         if not all(_is_able(job, slack_margin_s) for job in self.running):
             return {}
         frac = _common_frac(self.running, left_w)
-        return {job.job_id: job.power_w * max(frac, _least_frac(job)) for job in self.running}
+        drawing = (job for job in self.running if job.power_w > 0.0)
+        return {job.job_id: job.power_w * max(frac, _least_frac(job)) for job in drawing}
 
     def why(self, job: JobView, power_w: float) -> str:
         """Say what a job is slowed to, what that costs, and for what."""

@@ -18,6 +18,11 @@ def slots_term(free_slots: int) -> Term:
     )
 
 
+def is_open(site: SiteView) -> bool:
+    """Tell whether a site takes jobs at all, whatever slots it has."""
+    return site.available and not (site.draining or site.wants_to_shed or site.emergency)
+
+
 def site_rejections(site: SiteView, free_slots: int) -> tuple[str, ...]:
     """Return why no job may arrive at a site now, every reason; empty when one may."""
     reasons = []
@@ -27,20 +32,26 @@ def site_rejections(site: SiteView, free_slots: int) -> tuple[str, ...]:
         reasons.append("the site is not available")
     if site.wants_to_shed:
         reasons.append("the site asks for jobs to be moved away")
+    if site.emergency:
+        reasons.append("a grid emergency is in force there")
     if free_slots < 1:
         reasons.append(f"no free slot: all {site.slots} are held")
     return tuple(reasons)
 
 
-def arrival_rejections(job: JobView, site: SiteView, free_slots: int) -> tuple[str, ...]:
-    """Return why this job may not arrive at a site now, every reason; empty when it may."""
+def arrival_rejections(
+    job: JobView, site: SiteView, bookings: Bookings, arrives_s: float = 0.0
+) -> tuple[str, ...]:
+    """Return why this job may not arrive at a site, so many seconds from now; empty when it may."""
     lacking = lack(job.container, site.container_engines, site.container_mounts)
-    return site_rejections(site, free_slots) + ((lacking,) if lacking else ())
+    limited = bookings.against(job, site.site_id, arrives_s)
+    reasons = site_rejections(site, bookings.free_slots(site.site_id))
+    return reasons + tuple(reason for reason in (lacking, limited) if reason)
 
 
 def start_rejections(job: JobView, site: SiteView, bookings: Bookings) -> tuple[str, ...]:
     """Return why a job may not start at a site now, every reason; empty when it may."""
-    reasons = list(arrival_rejections(job, site, bookings.free_slots(site.site_id)))
+    reasons = list(arrival_rejections(job, site, bookings))
     if job.must_start_at_holder and site.site_id not in job.held_at:
         coming = job.coming_to == site.site_id
         reasons.append(
@@ -52,14 +63,20 @@ def start_rejections(job: JobView, site: SiteView, bookings: Bookings) -> tuple[
 
 
 def plain_alternative(
-    site: SiteView, bookings: Bookings, rejections: tuple[str, ...], *, feasible: bool, score: float = 0.0
+    job: JobView,
+    site: SiteView,
+    bookings: Bookings,
+    rejections: tuple[str, ...],
+    *,
+    feasible: bool,
+    score: float = 0.0,
 ) -> Alternative:
-    """Return an alternative whose only figure is the free slots."""
+    """Return an alternative whose only figures are the free slots and what a grid limit leaves."""
     return Alternative(
         site_id=site.site_id,
         feasible=feasible,
         score=score,
-        terms=(slots_term(bookings.free_slots(site.site_id)),),
+        terms=(slots_term(bookings.free_slots(site.site_id)), *bookings.limit_terms(job, site.site_id)),
         rejections=rejections,
     )
 
@@ -67,7 +84,9 @@ def plain_alternative(
 def leave_alone(job: JobView, view: FleetView, bookings: Bookings, policy: str, reason: str) -> Decision:
     """Return the decision that changes nothing: STAY where the job is, WAIT when it is nowhere."""
     alternatives = tuple(
-        plain_alternative(site, bookings, () if site.site_id == job.site_id else (reason,), feasible=False)
+        plain_alternative(
+            job, site, bookings, () if site.site_id == job.site_id else (reason,), feasible=False
+        )
         for site in sites_in_order(view)
     )
     return Decision(

@@ -59,7 +59,7 @@ class StaticPolicy:
                 rejections = (f"{target} comes first by id",)
             if not rejections:
                 target = site.site_id
-            alternatives.append(plain_alternative(site, bookings, rejections, feasible=feasible))
+            alternatives.append(plain_alternative(job, site, bookings, rejections, feasible=feasible))
         if target is not None:
             bookings.start(job, target)
         return Decision(

@@ -21,7 +21,7 @@ from coordinator.model.forecast import SurplusForecast
 from coordinator.model.job import Flexibility
 from coordinator.model.links import LinkTable
 from coordinator.model.live import Live, LiveSite, report_of
-from coordinator.model.site import DeclaredSurplus, Quality, SiteSample
+from coordinator.model.site import MEASURED, ActiveLimit, DeclaredSurplus, Quality, SiteSample, is_emergency
 from coordinator.model.view import FleetView, JobView, Phase, SiteView
 
 _PACED = frozenset({Phase.QUEUED, Phase.RUNNING, Phase.PAUSED})
@@ -185,12 +185,29 @@ def _site(
         compute_w=sample.compute_w if sample is not None else None,
         forecast=forecast,
         limit_w=live.grid_status.limit_w if live.grid_status is not None else None,
+        limits=limits_at(live),
+        emergency=any(limit.start_at <= now and is_emergency(limit) for limit in limits_at(live)),
+        others_w=_others_w(sample, site),
         site_load_w=sample.site_load_w if sample is not None else None,
         generation_w=sample.generation_w if sample is not None else None,
         wants_to_shed=shedding,
         container_engines=site.capabilities.container_engines if site.capabilities is not None else (),
         container_mounts=site.capabilities.container_mounts if site.capabilities is not None else (),
     )
+
+
+def limits_at(live: LiveSite) -> tuple[ActiveLimit, ...]:
+    """Return the limits of the import that a site has told of, those that are known to come included."""
+    status = live.grid_status
+    return () if status is None else status.limits + status.coming
+
+
+def _others_w(sample: SiteSample | None, site: Site) -> float | None:
+    """Return what a site would import if no job ran there; None: not measured."""
+    if sample is None or sample.quality not in MEASURED or sample.grid_w is None or sample.compute_w is None:
+        return None
+    idle_w = site.capabilities.idle_power_w if site.capabilities is not None else 0.0
+    return sample.grid_w - sample.compute_w + idle_w
 
 
 def declared_at(live: LiveSite) -> tuple[DeclaredSurplus, ...]:
@@ -219,9 +236,10 @@ def _phase(job: Job, live: Live) -> Phase:
         return Phase.HELD
     if job.state is JobState.PAUSED and _is_held(job, live) and not wants_away(owner, job):
         return Phase.PAUSED
-    # A job that its site paused and wants to be rid of is to be moved like one that runs.
-    paused_for_good = job.state is JobState.PAUSED and wants_away(owner, job)
-    return Phase.RUNNING if job.state is JobState.RUNNING or paused_for_good else Phase.HELD
+    # A job that its site paused for a limit, or wants to be rid of, is to be moved like one that runs.
+    limited = owner.grid_status is not None and owner.grid_status.limit_w is not None
+    may_leave = job.state is JobState.PAUSED and (limited or wants_away(owner, job))
+    return Phase.RUNNING if job.state is JobState.RUNNING or may_leave else Phase.HELD
 
 
 def job_view(state: FleetState, job: Job, settings: ViewSettings, phase: Phase = Phase.RUNNING) -> JobView:

@@ -14,6 +14,10 @@ class Quality(Enum):
     BAD = "BAD"
 
 
+MEASURED = frozenset({Quality.OK, Quality.ESTIMATED})
+"""Qualities with which a reading stands for what it says."""
+
+
 class GridState(Enum):
     """Where the site's fail-safe machine stands (sterna.v1.GridState)."""
 
@@ -82,6 +86,15 @@ class ActiveLimit:
     reason: str
 
 
+EMERGENCIES = ("ALERT_GRID_EMERGENCY", "ALERT_BLACK_START")
+"""How reasons of limits begin in an emergency: OpenADR's words."""
+
+
+def is_emergency(limit: ActiveLimit) -> bool:
+    """Tell whether a limit says that the grid is in an emergency."""
+    return limit.reason.startswith(EMERGENCIES)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeclaredSurplus:
     """Watts of surplus, >= 0, that somebody promises from `start_at` until `end_at`; `source` says who."""
@@ -99,6 +112,8 @@ class GridStatus:
     state: GridState
     limit_w: float | None
     limits: tuple[ActiveLimit, ...] = ()
+    coming: tuple[ActiveLimit, ...] = ()
+    """Limits that begin later, as far as they are known."""
     achievable_min_w: float | None = None
     achievable_max_w: float | None = None
     unachievable: bool = False

@@ -11,6 +11,7 @@ from enum import Enum
 from coordinator.model.forecast import SurplusForecast
 from coordinator.model.job import ContainerSpec, SlowRange
 from coordinator.model.replication import Replication
+from coordinator.model.site import ActiveLimit
 
 
 class Phase(Enum):
@@ -42,6 +43,12 @@ class SiteView:
     forecast: SurplusForecast | None
     limit_w: float | None = None
     """Grid import limit in force."""
+    limits: tuple[ActiveLimit, ...] = ()
+    """Every limit of the import that is in force or known to come."""
+    emergency: bool = False
+    """A grid emergency is in force."""
+    others_w: float | None = None
+    """What it would import if no job ran there; below 0: it would export. None: not measured."""
     site_load_w: float | None = None
     generation_w: float | None = None
     wants_to_shed: bool = False

@@ -201,6 +201,7 @@ def grid_status(status: GridStatus) -> site_pb2.GridStatus:
         state=site_pb2.GridState.Value(f"GRID_STATE_{status.state.value}"),
         limit_w=status.limit_w,
         limits=[_limit(limit) for limit in status.limits],
+        coming_limits=[_limit(limit) for limit in status.coming],
         achievable_min_w=status.achievable_min_w,
         achievable_max_w=status.achievable_max_w,
         unachievable=status.unachievable,

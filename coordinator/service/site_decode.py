@@ -159,6 +159,7 @@ def grid_status(message: site_pb2.GridStatus) -> GridStatus:
         state=state,
         limit_w=_optional("grid_status", message, "limit_w"),
         limits=tuple(_limit("limits", limit) for limit in message.limits),
+        coming=tuple(_limit("coming_limits", limit) for limit in message.coming_limits),
         achievable_min_w=_optional("grid_status", message, "achievable_min_w"),
         achievable_max_w=_optional("grid_status", message, "achievable_max_w"),
         unachievable=message.unachievable,

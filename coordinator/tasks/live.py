@@ -22,6 +22,8 @@ class LiveBook:
 
     def __init__(self, bell: Bell) -> None:
         self._bell = bell
+        self.limits_bell = Bell()
+        """Rung when other limits hold at a site, or are known to come."""
         self._sites: dict[str, LiveSite] = {}
         self._edition = 0
 
@@ -77,7 +79,10 @@ class LiveBook:
 
     def grid_status(self, site_id: str, status: GridStatus) -> None:
         """Take what the grid asks of a site."""
-        self._set(site_id, replace(self._get(site_id), grid_status=status))
+        known = self._get(site_id)
+        self._set(site_id, replace(known, grid_status=status))
+        if _limits_of(status) != _limits_of(known.grid_status):
+            self.limits_bell.ring()
 
     def move_request(self, site_id: str, request: MoveRequest) -> None:
         """Take a request to move a job away; it stands until the job runs again or is gone."""
@@ -95,6 +100,18 @@ class LiveBook:
     def _set(self, site_id: str, site: LiveSite) -> None:
         self._sites = {**self._sites, site_id: site}
         self._edition += 1
+
+
+def _limits_of(status: GridStatus | None) -> list[tuple[str, str, float]]:
+    """Return which limits hold and which will; their times a site reckons anew at each look."""
+    if status is None:
+        return []
+    limits = [("", status.limits), ("coming", status.coming)]
+    return [
+        (f"{when} {one.source} {one.command_id}", one.reason, one.limit_w)
+        for when, some in limits
+        for one in some
+    ]
 
 
 def _older(report: JobReport, known: JobReport) -> bool:

@@ -15,6 +15,7 @@ from coordinator.model.fleet import FleetState
 from coordinator.model.live import is_connected
 from coordinator.model.view import FleetView
 from coordinator.store.history import DecisionStore
+from coordinator.tasks.bell import Ring
 from coordinator.tasks.fleet import Fleet
 from coordinator.tasks.live import LiveBook
 from coordinator.tasks.lookout import Lookout
@@ -23,6 +24,9 @@ from sterna.errors import TransientError
 from sterna.supervise import Heart
 
 log = logging.getLogger(__name__)
+
+LEAST_APART_S = 1.0
+"""Time between two ticks at least, or `tick_s` where that is shorter."""
 
 OnTick = Callable[[FleetView, Sequence[Decision]], None]
 
@@ -97,15 +101,24 @@ class Planner:
         return self._policy.name
 
     async def run(self, heart: Heart) -> None:
-        """Tick for ever."""
+        """Tick for ever: every `tick_s`, and whenever other limits of the grid hold at a site."""
         settled_at_s = self._clock.boottime_s() + self._settle_s
+        with self._live.limits_bell.listen() as limits:
+            await self._tick_for_ever(heart, settled_at_s, limits)
+
+    async def _tick_for_ever(self, heart: Heart, settled_at_s: float, limits: Ring) -> None:
         while True:
             heart.beat()
+            limits.clear()
             here = all(is_connected(self._live.sites, site_id) for site_id in self._expected_sites)
             if not self._held() and (here or self._clock.boottime_s() >= settled_at_s):
                 settled_at_s = 0.0
                 await self.tick()
-            await asyncio.sleep(min(self._tick_s, self._settle_s) if settled_at_s else self._tick_s)
+            wait_s = min(self._tick_s, self._settle_s) if settled_at_s else self._tick_s
+            # Another limit of the grid is answered at once; many of them, by one tick a second.
+            apart_s = min(wait_s, LEAST_APART_S)
+            await asyncio.sleep(apart_s)
+            await limits.wait(wait_s - apart_s)
 
     async def tick(self) -> None:
         """Decide once about every job, store what is news, act."""

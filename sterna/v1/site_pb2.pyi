@@ -422,6 +422,7 @@ class GridStatus(_message.Message):
     DECLARED_FIELD_NUMBER: _builtins.int
     EXPORT_LIMITS_FIELD_NUMBER: _builtins.int
     EXPORT_BREACHES_FIELD_NUMBER: _builtins.int
+    COMING_LIMITS_FIELD_NUMBER: _builtins.int
     state: Global___GridState.ValueType
     limit_w: _builtins.float
     """The most restrictive active limit on grid import in watts; absent when there is none."""
@@ -449,6 +450,10 @@ class GridStatus(_message.Message):
     def export_limits(self) -> _containers.RepeatedCompositeFieldContainer[Global___ActiveLimit]:
         """What operators say now of the site's export, the most restrictive first."""
 
+    @_builtins.property
+    def coming_limits(self) -> _containers.RepeatedCompositeFieldContainer[Global___ActiveLimit]:
+        """Limits on grid import that were accepted and begin later, by start."""
+
     def __init__(
         self,
         *,
@@ -463,10 +468,11 @@ class GridStatus(_message.Message):
         declared: _abc.Iterable[Global___DeclaredSurplus] | None = ...,
         export_limits: _abc.Iterable[Global___ActiveLimit] | None = ...,
         export_breaches: _builtins.int = ...,
+        coming_limits: _abc.Iterable[Global___ActiveLimit] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_achievable_max_w", b"_achievable_max_w", "_achievable_min_w", b"_achievable_min_w", "_limit_w", b"_limit_w", "achievable_max_w", b"achievable_max_w", "achievable_min_w", b"achievable_min_w", "limit_w", b"limit_w", "measured_at", b"measured_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_achievable_max_w", b"_achievable_max_w", "_achievable_min_w", b"_achievable_min_w", "_limit_w", b"_limit_w", "achievable_max_w", b"achievable_max_w", "achievable_min_w", b"achievable_min_w", "breaches", b"breaches", "declared", b"declared", "export_breaches", b"export_breaches", "export_limits", b"export_limits", "limit_w", b"limit_w", "limits", b"limits", "measured_at", b"measured_at", "state", b"state", "unachievable", b"unachievable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_achievable_max_w", b"_achievable_max_w", "_achievable_min_w", b"_achievable_min_w", "_limit_w", b"_limit_w", "achievable_max_w", b"achievable_max_w", "achievable_min_w", b"achievable_min_w", "breaches", b"breaches", "coming_limits", b"coming_limits", "declared", b"declared", "export_breaches", b"export_breaches", "export_limits", b"export_limits", "limit_w", b"limit_w", "limits", b"limits", "measured_at", b"measured_at", "state", b"state", "unachievable", b"unachievable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__achievable_max_w: _TypeAlias = _typing.Literal["achievable_max_w"]  # noqa: Y015
     _WhichOneofArgType__achievable_max_w: _TypeAlias = _typing.Literal["_achievable_max_w", b"_achievable_max_w"]  # noqa: Y015

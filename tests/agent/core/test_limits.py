@@ -57,6 +57,24 @@ def at(whole: Timeline, offset_s: float, **more: object) -> Envelope:
     )
 
 
+def test_limits_to_come_are_told_by_their_start() -> None:
+    whole = timeline(
+        command(1, 5000.0),
+        command(2, 3000.0, start_s=90.0, duration_s=60.0),
+        command(3, 2000.0, start_s=30.0),
+        command(4, None, start_s=300.0),
+    )
+    assert [(one.limit_w, one.end_at) for one in at(whole, 10.0).coming] == [
+        (2000.0, None),
+        (3000.0, NOW + timedelta(seconds=150.0)),
+    ]
+    assert [one.start_at for one in at(whole, 10.0).coming] == [
+        NOW + timedelta(seconds=s) for s in (30.0, 90.0)
+    ]
+    assert at(whole, 40.0).coming == (), "a newer one that holds until it is replaced speaks from now on"
+    assert at(whole, 40.0).limits[0].limit_w == 2000.0
+
+
 def bound(whole: Timeline, offset_s: float) -> float | None:
     binding = at(whole, offset_s).binding
     return None if binding is None else binding.limit_w

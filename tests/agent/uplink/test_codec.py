@@ -161,7 +161,7 @@ def test_grid_status(state: GridState) -> None:
     )
     status = GridStatus(
         measured_at=NOW,
-        envelope=Envelope(state=state, limits=(held, timed)),
+        envelope=Envelope(state=state, limits=(held, timed), coming=(replace(timed, command_id="c2"),)),
         achievable_min_w=0.0,
         unachievable=True,
         breaches=3,
@@ -173,6 +173,7 @@ def test_grid_status(state: GridState) -> None:
     assert message.HasField("limit_w") and message.limit_w == 0.0
     assert [limit.source for limit in message.limits] == ["failsafe", "mqtt:dso"]
     assert [limit.HasField("end_at") for limit in message.limits] == [False, True]
+    assert [limit.command_id for limit in message.coming_limits] == ["c2"]
     assert message.HasField("achievable_min_w") and not message.HasField("achievable_max_w")
     assert (message.unachievable, message.breaches) == (True, 3)
     assert [(one.source, one.limit_w) for one in message.export_limits] == [("modbus-wset", 4200.0)]

@@ -131,7 +131,7 @@ def test_limits_whose_instants_are_reckoned_anew_are_no_news_until_one_changes()
             ramp_s=2.0,
             reason="congestion",
         )
-        envelope = Envelope(state=GridState.LIMITED, limits=(limit,))
+        envelope = Envelope(state=GridState.LIMITED, limits=(limit,), coming=(limit,))
         return replace(grid(), envelope=envelope, exports=(limit,))
 
     outbox.put(limited())

@@ -117,6 +117,12 @@ def test_a_job_that_may_no_longer_be_slowed_gets_its_power_back() -> None:
     assert decide(slowable("1", slow=None, slowed_to_w=300.0), surplus_w=0.0)["1"].kind is K.RESUME
 
 
+def test_a_job_that_draws_nothing_has_nothing_to_slow() -> None:
+    decisions = decide(slowable("1", power_w=0.0), slowable("2"), surplus_w=300.0)
+    assert decisions["1"].kind is DecisionKind.STAY
+    assert decisions["2"].kind is DecisionKind.SLOW
+
+
 def test_nobody_is_slowed_while_others_wait_for_its_slot() -> None:
     waits = slowable("2", None)
     made = decide(slowable("1", slowed_to_w=300.0), waits, surplus_w=0.0, slots=1)

@@ -23,6 +23,7 @@ from coordinator.model.job import Flexibility, JobReport, SlowRange
 from coordinator.model.job import JobPhase as P
 from coordinator.model.live import Live, LiveSite
 from coordinator.model.site import (
+    ActiveLimit,
     Capabilities,
     DeclaredSurplus,
     GridState,
@@ -268,6 +269,51 @@ def test_sites() -> None:
         assert not view(fold([*seen("a"), event])).sites["a"].available
     stale = {"a": replace(live["a"], move_requests={"j": replace(ASKED["j"], epoch=9)})}
     assert not view(fold([*seen("a"), *at_work()]), stale).sites["a"].wants_to_shed
+
+
+def limit(start_s: float, reason: str = "") -> ActiveLimit:
+    return ActiveLimit(
+        source="mqtt",
+        command_id="c",
+        limit_w=900.0,
+        start_at=NOW + timedelta(seconds=start_s),
+        end_at=None,
+        reason=reason,
+    )
+
+
+@pytest.mark.parametrize(
+    ("heard", "others_w"),
+    [
+        (replace(sample(), grid_w=300.0, compute_w=450.0), -50.0),
+        (replace(sample(quality=Quality.ESTIMATED), grid_w=300.0, compute_w=450.0), -50.0),
+        (replace(sample(quality=Quality.BAD), grid_w=300.0, compute_w=450.0), None),
+        (replace(sample(age_s=99.0), grid_w=300.0, compute_w=450.0), None),
+        (replace(sample(), grid_w=300.0, compute_w=None), None),
+        (replace(sample(), compute_w=450.0), None),
+        (None, None),
+    ],
+)
+def test_what_a_site_would_import_without_jobs(heard: SiteSample | None, others_w: float | None) -> None:
+    node = ev.SiteSeen(at=NOW, site_id="a", capabilities=Capabilities(slots=1, idle_power_w=100.0))
+    live = {"a": LiveSite(connected=True, sample=heard)}
+    assert view(fold([node]), live).sites["a"].others_w == others_w
+
+
+def test_limits_that_hold_and_that_will_are_seen() -> None:
+    now, later = limit(-5.0), limit(60.0, "ALERT_GRID_EMERGENCY: line down")
+    status = GridStatus(state=GridState.LIMITED, limit_w=900.0, limits=(now,), coming=(later,))
+    site = view(fold(seen("a")), {"a": LiveSite(connected=True, grid_status=status)}).sites["a"]
+    assert site.limits == (now, later)
+    assert not site.emergency, "it has not begun"
+    begun = replace(status, limits=(limit(-5.0, "ALERT_GRID_EMERGENCY"),), coming=())
+    assert view(fold(seen("a")), {"a": LiveSite(connected=True, grid_status=begun)}).sites["a"].emergency
+
+
+def test_what_a_site_paused_under_a_limit_may_be_moved_at_once() -> None:
+    status = GridStatus(state=GridState.LIMITED, limit_w=900.0, limits=(limit(-5.0),))
+    live = {"a": LiveSite(connected=True, grid_status=status)}
+    assert view(fold([*at_work(), PAUSED]), live).jobs["j"].phase is Phase.RUNNING
 
 
 @pytest.mark.parametrize(

@@ -172,6 +172,7 @@ def live() -> dict[str, LiveSite]:
                 state=GridState.LIMITED,
                 limit_w=4200.0,
                 limits=(limit,),
+                coming=(replace(limit, command_id="c-later"),),
                 export_limits=(replace(limit, source="modbus-wset", limit_w=3000.0),),
                 achievable_min_w=100.0,
                 achievable_max_w=5000.0,

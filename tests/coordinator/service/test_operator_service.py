@@ -242,6 +242,7 @@ async def test_sites_show_what_is_known_and_no_more(stub: Stub) -> None:
     assert not sites["kiel"].HasField("window_end_at")
     assert sites["malaga"].window_end_at.ToDatetime(tzinfo=NOW.tzinfo) > NOW
     assert sites["kiel"].grid_status.limits[0].reason == "ALERT_GRID_EMERGENCY"
+    assert [one.command_id for one in sites["kiel"].grid_status.coming_limits] == ["c-later"]
     (export,) = sites["kiel"].grid_status.export_limits
     assert (export.source, export.limit_w) == ("modbus-wset", 3000.0)
     assert list(sites["kiel"].job_ids) == [RUNNING, MOVING]

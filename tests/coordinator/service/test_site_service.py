@@ -162,6 +162,11 @@ def export_limited(limit_w: float) -> site_pb2.GridStatus:
     return site_pb2.GridStatus(state=site_pb2.GRID_STATE_UNLIMITED, export_limits=[one])
 
 
+def limited_later(limit_w: float) -> site_pb2.GridStatus:
+    one = site_pb2.ActiveLimit(source="mqtt", limit_w=limit_w, start_at=stamp(utc(2030)))
+    return site_pb2.GridStatus(state=site_pb2.GRID_STATE_UNLIMITED, coming_limits=[one])
+
+
 async def test_a_session(served: Served) -> None:
     running = job_pb2.JobReport(job_id="j", epoch=3, phase=job_pb2.JOB_PHASE_RUNNING, step=0)
     forecast = site_pb2.SurplusForecast(issued_at=stamp(utc(2030)), source="plant")
@@ -253,6 +258,7 @@ def bad_forecast(*slots: tuple[int, int, tuple[float, float, float]]) -> Connect
         (ConnectRequest(grid_status=site_pb2.GridStatus()), "grid_status.state"),
         (ConnectRequest(grid_status=declared(0, 60, -1.0)), "grid_status.declared.surplus_w"),
         (ConnectRequest(grid_status=export_limited(-1.0)), "grid_status.export_limits.limit_w"),
+        (ConnectRequest(grid_status=limited_later(-1.0)), "grid_status.coming_limits.limit_w"),
         (ConnectRequest(grid_status=declared(60, 60, 1.0)), "grid_status.declared.end_at"),
         (ConnectRequest(move_request=job_pb2.MoveRequest()), "move_request.job_id"),
         (telemetry(*range(501)), "at most 500"),

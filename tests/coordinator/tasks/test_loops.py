@@ -1,7 +1,7 @@
 """The loops by themselves: live book, telemetry, planner, reception, bell."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -20,7 +20,8 @@ from coordinator.model.fleet import JobState
 from coordinator.model.forecast import ForecastSlot, SurplusForecast
 from coordinator.model.job import JobPhase, JobReport
 from coordinator.model.orders import Order
-from coordinator.model.site import MoveRequest, SiteSample
+from coordinator.model.site import ActiveLimit, GridState, GridStatus, MoveRequest, SiteSample
+from coordinator.model.view import FleetView
 from coordinator.store.database import Database, file_url
 from coordinator.store.fleet_store import FleetStore
 from coordinator.store.history import DecisionStore, TelemetryStore
@@ -28,7 +29,7 @@ from coordinator.tasks.bell import Bell
 from coordinator.tasks.fleet import Fleet
 from coordinator.tasks.live import LiveBook
 from coordinator.tasks.lookout import Lookout
-from coordinator.tasks.planning import Planner
+from coordinator.tasks.planning import OnTick, Planner
 from coordinator.tasks.reception import Reception
 from coordinator.tasks.telemetry import Housekeeper, TelemetryDesk
 from sterna.clock import FakeClock
@@ -289,7 +290,7 @@ def surplus(surplus_w: float) -> SiteSample:
     return replace(sample(surplus_w), measured_at=NOW)
 
 
-def planner(desk: Desk, policy: object) -> Planner:
+def planner(desk: Desk, policy: object, tick_s: float = 0.01, on_tick: Sequence[OnTick] = ()) -> Planner:
     return Planner(
         fleet=desk.fleet,
         live=desk.live,
@@ -301,7 +302,8 @@ def planner(desk: Desk, policy: object) -> Planner:
         expected_sites=("a", "b"),
         clock=desk.clock,
         settle_s=5.0,
-        tick_s=0.01,
+        tick_s=tick_s,
+        on_tick=on_tick,
     )
 
 
@@ -350,6 +352,35 @@ async def test_nothing_is_decided_before_the_sites_are_back(desk: Desk) -> None:
         await until(lambda: desk.fleet.state.jobs["j"].state is JobState.STARTING, "nothing is decided")
         assert desk.fleet.state.jobs["j"].owner_site == "a"
         loop.cancel()
+
+
+async def test_another_limit_is_answered_at_once(desk: Desk) -> None:
+    await desk.tell(*seen("a", "b"))
+    ticks: list[FleetView] = []
+    acting = planner(desk, StaticPolicy(), tick_s=3600.0, on_tick=[lambda view, _: ticks.append(view)])
+    desk.live.connect("a", 1, NOW)
+    desk.live.connect("b", 1, NOW)
+    limit = ActiveLimit(source="m", command_id="c", limit_w=5.0, start_at=NOW, end_at=None, reason="")
+    free = GridStatus(state=GridState.UNLIMITED, limit_w=None)
+    told = [
+        replace(free, limits=(limit,)),
+        replace(free, limits=(replace(limit, limit_w=4.0),)),
+        replace(free, coming=(limit,)),
+        free,
+    ]
+    async with asyncio.TaskGroup() as group:
+        loop = group.create_task(acting.run(Pulse(desk.clock).heart("planner", 5000.0)))
+        await until(lambda: len(ticks) == 1, "no first tick")
+        desk.reception.on_grid_status("a", free)
+        for number, status in enumerate(told, start=2):
+            desk.reception.on_grid_status("a", status)
+            await until(lambda number=number: len(ticks) == number, "the limit has to wait")  # type: ignore[misc]
+            assert ticks[-1].sites["a"].limits == status.limits + status.coming
+            # The same again, with times that are reckoned anew, is no news.
+            later = tuple(replace(one, start_at=NOW + timedelta(seconds=0.1)) for one in status.limits)
+            desk.reception.on_grid_status("a", replace(status, limits=later))
+        loop.cancel()
+    assert len(ticks) == 1 + len(told)
 
 
 async def test_a_site_that_stays_away_holds_the_planner_up_for_a_while_only(desk: Desk) -> None:
