@@ -116,13 +116,9 @@ class HorizonJudge(Judge):
     def _worth(self, jobs: Sequence[JobView], ends: Array, terms: TermArrays) -> Worth:
         if not jobs or not self.sites:
             return super()._worth(jobs, ends, terms)
-        power = np.array([job.power_w for job in jobs], dtype=np.float64)
-        draws = self.bookings.draws_w
         rows, own = self._places(jobs)
         here = (rows, own)
-        others, begins = np.tile(draws, (len(jobs), 1)), np.array(terms.migration_s)
-        others[here] -= power[rows]
-        begins[here] = 0.0
+        power, others, begins = self._beside(jobs, terms)
         got = expected_j(self.ahead, others, power, begins, self.until_s(jobs))
         stay = np.zeros(len(jobs))
         stay[rows] = got[here]
@@ -135,6 +131,15 @@ class HorizonJudge(Judge):
             stay_s=np.broadcast_to(_seconds(stay[:, None], power), got.shape),
             lasts_s=self._covered_until_s(jobs, need),
         )
+
+    def _beside(self, jobs: Sequence[JobView], terms: TermArrays) -> tuple[Array, Array, Array]:
+        """Return what jobs draw, what others draw beside each at each site, and from when on it would run."""
+        power = np.array([job.power_w for job in jobs], dtype=np.float64)
+        here = self._places(jobs)
+        others, begins = np.tile(self.bookings.draws_w, (len(jobs), 1)), np.array(terms.migration_s)
+        others[here] -= power[here[0]]
+        begins[here] = 0.0
+        return power, others, begins
 
     def _needs_here_w(self, jobs: Sequence[JobView]) -> Array:
         """Return what all the jobs at each job's site draw."""

@@ -87,7 +87,7 @@ class Judge:
         """Rate jobs against every site, under the bookings as they are now."""
         power = np.array([job.power_w for job in jobs], dtype=np.float64)
         need = power[:, None] + self.bookings.draws_w[None, :]
-        ends = windows.ends_s(self.stacked, need)
+        ends = self._ends_s(jobs, need)
         until = confidence.end_at_risk(ends, self.settings.epsilon)
         link = self._links(jobs)
         terms = feasibility.evaluate(_moves(jobs, link, until, along=(-1, 1)), self.tolerance)
@@ -103,6 +103,10 @@ class Judge:
             stay_s=worth.stay_s,
             lasts_s=worth.lasts_s,
         )
+
+    def _ends_s(self, jobs: Sequence[JobView], need_w: Array) -> Array:
+        """Return until when each site is open to each job, by `QUANTILES`: as long as surplus covers it."""
+        return windows.ends_s(self.stacked, need_w)
 
     def _worth(self, jobs: Sequence[JobView], ends: Array, terms: TermArrays) -> Worth:
         """Return what each move gains, and what staying has."""
@@ -231,6 +235,10 @@ class Judge:
     def arrival_terms(self, site: SiteView, need_w: float) -> tuple[Term, ...]:
         """Return the terms that hold for any job that arrives: slots and surplus."""
         return (slots_term(self.bookings.free_slots(site.site_id)), *_surplus_terms(site, need_w))
+
+    def aside(self, job: JobView, column: int) -> str:
+        """Return what else there is to say of a move, as a sentence goes on; "": nothing."""
+        return ""
 
     def margin_s(self, stay_s: Figure) -> Figure:
         """Return the renewable seconds that a voluntary move must gain at least."""

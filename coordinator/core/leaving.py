@@ -50,6 +50,8 @@ def could_leave(
         if job.site_id in pressed
         or (job.may_migrate and not need_w(bookings, job) <= sure_w[job.site_id or ""])
     ]
+    if view.is_valued:
+        return found  # a place without surplus may be the cheaper one
     left_w = max(
         (
             site.surplus_w - bookings.draw_w(site.site_id)

@@ -35,7 +35,7 @@ def plan(view: FleetView, settings: PlannerSettings, manner: Manner, *, tells: b
     """Decide about every job; `tells` False: only starts and moves, and without alternatives.
 
     In a fleet of more than `FEW_PAIRS` pairs of a job and a site voluntary moves are the `bulk`'s where the
-    manner has one; of more than `LARGE_PAIRS`, no decision names its alternatives.
+    manner has one and energy alone counts; of more than `LARGE_PAIRS`, no decision names its alternatives.
     """
     bookings = Bookings(view)
     running = [job for job in view.jobs.values() if _runs(job, view)]
@@ -48,7 +48,7 @@ def plan(view: FleetView, settings: PlannerSettings, manner: Manner, *, tells: b
         leaving = could_leave(running, view, bookings, settings, manner.need_w)
         if not (tells or leaving or queued):
             return ()
-    together = (large or pairs > FEW_PAIRS) and manner.bulk is not None
+    together = (large or pairs > FEW_PAIRS) and manner.bulk is not None and not view.is_valued
     judge = manner.judge(view, settings, bookings)
     planning = _Planning(judge, manner, tells=tells and not large, together=together)
     decisions = {job.job_id: planning.start(job) for job in queued}
@@ -298,7 +298,7 @@ class _Planning:
 
     def _moved(self, made: Made, alternatives: tuple[Alternative, ...] = (), company: str = "") -> Decision:
         site_id = self.judge.sites[made.column].site_id
-        reason = f"{self._why_leave(made.job)}; {site_id} gains the most{company}"
+        reason = f"{self._why_leave(made.job)}; {site_id} gains the most{self.judge.aside(made.job, made.column)}{company}"
         decision = self._decision(made.job, DecisionKind.MIGRATE, site_id, reason, alternatives)
         return replace(
             decision,

@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import Enum
 
 from coordinator.model.forecast import SurplusForecast
+from coordinator.model.import_cost import ImportCost
 from coordinator.model.job import ContainerSpec, SlowRange
 from coordinator.model.replication import Replication
 from coordinator.model.site import ActiveLimit
@@ -59,6 +60,8 @@ class SiteView:
     """What it still carries into it."""
     container_engines: tuple[str, ...] = ()
     container_mounts: tuple[str, ...] = ()
+    import_cost: ImportCost | None = None
+    """By what import is valued; None: nobody says, or by nothing but its energy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,3 +130,8 @@ class FleetView:
     sites: Mapping[str, SiteView]
     jobs: Mapping[str, JobView]
     links: Mapping[tuple[str, str], LinkView] = field(default_factory=dict)
+
+    @property
+    def is_valued(self) -> bool:
+        """Tell whether import counts by what it costs, not by its energy alone."""
+        return any(site.import_cost is not None for site in self.sites.values())

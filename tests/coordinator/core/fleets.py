@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from coordinator.model.forecast import ForecastSlot, SurplusForecast
+from coordinator.model.import_cost import CostSlot, ImportCost
 from coordinator.model.job import SlowRange
 from coordinator.model.view import FleetView, JobView, LinkView, Phase, SiteView
 
@@ -26,6 +27,18 @@ def forecast(
     )
 
 
+def costs(*per_kwh: float, slot_s: float = 3600.0, start_s: float = 0.0, unit: str = "g/kWh") -> ImportCost:
+    """Costs of import in slots of one length."""
+    edges = [NOW + timedelta(seconds=start_s + i * slot_s) for i in range(len(per_kwh) + 1)]
+    return ImportCost(
+        unit=unit,
+        slots=tuple(
+            CostSlot(start_at=a, end_at=b, per_kwh=figure)
+            for a, b, figure in zip(edges, edges[1:], per_kwh, strict=False)
+        ),
+    )
+
+
 def site(
     site_id: str,
     *,
@@ -37,6 +50,7 @@ def site(
     draining: bool = False,
     ok: bool = True,
     shed: bool = False,
+    cost: ImportCost | None = None,
 ) -> SiteView:
     return SiteView(
         site_id=site_id,
@@ -49,6 +63,7 @@ def site(
         compute_w=0.0,
         forecast=windows,
         wants_to_shed=shed,
+        import_cost=cost,
     )
 
 

@@ -16,7 +16,7 @@ from coordinator.core.policy import PlannerSettings, changes_of
 from coordinator.model.decision import Decision, DecisionKind
 from coordinator.model.job import SlowRange
 from coordinator.model.view import FleetView, JobView, LinkView, Phase, SiteView
-from tests.coordinator.core.fleets import NOW, fleet, forecast, job, site
+from tests.coordinator.core.fleets import NOW, costs, fleet, forecast, job, site
 
 SITES = ("a", "b", "c", "d")
 watts = st.floats(0.0, 3000.0)
@@ -40,6 +40,9 @@ def some_site(draw: st.DrawFn, site_id: str) -> SiteView:
         draining=draw(st.sampled_from([False, False, False, True])),
         ok=draw(st.sampled_from([True, True, True, False])),
         shed=draw(st.sampled_from([False, False, False, True])),
+        cost=draw(
+            st.sampled_from([None, None, costs(*[50.0] * 24), costs(*[400.0, 90.0] * 12), costs(600.0)])
+        ),
     )
 
 

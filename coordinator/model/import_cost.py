@@ -1,0 +1,24 @@
+"""What a kilowatt-hour of import costs at a site: money, or grams of CO2."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostSlot:
+    """What import costs from `start_at` until `end_at`, per kilowatt-hour; may be negative."""
+
+    start_at: datetime
+    end_at: datetime
+    per_kwh: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportCost:
+    """Known or expected costs of import, in slots by start that do not overlap; between them nothing is known.
+
+    `unit`: of the figures, e.g. ``g/kWh`` or ``EUR/kWh``. Costs in different units are not comparable.
+    """
+
+    unit: str
+    slots: tuple[CostSlot, ...]

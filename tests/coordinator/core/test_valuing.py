@@ -1,0 +1,146 @@
+"""Import valued by what it costs at each site and hour: grams of CO2, or money."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coordinator.core.bookings import Bookings
+from coordinator.core.horizon import HorizonJudge
+from coordinator.core.policies import policy_named
+from coordinator.core.policy import PlannerSettings
+from coordinator.core.valuing import ValueJudge
+from coordinator.model.decision import Decision, DecisionKind
+from coordinator.model.import_cost import ImportCost
+from coordinator.model.view import FleetView
+from tests.coordinator.core.fleets import costs, fleet, forecast, job, site
+from tests.coordinator.core.test_planner_laws import fleets, numbers
+
+DARK = forecast(0.0, 0.0, 0.0, slot_s=3600.0)
+CLEAN, DIRTY = costs(*[60.0] * 24), costs(*[600.0] * 24)
+
+
+def dark(here: ImportCost | None, there: ImportCost | None) -> FleetView:
+    sites = [site("a", windows=DARK, cost=here), site("b", windows=DARK, cost=there)]
+    return fleet(sites, [job("j", "a")])
+
+
+def decided(view: FleetView, **figures: float) -> Decision:
+    return policy_named("sterna").decide(view, PlannerSettings(**figures))[0]
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "moves"),
+    [
+        (DIRTY, CLEAN, True),
+        (CLEAN, DIRTY, False),
+        (DIRTY, DIRTY, False),
+        (DIRTY, costs(*[590.0] * 24), False),  # it does not bring the margin
+        (DIRTY, costs(60.0, *[700.0] * 23), True),
+        (DIRTY, costs(60.0, *[700.0] * 23, slot_s=60.0), False),  # over before the move is worth it
+        (DIRTY, costs(60.0), False),  # what comes after the hour is not known
+        (DIRTY, None, False),
+        (None, CLEAN, False),
+        (None, None, False),
+        (DIRTY, costs(*[60.0] * 24, unit="EUR/kWh"), False),
+        (costs(*[0.1] * 24), costs(*[-0.2] * 24), True),  # paid for taking it
+        (costs(*[-0.1] * 24), costs(*[-0.1] * 24), False),
+        (costs(*[0.0] * 24), costs(*[0.0] * 24), False),
+    ],
+)
+def test_without_surplus_a_job_goes_where_import_costs_less(
+    here: ImportCost | None, there: ImportCost | None, moves: bool
+) -> None:
+    said = decided(dark(here, there))
+    assert (said.kind is DecisionKind.MIGRATE) is moves
+
+
+def test_it_says_what_import_costs_there_and_here() -> None:
+    said = decided(dark(DIRTY, CLEAN))
+    assert said.reason.endswith("b gains the most, import costs 60 g/kWh there and 600 here")
+    term = next(t for a in said.alternatives for t in a.terms if t.name == "import_cost")
+    assert (term.value, term.limit, term.unit, term.satisfied) == (60.0, 600.0, "g/kWh", True)
+
+
+def test_surplus_is_worth_what_import_costs_there() -> None:
+    """Surplus for half of the job in the clean place saves less than none of the import of the dirty one."""
+    half = forecast(*[250.0] * 3, slot_s=3600.0)
+    sites = [
+        site("a", surplus_w=250.0, windows=half, cost=DIRTY),
+        site("b", windows=DARK, cost=CLEAN),
+        site("c", surplus_w=250.0, windows=half, cost=costs(*[500.0] * 24)),
+    ]
+    said = decided(fleet(sites, [job("j", "a")]))
+    assert said.target_site == "b"
+
+
+def test_who_finds_surplus_here_stays_whatever_import_costs_elsewhere() -> None:
+    sunny = forecast(*[500.0] * 3, slot_s=3600.0)
+    sites = [site("a", surplus_w=500.0, windows=sunny, cost=DIRTY), site("b", windows=DARK, cost=CLEAN)]
+    said = decided(fleet(sites, [job("j", "a")]))
+    assert said.kind is DecisionKind.STAY
+
+
+def test_a_place_whose_meters_are_silent_is_not_gone_to_for_cheap_import() -> None:
+    sites = [site("a", windows=DARK, cost=DIRTY), site("b", surplus_w=None, cost=CLEAN)]
+    assert decided(fleet(sites, [job("j", "a")])).kind is DecisionKind.STAY
+
+
+def with_costs(view: FleetView, cost: ImportCost | None) -> FleetView:
+    sites = {name: replace(one, import_cost=cost) for name, one in view.sites.items()}
+    return replace(view, sites=sites)
+
+
+@settings(max_examples=60, deadline=None)
+@given(view=fleets(), planner=numbers, cost=st.sampled_from([0.02, 1.0, 600.0]))
+def test_where_all_import_costs_the_same_energy_alone_decides(
+    view: FleetView, planner: PlannerSettings, cost: float
+) -> None:
+    running = [one for one in view.jobs.values() if one.site_id is not None]
+    plain = with_costs(view, None)
+    same = with_costs(view, costs(*[cost] * 24))
+    one = HorizonJudge(plain, planner, Bookings(plain), reach_frac=0.125).rate(running)
+    other = ValueJudge(same, planner, Bookings(same), reach_frac=0.125).rate(running)
+    drawing = [row for row, one_job in enumerate(running) if one_job.power_w > 1e-3]
+    for name in ("gain_s", "stay_s"):
+        np.testing.assert_allclose(
+            getattr(other, name)[drawing], getattr(one, name)[drawing], rtol=1e-9, atol=1e-6
+        )
+    assert np.array_equal(one.ends_s, other.ends_s)
+
+
+@settings(max_examples=60, deadline=None)
+@given(view=fleets(), planner=numbers, factor=st.sampled_from([0.001, 7.0]))
+def test_the_unit_of_costs_decides_nothing(view: FleetView, planner: PlannerSettings, factor: float) -> None:
+    def scaled(cost: ImportCost | None) -> ImportCost | None:
+        if cost is None:
+            return None
+        slots = tuple(replace(slot, per_kwh=factor * slot.per_kwh) for slot in cost.slots)
+        return replace(cost, slots=slots)
+
+    sites = {name: replace(one, import_cost=scaled(one.import_cost)) for name, one in view.sites.items()}
+    running = [one for one in view.jobs.values() if one.site_id is not None]
+    one = ValueJudge(view, planner, Bookings(view), reach_frac=0.125).rate(running)
+    two = replace(view, sites=sites)
+    other = ValueJudge(two, planner, Bookings(two), reach_frac=0.125).rate(running)
+    np.testing.assert_allclose(other.gain_s, one.gain_s, rtol=1e-6, atol=1e-3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(view=fleets(), planner=numbers, cheaper=st.sampled_from([0.0, 0.5, 0.99]))
+def test_a_place_that_becomes_cheaper_never_gains_a_job_less(
+    view: FleetView, planner: PlannerSettings, cheaper: float
+) -> None:
+    before = with_costs(view, costs(*[400.0] * 24))
+    place = sorted(view.sites)[0]
+    sites = dict(before.sites)
+    sites[place] = replace(sites[place], import_cost=costs(*[400.0 * cheaper] * 24))
+    after = replace(before, sites=sites)
+    running = [one for one in view.jobs.values() if one.site_id not in (None, place)]
+    one = ValueJudge(before, planner, Bookings(before), reach_frac=0.125).rate(running)
+    other = ValueJudge(after, planner, Bookings(after), reach_frac=0.125).rate(running)
+    known = np.isfinite(one.gain_s[:, 0])
+    assert (other.gain_s[known, 0] >= one.gain_s[known, 0] - 1e-6).all()
+    assert (other.ends_s >= one.ends_s).all()
