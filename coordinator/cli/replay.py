@@ -4,12 +4,13 @@ import csv
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from coordinator.model.import_cost import Objective
 from sterna.errors import ConfigError, CorruptError
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ def command(
     period: Annotated[str, typer.Option(help="Names, comma separated; all: every one.")] = "all",
     offsets: Annotated[str, typer.Option(help="Of the job trace: 0,1 or 0..3; all: every one.")] = "0",
     forecast: Annotated[str, typer.Option(help="perfect, learnt or persistence.")] = "perfect",
+    objective: Annotated[
+        Objective, typer.Option(help="What sterna saves: energy, or its CO2, or its price; docs/planning.md.")
+    ] = Objective.ENERGY,
     clairvoyant: Annotated[bool, typer.Option(help="Jobs declare their work.")] = False,
     threshold_w: Annotated[
         float | None, typer.Option(help="Surplus below this counts as none; default: the scenario's.")
@@ -67,6 +71,7 @@ def command(
         threshold_w=threshold_w,
         policies=tuple(name.strip() for name in policy.split(",")),
         forecast=forecast,
+        objective=objective,
         clairvoyant=clairvoyant,
         offsets=_offsets(offsets, chosen),
         out=out,
@@ -91,6 +96,7 @@ class _Asked:
     threshold_w: float | None
     policies: tuple[str, ...]
     forecast: str
+    objective: Objective
     clairvoyant: bool
     offsets: Sequence[int]
     out: Path | None
@@ -108,7 +114,12 @@ def _replay(
     found = []
     runs: dict[str, list[tuple[World, Sequence[Interval]]]] = {}
     for offset in asked.offsets:
-        world = world_of(chosen, traces, period, offset)
+        world = replace(world_of(chosen, traces, period, offset), objective=asked.objective)
+        if asked.objective is not Objective.ENERGY and not any(map(world.cost_of, world.sites)):
+            raise ConfigError(
+                f"{chosen.name}: objective {asked.objective.value}: no site names a trace of its "
+                f"{asked.objective.value} (docs/traces.md)"
+            )
         for outcome in outcomes(world, asked.policies, foresight, declared=asked.clairvoyant):
             found.append(outcome)
             if asked.out is not None:
@@ -119,6 +130,7 @@ def _replay(
                     "offset": offset,
                     "policy": outcome.policy,
                     "forecast": "perfect" if outcome.policy == ORACLE else asked.forecast,
+                    "objective": asked.objective.value,
                     "clairvoyant": asked.clairvoyant or outcome.policy == ORACLE,
                 }
                 folder = asked.out / period / f"{offset}-{outcome.policy}"

@@ -298,7 +298,8 @@ class _Planning:
 
     def _moved(self, made: Made, alternatives: tuple[Alternative, ...] = (), company: str = "") -> Decision:
         site_id = self.judge.sites[made.column].site_id
-        reason = f"{self._why_leave(made.job)}; {site_id} gains the most{self.judge.aside(made.job, made.column)}{company}"
+        aside = self.judge.aside(made.job, made.column)
+        reason = f"{self._why_leave(made.job)}; {site_id} gains the most{aside}{company}"
         decision = self._decision(made.job, DecisionKind.MIGRATE, site_id, reason, alternatives)
         return replace(
             decision,

@@ -1,8 +1,8 @@
 """What jobs would cost where they run: what they import there, by what import costs at that site and hour.
 
-The figures of a fleet whose view tells what a kilowatt-hour of import costs (money, or grams of CO2). Where all
-sites cost the same these are those of `horizon`, where energy alone counts. Owns the figures and their words;
-gates, order and choice are `moving`'s.
+The figures of a fleet whose view tells what a kilowatt-hour of import costs, in money or grams of CO2. Where
+it costs the same everywhere they are those of `horizon`, where energy alone counts. Owns the figures and
+their words; gates, order and choice are `moving`'s.
 """
 
 from collections.abc import Sequence
@@ -117,9 +117,8 @@ class ValueJudge(HorizonJudge):
 
     Told as seconds of the job's own draw where import is dearest. The time under way, in which other jobs'
     work is done and not this one's, and the energy of the move count at the dearer of the two sites. While
-    import costs less than where a job is, by the margin that a gain must have, a site is open to it as if it had
-    surplus. A pair of sites
-    of which one tells no cost is rated by renewable energy alone.
+    import costs less than where a job is, by the margin that a gain must have, a site is open to it as if it
+    had surplus. A pair of sites of which one tells no cost is rated by renewable energy alone.
 
     Parameters
     ----------

@@ -4,13 +4,15 @@ A `Foresight` is asked once for each site and step of the surplus; between two s
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import groupby
 from typing import Protocol
 
 from coordinator.forecast.forecaster import Forecaster, SiteSurplus
+from coordinator.forecast.series import SECONDS_PER_DAY
 from coordinator.model.forecast import ForecastSlot, SurplusForecast
+from coordinator.model.import_cost import CostSlot, ImportCost
 from coordinator.replay.world import Plant, World
 
 
@@ -26,6 +28,13 @@ class Foresight(Protocol):
             The site. Honest sources read its surplus up to and including `step`, nothing beyond.
         step : int
             Number of the step that has begun.
+        """
+        ...
+
+    def import_cost(self, site: Plant, step: int) -> ImportCost | None:
+        """Return what import is foreseen to cost at a site, by the world's objective; None: nothing.
+
+        Of `site` and `step` as above.
         """
         ...
 
@@ -62,6 +71,11 @@ class Perfect:
             slots[0] = replace(slots[0], start_at=now)
         return SurplusForecast(issued_at=now, source="trace", slots=tuple(slots))
 
+    def import_cost(self, site: Plant, step: int) -> ImportCost | None:
+        """Return the trace, within the horizon."""
+        signal = self._world.cost_of(site)
+        return told_costs(self._world, step, signal.per_kwh[step : step + self._reach]) if signal else None
+
 
 class Forecasted:
     """What a production forecaster says from the measurement of the step.
@@ -82,6 +96,26 @@ class Forecasted:
         """Ask the forecaster."""
         seen = SiteSurplus(site_id=site.site_id, surplus_w=site.surplus_w[step], published=None)
         return self._forecaster.forecast(self._world.at(step * self._world.step_s), seen)
+
+    def import_cost(self, site: Plant, step: int) -> ImportCost | None:
+        """Take what import costs in the step to go on for a day."""
+        signal = self._world.cost_of(site)
+        steps = round(SECONDS_PER_DAY / self._world.step_s)
+        return told_costs(self._world, step, signal.per_kwh[step : step + 1] * steps) if signal else None
+
+
+def told_costs(world: World, step: int, per_kwh: Iterable[float | None]) -> ImportCost:
+    """Return what import costs in the steps from one on; None: unknown."""
+    return ImportCost(
+        unit=world.cost_unit,
+        slots=tuple(
+            CostSlot(
+                start_at=world.at(at * world.step_s), end_at=world.at((at + 1) * world.step_s), per_kwh=cost
+            )
+            for at, cost in enumerate(per_kwh, start=step)
+            if cost is not None
+        ),
+    )
 
 
 def _slots(world: World, site: Plant) -> tuple[ForecastSlot, ...]:

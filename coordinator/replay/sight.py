@@ -6,6 +6,7 @@ from itertools import permutations
 
 from coordinator.core import partial
 from coordinator.model.forecast import SurplusForecast
+from coordinator.model.import_cost import ImportCost
 from coordinator.model.view import FleetView, JobView, LinkView, Phase, SiteView
 from coordinator.replay.carriage import Pair
 from coordinator.replay.course import Course
@@ -42,6 +43,7 @@ class Sight:
         self._seen_sites: dict[str, tuple[tuple[float, ...], SiteView]] = {}
         self._step = -1
         self._forecasts: dict[str, SurplusForecast | None] = {}
+        self._costs: dict[str, ImportCost | None] = {}
 
     def view(
         self,
@@ -71,6 +73,9 @@ class Sight:
             self._step = step
             self._forecasts = {
                 site.site_id: self._foresight.forecast(site, step) for site in self._world.sites
+            }
+            self._costs = {
+                site.site_id: self._foresight.import_cost(site, step) for site in self._world.sites
             }
         courses = [course for course in present if course.site is not None]
         promised = _Promised(courses)
@@ -107,6 +112,7 @@ class Sight:
             forecast=self._forecasts[site.site_id],
             uplink_free_bps=free_bps[0],
             downlink_free_bps=free_bps[1],
+            import_cost=self._costs[site.site_id],
         )
 
     def _seen_job(self, course: Course, now_s: float) -> JobView:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from coordinator.core import partial
 from coordinator.core.partial import Piece
+from coordinator.model.import_cost import Objective
 from coordinator.model.job import SlowRange
 from coordinator.model.replication import Replication
 from sterna.errors import ConfigError
@@ -125,6 +126,8 @@ class World:
     costs: Costs
     currency: str = ""
     """Of all prices; empty: there are none."""
+    objective: Objective = Objective.ENERGY
+    """By what policies are told to value import."""
     hold_back_s: float | None = None
     ahead_if_needed: bool = False
     """Pieces travel ahead only where the move would not be feasible with all of them crossing at the stop."""
@@ -138,6 +141,15 @@ class World:
     def end_s(self) -> float:
         """Return how far the surplus is known, in seconds from the start."""
         return self.step_s * min(len(site.surplus_w) for site in self.sites)
+
+    @property
+    def cost_unit(self) -> str:
+        """Return the unit of what import costs by the objective."""
+        return f"{self.currency if self.objective is Objective.PRICE else 'g'}/kWh"
+
+    def cost_of(self, site: Plant) -> Signal | None:
+        """Return what import costs at a site by the objective; None: its energy alone counts, or unknown."""
+        return {Objective.PRICE: site.price, Objective.CARBON: site.carbon}.get(self.objective)
 
     def at(self, offset_s: float) -> datetime:
         """Return the instant so many seconds from the start."""

@@ -22,6 +22,9 @@ def blind(_: World) -> Foresight:
         def forecast(self, site: object, step: int) -> None:
             return None
 
+        def import_cost(self, site: object, step: int) -> None:
+            return None
+
     return Blind()
 
 
