@@ -39,7 +39,11 @@ class SiteTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     history: Path | None = None
     """CSV of its surplus before it joined (``ts_utc,surplus_w``); read while nothing was learnt yet."""
     carbon_g_per_kwh: float | None = None
-    """CO2 of a kilowatt-hour that it imports, for the ledger; unset: unknown."""
+    """CO2 of a kilowatt-hour that it imports, for the ledger, and for the objective ``carbon`` while its
+    operator tells none; unset: unknown."""
+    price_per_kwh: float | None = None
+    """What it pays for import while its operator tells no price, for the objective ``price``, in one currency
+    for all sites; unset: unknown."""
 
     def faults(self) -> _Faults:
         """Yield what is wrong beyond types."""
@@ -113,6 +117,8 @@ class PlannerTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     policy: str = "feasibility-aware"
     """static, energy-only, feasibility-aware or sterna (docs/planning.md)."""
+    objective: Literal["energy", "carbon", "price"] = "energy"
+    """What `sterna` saves: energy that is not renewable, the CO2 of it, or its price."""
     tick_s: float = 10.0
     """Between two plans."""
     settle_s: float = 10.0
@@ -157,6 +163,8 @@ class PlannerTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         yield from _not_above_zero(self, above_zero)
         if self.hold_back_s is not None and not self.hold_back_s >= 0:
             yield "hold_back_s", f"expected zero or more, got {self.hold_back_s}"
+        if self.objective != "energy" and self.policy != "sterna":
+            yield "objective", f"policy {self.policy!r} saves energy alone: expected sterna"
         if self.hold_back_s is not None and self.policy != "sterna":
             yield "hold_back_s", f"policy {self.policy!r} holds no job back: expected sterna"
         if not self.hold_s >= 1:

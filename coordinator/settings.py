@@ -13,6 +13,7 @@ from coordinator.forecast.feed import FeedForecaster
 from coordinator.forecast.forecaster import FirstOf, Forecaster
 from coordinator.forecast.learnt import LearntForecaster
 from coordinator.forecast.persistence import PersistenceForecaster
+from coordinator.model.import_cost import Objective
 
 PERSISTENCE_SLOTS = 12
 LEARNT_MAX_SLOTS = 3
@@ -90,4 +91,13 @@ def view_settings(config: CoordinatorConfig) -> ViewSettings:
         sites=config.site_ids,
         hold_back_s=table.hold_back_s,
         least_run_s=table.least_run_s,
+        objective=Objective(table.objective),
+        cost_per_kwh=_costs_per_kwh(config),
     )
+
+
+def _costs_per_kwh(config: CoordinatorConfig) -> dict[str, float]:
+    """Return what import usually costs, by what is to be saved there, of sites that have it."""
+    priced = config.planner.objective == "price"
+    told = {site.id: site.price_per_kwh if priced else site.carbon_g_per_kwh for site in config.sites}
+    return {site_id: cost for site_id, cost in told.items() if cost is not None}

@@ -1,5 +1,7 @@
 """The site as a VEN of an OpenADR 3.1 VTN."""
 
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from agent.build.base import Build
@@ -8,6 +10,7 @@ from agent.build.sources import OPENADR
 from agent.config.grid import OpenAdrTable
 from agent.config.setpoints import curtails
 from agent.core.declaring import SurplusRules, declare
+from agent.core.import_costs import import_costs
 from agent.core.openadr.plan import LimitSettings
 from agent.core.stored import together
 from agent.grid.desk import GridDesk
@@ -18,6 +21,8 @@ from agent.grid.openadr_mqtt import MqttNotifier
 from agent.grid.openadr_reports import Reporter
 from agent.grid.openadr_rest import RestVtn
 from agent.model.limits import LimitKind
+from agent.model.openadr import SignalKind
+from agent.model.telemetry import ImportCost
 from agent.tasks.liaison import News
 from agent.tasks.measurements import SiteMeasurements
 from sterna.clock import Clock
@@ -95,6 +100,11 @@ def open_openadr(build: Build, desk: GridDesk, news: News, table: OpenAdrTable) 
         )
         # Nobody's word counts while the calendar that it is told on cannot be believed.
         news.declare = lambda now: declare(ven.signals, rules, now) if build.clock_trust() else ()
+
+    def costs(kind: SignalKind, now: datetime) -> tuple[ImportCost, ...]:
+        return import_costs(ven.signals, kind, now) if build.clock_trust() else ()
+
+    news.prices, news.carbon = partial(costs, SignalKind.PRICE), partial(costs, SignalKind.GHG)
     build.clock_trust.listeners.append(ven.poke)  # a schedule waits for the clock
     build.links["openadr"] = lambda: ven.connected
     build.loops["openadr"] = ven.run

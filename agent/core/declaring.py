@@ -45,7 +45,7 @@ def declare(signals: Iterable[Signal], rules: SurplusRules, now: datetime) -> tu
         Aware. Spans that are over are left out; one without end is told for `AHEAD`, from the full hour.
     """
     known = tuple(signals)
-    until = _until(now)
+    until = told_until(now)
     spans: list[DeclaredSurplus] = []
     if rules.price_below_per_kwh is not None:
         prices = merge((s for s in known if s.kind is SignalKind.PRICE), STRICTEST[SignalKind.PRICE])
@@ -80,11 +80,12 @@ def declare_curtailed(
     spans: list[DeclaredSurplus] = []
     for limit in orders:
         segment = Segment(start_at=limit.start_at, end_at=limit.end_at, value=limit.limit_w, event_ids=())
-        spans += _spans([segment], rules.curtailed_w, f"{limit.source} export limit", _until(now))
+        spans += _spans([segment], rules.curtailed_w, f"{limit.source} export limit", told_until(now))
     return tuple(spans)
 
 
-def _until(now: datetime) -> datetime:
+def told_until(now: datetime) -> datetime:
+    """Return until when the days ahead are told: for `AHEAD`, from the full hour."""
     return now.replace(minute=0, second=0, microsecond=0) + AHEAD
 
 

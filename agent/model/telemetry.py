@@ -27,6 +27,15 @@ class DeclaredSurplus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImportCost:
+    """What a kilowatt-hour of import costs from `start_at` until `end_at`: money, or grams of CO2."""
+
+    start_at: datetime
+    end_at: datetime
+    per_kwh: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GridStatus:
     """What the grid asks and what the site can do.
 
@@ -45,6 +54,8 @@ class GridStatus:
     declared: tuple[DeclaredSurplus, ...] = ()
     exports: tuple[Limit, ...] = ()
     """Limits of the export, the most restrictive first."""
+    prices: tuple[ImportCost, ...] = ()
+    carbon: tuple[ImportCost, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from agent.grid.desk import GridDesk
 from agent.grid.wire import SiteSnapshot
 from agent.jobs.keeper import Keeper
 from agent.model.orders import JobReport, Order, OrderAck
-from agent.model.telemetry import DeclaredSurplus, FlexibilityOffers, GridStatus, SiteCapabilities
+from agent.model.telemetry import DeclaredSurplus, FlexibilityOffers, GridStatus, ImportCost, SiteCapabilities
 from agent.tasks.control import Control
 from agent.tasks.sense import Senses
 from agent.uplink.link import Uplink
@@ -118,6 +118,8 @@ class News:
     uplink: Uplink | None
     clock: Clock
     declare: Callable[[datetime], tuple[DeclaredSurplus, ...]] = lambda _now: ()
+    prices: Callable[[datetime], tuple[ImportCost, ...]] = lambda _now: ()
+    carbon: Callable[[datetime], tuple[ImportCost, ...]] = lambda _now: ()
     """What counts as surplus on somebody's word; nothing unless it is configured."""
     least_export_w: Callable[[], float | None] = lambda: None
     """What the export could come down to, in watts; None: nothing obeys a limit of it, or it is not known."""
@@ -153,6 +155,8 @@ class News:
             export_breaches=snapshot.export_breach_episodes,
             declared=self.declare(now),
             exports=snapshot.exports,
+            prices=self.prices(now),
+            carbon=self.carbon(now),
         )
 
     def publish(self) -> None:

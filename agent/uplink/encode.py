@@ -11,7 +11,7 @@ from agent.model.jobs import Checkpoint
 from agent.model.limits import Limit
 from agent.model.orders import JobReport, MoveRequest, OrderAck
 from agent.model.readings import GpuReading
-from agent.model.telemetry import DeclaredSurplus, GridStatus, SiteCapabilities, TelemetrySample
+from agent.model.telemetry import DeclaredSurplus, GridStatus, ImportCost, SiteCapabilities, TelemetrySample
 from sterna.v1 import job_pb2, site_pb2, site_service_pb2
 
 PROTOCOL_VERSION = 1
@@ -77,6 +77,8 @@ def grid_status(value: GridStatus) -> site_service_pb2.ConnectRequest:
         declared=[_declared(one) for one in value.declared],
         export_limits=[_limit(limit) for limit in value.exports],
         coming_limits=[_limit(limit) for limit in value.envelope.coming],
+        prices=[_cost(one) for one in value.prices],
+        carbon=[_cost(one) for one in value.carbon],
     )
     return site_service_pb2.ConnectRequest(grid_status=message)
 
@@ -173,6 +175,12 @@ def _limit(limit: Limit) -> site_pb2.ActiveLimit:
         start_at=_timestamp(limit.start_at),
         end_at=None if limit.end_at is None else _timestamp(limit.end_at),
         reason=limit.reason,
+    )
+
+
+def _cost(cost: ImportCost) -> site_pb2.ImportCost:
+    return site_pb2.ImportCost(
+        start_at=_timestamp(cost.start_at), end_at=_timestamp(cost.end_at), per_kwh=cost.per_kwh
     )
 
 

@@ -14,10 +14,12 @@ import numpy as np
 from coordinator.core.coming import carried_to, slots_promised
 from coordinator.core.declared import declared_w
 from coordinator.core.endings import holders_of
+from coordinator.core.import_costs import import_cost
 from coordinator.core.migration import BEFORE_COMMIT
 from coordinator.core.windows import site_curve, window
 from coordinator.model.fleet import FleetState, Job, JobState, Site
 from coordinator.model.forecast import SurplusForecast
+from coordinator.model.import_cost import Objective
 from coordinator.model.job import Flexibility
 from coordinator.model.links import LinkTable
 from coordinator.model.live import Live, LiveSite, report_of
@@ -55,6 +57,10 @@ class ViewSettings:
         no job is held back.
     least_run_s : float
         A job that began to run, or goes on, is not paused for surplus before it has run so long.
+    objective : Objective
+        What is to be saved.
+    cost_per_kwh : mapping
+        By site, what import costs by that objective where its operator does not tell.
     """
 
     seal_s: float = 30.0
@@ -69,6 +75,8 @@ class ViewSettings:
     sites: frozenset[str] = frozenset()
     hold_back_s: float | None = None
     least_run_s: float = 0.0
+    objective: Objective = Objective.ENERGY
+    cost_per_kwh: Mapping[str, float] = field(default_factory=dict)
 
 
 def build_view(
@@ -193,6 +201,9 @@ def _site(
         wants_to_shed=shedding,
         container_engines=site.capabilities.container_engines if site.capabilities is not None else (),
         container_mounts=site.capabilities.container_mounts if site.capabilities is not None else (),
+        import_cost=import_cost(
+            settings.objective, live.grid_status, settings.cost_per_kwh.get(site_id), now
+        ),
     )
 
 

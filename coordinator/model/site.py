@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
+from coordinator.model.import_cost import CostSlot
+
 
 class Quality(Enum):
     """How far a reading can be trusted (OpenADR words)."""
@@ -124,6 +126,10 @@ class GridStatus:
     export_limits: tuple[ActiveLimit, ...] = ()
     """What operators say of the export, the most restrictive first."""
     export_breaches: int = 0
+    prices: tuple[CostSlot, ...] = ()
+    """What import costs, in the operator's currency, by start."""
+    carbon: tuple[CostSlot, ...] = ()
+    """Grams of CO2 of what is imported, likewise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from coordinator.model.decision import Alternative, Decision, Term
 from coordinator.model.fleet import Job, JobState, Migration, Site
+from coordinator.model.import_cost import CostSlot
 from coordinator.model.job import Checkpoint, JobReport
 from coordinator.model.live import LiveSite, is_connected, report_of
 from coordinator.model.site import ActiveLimit, Capabilities, DeclaredSurplus, GridStatus, SiteSample
@@ -210,6 +211,14 @@ def grid_status(status: GridStatus) -> site_pb2.GridStatus:
         declared=[_declared(one) for one in status.declared],
         export_limits=[_limit(limit) for limit in status.export_limits],
         export_breaches=status.export_breaches,
+        prices=[_cost(one) for one in status.prices],
+        carbon=[_cost(one) for one in status.carbon],
+    )
+
+
+def _cost(cost: CostSlot) -> site_pb2.ImportCost:
+    return site_pb2.ImportCost(
+        start_at=timestamp(cost.start_at), end_at=timestamp(cost.end_at), per_kwh=cost.per_kwh
     )
 
 

@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from coordinator.model.forecast import ForecastSlot, SurplusForecast
+from coordinator.model.import_cost import CostSlot
 from coordinator.model.job import Checkpoint, JobPhase, JobReport
 from coordinator.model.site import (
     ActiveLimit,
@@ -170,7 +171,20 @@ def grid_status(message: site_pb2.GridStatus) -> GridStatus:
         declared=tuple(_declared(one) for one in message.declared),
         export_limits=tuple(_limit("export_limits", limit) for limit in message.export_limits),
         export_breaches=message.export_breaches,
+        prices=tuple(_cost("prices", one) for one in message.prices),
+        carbon=tuple(_cost("carbon", one) for one in message.carbon),
     )
+
+
+def _cost(field: str, message: site_pb2.ImportCost) -> CostSlot:
+    at = f"grid_status.{field}"
+    start_at = _instant(f"{at}.start_at", message.start_at)
+    end_at = _instant(f"{at}.end_at", message.end_at)
+    if end_at <= start_at:
+        raise PeerProtocolError(f"{at}.end_at: expected later than start_at")
+    if not math.isfinite(message.per_kwh):
+        raise PeerProtocolError(f"{at}.per_kwh: expected a number, got {message.per_kwh}")
+    return CostSlot(start_at=start_at, end_at=end_at, per_kwh=message.per_kwh)
 
 
 def _declared(message: site_pb2.DeclaredSurplus) -> DeclaredSurplus:

@@ -406,6 +406,38 @@ class DeclaredSurplus(_message.Message):
 Global___DeclaredSurplus: _TypeAlias = DeclaredSurplus  # noqa: Y015
 
 @_typing.final
+class ImportCost(_message.Message):
+    """What a kilowatt-hour of grid import costs for a stretch of time, on somebody's word."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_AT_FIELD_NUMBER: _builtins.int
+    END_AT_FIELD_NUMBER: _builtins.int
+    PER_KWH_FIELD_NUMBER: _builtins.int
+    per_kwh: _builtins.float
+    """Money or grams of CO2, as the field that holds it says; money may be negative."""
+    @_builtins.property
+    def start_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def end_at(self) -> _timestamp_pb2.Timestamp:
+        """Later than start_at."""
+
+    def __init__(
+        self,
+        *,
+        start_at: _timestamp_pb2.Timestamp | None = ...,
+        end_at: _timestamp_pb2.Timestamp | None = ...,
+        per_kwh: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_at", b"end_at", "start_at", b"start_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_at", b"end_at", "per_kwh", b"per_kwh", "start_at", b"start_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportCost: _TypeAlias = ImportCost  # noqa: Y015
+
+@_typing.final
 class GridStatus(_message.Message):
     """What the grid asks of the site and what the site can do."""
 
@@ -423,6 +455,8 @@ class GridStatus(_message.Message):
     EXPORT_LIMITS_FIELD_NUMBER: _builtins.int
     EXPORT_BREACHES_FIELD_NUMBER: _builtins.int
     COMING_LIMITS_FIELD_NUMBER: _builtins.int
+    PRICES_FIELD_NUMBER: _builtins.int
+    CARBON_FIELD_NUMBER: _builtins.int
     state: Global___GridState.ValueType
     limit_w: _builtins.float
     """The most restrictive active limit on grid import in watts; absent when there is none."""
@@ -454,6 +488,14 @@ class GridStatus(_message.Message):
     def coming_limits(self) -> _containers.RepeatedCompositeFieldContainer[Global___ActiveLimit]:
         """Limits on grid import that were accepted and begin later, by start."""
 
+    @_builtins.property
+    def prices(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImportCost]:
+        """Prices of import now and later in the operator's currency, by start, without overlaps; unknown in between."""
+
+    @_builtins.property
+    def carbon(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImportCost]:
+        """Grams of CO2 of what is imported, likewise."""
+
     def __init__(
         self,
         *,
@@ -469,10 +511,12 @@ class GridStatus(_message.Message):
         export_limits: _abc.Iterable[Global___ActiveLimit] | None = ...,
         export_breaches: _builtins.int = ...,
         coming_limits: _abc.Iterable[Global___ActiveLimit] | None = ...,
+        prices: _abc.Iterable[Global___ImportCost] | None = ...,
+        carbon: _abc.Iterable[Global___ImportCost] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_achievable_max_w", b"_achievable_max_w", "_achievable_min_w", b"_achievable_min_w", "_limit_w", b"_limit_w", "achievable_max_w", b"achievable_max_w", "achievable_min_w", b"achievable_min_w", "limit_w", b"limit_w", "measured_at", b"measured_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_achievable_max_w", b"_achievable_max_w", "_achievable_min_w", b"_achievable_min_w", "_limit_w", b"_limit_w", "achievable_max_w", b"achievable_max_w", "achievable_min_w", b"achievable_min_w", "breaches", b"breaches", "coming_limits", b"coming_limits", "declared", b"declared", "export_breaches", b"export_breaches", "export_limits", b"export_limits", "limit_w", b"limit_w", "limits", b"limits", "measured_at", b"measured_at", "state", b"state", "unachievable", b"unachievable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_achievable_max_w", b"_achievable_max_w", "_achievable_min_w", b"_achievable_min_w", "_limit_w", b"_limit_w", "achievable_max_w", b"achievable_max_w", "achievable_min_w", b"achievable_min_w", "breaches", b"breaches", "carbon", b"carbon", "coming_limits", b"coming_limits", "declared", b"declared", "export_breaches", b"export_breaches", "export_limits", b"export_limits", "limit_w", b"limit_w", "limits", b"limits", "measured_at", b"measured_at", "prices", b"prices", "state", b"state", "unachievable", b"unachievable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__achievable_max_w: _TypeAlias = _typing.Literal["achievable_max_w"]  # noqa: Y015
     _WhichOneofArgType__achievable_max_w: _TypeAlias = _typing.Literal["_achievable_max_w", b"_achievable_max_w"]  # noqa: Y015

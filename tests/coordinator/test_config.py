@@ -67,6 +67,10 @@ def test_the_file_and_the_planner_refuse_the_same_numbers(name: str) -> None:
             {"planner": {"hold_back_s": -1.0}},
             ["planner.hold_back_s: expected zero or more", "planner.hold_back_s: policy 'feasibility-aware'"],
         ),
+        (
+            {"planner": {"objective": "carbon"}},
+            ["planner.objective: policy 'feasibility-aware' saves energy"],
+        ),
         ({"planner": {"grid_renewable_frac": 2.0}}, ["planner.grid_renewable_frac: expected 0 to 1"]),
         ({"lease": {"ttl_s": 0.0, "skew_s": -1.0}}, ["lease.ttl_s: expected more", "lease.skew_s: expected"]),
         (

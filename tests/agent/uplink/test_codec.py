@@ -38,6 +38,7 @@ from agent.model.telemetry import (
     FlexibilityOffer,
     FlexibilityOffers,
     GridStatus,
+    ImportCost,
     SiteCapabilities,
     TelemetrySample,
 )
@@ -167,6 +168,8 @@ def test_grid_status(state: GridState) -> None:
         breaches=3,
         declared=(DeclaredSurplus(start_at=NOW, end_at=NOW + timedelta(hours=1), surplus_w=0.0, source="p"),),
         exports=(replace(timed, source="modbus-wset"),),
+        prices=(ImportCost(start_at=NOW, end_at=NOW + timedelta(hours=1), per_kwh=-0.05),),
+        carbon=(ImportCost(start_at=NOW, end_at=NOW + timedelta(hours=2), per_kwh=400.0),),
     )
     message = encode.grid_status(status).grid_status
     assert site_pb2.GridState.Name(message.state) == f"GRID_STATE_{state.value}"
@@ -180,6 +183,11 @@ def test_grid_status(state: GridState) -> None:
     (declared,) = message.declared
     assert (declared.surplus_w, declared.source) == (0.0, "p")
     assert declared.end_at.ToDatetime(tzinfo=UTC) == NOW + timedelta(hours=1)
+    assert ([one.per_kwh for one in message.prices], [one.per_kwh for one in message.carbon]) == (
+        [-0.05],
+        [400.0],
+    )
+    assert message.carbon[0].end_at.ToDatetime(tzinfo=UTC) == NOW + timedelta(hours=2)
 
 
 def test_no_limit_is_absent_not_zero() -> None:

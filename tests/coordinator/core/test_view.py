@@ -19,6 +19,7 @@ from coordinator.core.view import (
 from coordinator.model import events as ev
 from coordinator.model.fleet import FleetState, JobState
 from coordinator.model.forecast import ForecastSlot, SurplusForecast
+from coordinator.model.import_cost import CostSlot, Objective
 from coordinator.model.job import Flexibility, JobReport, SlowRange
 from coordinator.model.job import JobPhase as P
 from coordinator.model.live import Live, LiveSite
@@ -255,6 +256,36 @@ def test_what_is_declared_for_now_counts_where_it_is_more(
     site = LiveSite(connected=True, sample=heard, grid_status=status)
     seen_site = view(fold(seen("a")), {"a": site}).sites["a"]
     assert (seen_site.surplus_w, seen_site.surplus_quality_ok) == expected
+
+
+HOUR = timedelta(hours=1)
+DEAR = (CostSlot(start_at=NOW + HOUR, end_at=NOW + 2 * HOUR, per_kwh=0.4),)
+
+
+@pytest.mark.parametrize(
+    ("objective", "usual", "expected"),
+    [
+        (Objective.ENERGY, 0.1, None),
+        (Objective.CARBON, None, None),
+        (Objective.CARBON, 300.0, ("g/kWh", [(0, 48, 300.0)])),
+        (Objective.PRICE, None, ("/kWh", [(1, 2, 0.4)])),
+        (Objective.PRICE, 0.1, ("/kWh", [(0, 1, 0.1), (1, 2, 0.4), (2, 48, 0.1)])),
+    ],
+)
+def test_import_costs_what_its_operator_says_else_what_is_usual(
+    objective: Objective, usual: float | None, expected: tuple[str, list[tuple[int, int, float]]] | None
+) -> None:
+    status = GridStatus(state=GridState.UNLIMITED, limit_w=None, prices=DEAR)
+    usually = {} if usual is None else {"a": usual}
+    settings = replace(SETTINGS, objective=objective, cost_per_kwh=usually)
+    live = {"a": LiveSite(connected=True, grid_status=status)}
+    cost = view(fold(seen("a")), live, settings).sites["a"].import_cost
+    if expected is None:
+        assert cost is None
+        return
+    assert cost is not None
+    slots = [((s.start_at - NOW) / HOUR, (s.end_at - NOW) / HOUR, s.per_kwh) for s in cost.slots]
+    assert (cost.unit, slots) == expected
 
 
 def test_sites() -> None:

@@ -11,6 +11,7 @@ from coordinator.model import events as ev
 from coordinator.model.decision import Alternative, Decision, DecisionKind, Term
 from coordinator.model.events import MigrationEvent
 from coordinator.model.fleet import JobState
+from coordinator.model.import_cost import CostSlot
 from coordinator.model.job import Checkpoint, JobPhase, JobReport, JobSpec
 from coordinator.model.live import LiveSite
 from coordinator.model.offers import Direction, Offer, OfferSet
@@ -185,6 +186,7 @@ def live() -> dict[str, LiveSite]:
                         source="openadr price",
                     ),
                 ),
+                prices=(CostSlot(start_at=before(60), end_at=NOW, per_kwh=-0.05),),
             ),
             reports={RUNNING: reported},
         ),

@@ -157,6 +157,16 @@ def declared(from_s: float, to_s: float, surplus_w: float) -> site_pb2.GridStatu
     return site_pb2.GridStatus(state=site_pb2.GRID_STATE_UNLIMITED, declared=[one])
 
 
+def priced(from_s: float, to_s: float, per_kwh: float) -> site_pb2.GridStatus:
+    begins = utc(2030)
+    one = site_pb2.ImportCost(
+        start_at=stamp(begins + timedelta(seconds=from_s)),
+        end_at=stamp(begins + timedelta(seconds=to_s)),
+        per_kwh=per_kwh,
+    )
+    return site_pb2.GridStatus(state=site_pb2.GRID_STATE_UNLIMITED, prices=[one])
+
+
 def export_limited(limit_w: float) -> site_pb2.GridStatus:
     one = site_pb2.ActiveLimit(source="modbus-wset", limit_w=limit_w, start_at=stamp(utc(2030)))
     return site_pb2.GridStatus(state=site_pb2.GRID_STATE_UNLIMITED, export_limits=[one])
@@ -257,6 +267,8 @@ def bad_forecast(*slots: tuple[int, int, tuple[float, float, float]]) -> Connect
         (bad_forecast((2030, 60, (1, 2, 3)), (2031, 60, (1, 2, 3))), "not contiguous"),
         (ConnectRequest(grid_status=site_pb2.GridStatus()), "grid_status.state"),
         (ConnectRequest(grid_status=declared(0, 60, -1.0)), "grid_status.declared.surplus_w"),
+        (ConnectRequest(grid_status=priced(60, 60, 0.1)), "grid_status.prices.end_at"),
+        (ConnectRequest(grid_status=priced(0, 60, float("nan"))), "grid_status.prices.per_kwh"),
         (ConnectRequest(grid_status=export_limited(-1.0)), "grid_status.export_limits.limit_w"),
         (ConnectRequest(grid_status=limited_later(-1.0)), "grid_status.coming_limits.limit_w"),
         (ConnectRequest(grid_status=declared(60, 60, 1.0)), "grid_status.declared.end_at"),
