@@ -8,12 +8,27 @@ from itertools import pairwise
 import numpy as np
 
 from coordinator.model.forecast import ForecastSlot, SurplusForecast
-from coordinator.model.site import DeclaredSurplus
+from coordinator.model.live import LiveSite
+from coordinator.model.site import DeclaredSurplus, Quality, SiteSample
 
 
 def declared_w(declared: Iterable[DeclaredSurplus], at: datetime) -> float | None:
     """Return the largest surplus declared for an instant, in watts; None when none is."""
     return max((d.surplus_w for d in declared if d.start_at <= at < d.end_at), default=None)
+
+
+def declared_at(live: LiveSite) -> tuple[DeclaredSurplus, ...]:
+    """Return what the site says that counts as surplus beside what is measured."""
+    return live.grid_status.declared if live.grid_status is not None else ()
+
+
+def surplus_of(sample: SiteSample | None, promised_w: float | None) -> tuple[float | None, bool]:
+    """Return the surplus, and whether it can be believed: a promise stands whatever the meters say."""
+    good = sample is not None and sample.quality is Quality.OK
+    measured_w = sample.surplus_w if sample is not None else None
+    if promised_w is None:
+        return measured_w, good
+    return max(promised_w, measured_w if good and measured_w is not None else 0.0), True
 
 
 def with_declared(

@@ -12,7 +12,7 @@ from datetime import datetime
 import numpy as np
 
 from coordinator.core.coming import carried_to, slots_promised
-from coordinator.core.declared import declared_w
+from coordinator.core.declared import declared_at, declared_w, surplus_of
 from coordinator.core.endings import holders_of
 from coordinator.core.import_costs import import_cost
 from coordinator.core.migration import BEFORE_COMMIT
@@ -23,7 +23,7 @@ from coordinator.model.import_cost import Objective
 from coordinator.model.job import Flexibility
 from coordinator.model.links import LinkTable
 from coordinator.model.live import Live, LiveSite, report_of
-from coordinator.model.site import MEASURED, ActiveLimit, DeclaredSurplus, Quality, SiteSample, is_emergency
+from coordinator.model.site import MEASURED, ActiveLimit, SiteSample, is_emergency
 from coordinator.model.view import FleetView, JobView, Phase, SiteView
 
 _PACED = frozenset({Phase.QUEUED, Phase.RUNNING, Phase.PAUSED})
@@ -179,7 +179,7 @@ def _site(
 ) -> SiteView:
     site = state.sites.get(site_id, Site(site_id=site_id))
     sample = fresh_sample(live, now, settings.stale_s)
-    surplus_w, believed = _surplus(sample, declared_w(declared_at(live), now))
+    surplus_w, believed = surplus_of(sample, declared_w(declared_at(live), now))
     asked = (state.jobs.get(job_id) for job_id in live.move_requests)
     shedding = any(job is not None and job.owner_site == site_id and wants_away(live, job) for job in asked)
     return SiteView(
@@ -219,20 +219,6 @@ def _others_w(sample: SiteSample | None, site: Site) -> float | None:
         return None
     idle_w = site.capabilities.idle_power_w if site.capabilities is not None else 0.0
     return sample.grid_w - sample.compute_w + idle_w
-
-
-def declared_at(live: LiveSite) -> tuple[DeclaredSurplus, ...]:
-    """Return what the site says that counts as surplus beside what is measured."""
-    return live.grid_status.declared if live.grid_status is not None else ()
-
-
-def _surplus(sample: SiteSample | None, promised_w: float | None) -> tuple[float | None, bool]:
-    """Return the surplus, and whether it can be believed: a promise stands whatever the meters say."""
-    good = sample is not None and sample.quality is Quality.OK
-    measured_w = sample.surplus_w if sample is not None else None
-    if promised_w is None:
-        return measured_w, good
-    return max(promised_w, measured_w if good and measured_w is not None else 0.0), True
 
 
 def _phase(job: Job, live: Live) -> Phase:

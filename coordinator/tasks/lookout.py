@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from coordinator.core.declared import with_declared
-from coordinator.core.view import ViewSettings, build_view, declared_at, fresh_sample, site_views
+from coordinator.core.declared import declared_at, with_declared
+from coordinator.core.view import ViewSettings, build_view, fresh_sample, site_views
 from coordinator.forecast.forecaster import Forecaster, SiteSurplus
 from coordinator.model.forecast import SurplusForecast
 from coordinator.model.live import Live, LiveSite
