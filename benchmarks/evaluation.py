@@ -1,49 +1,70 @@
 """The tables of docs/evaluation.md: four scenarios, three periods, every offset, all policies side by side.
 
-The figures are kept in --out, a row for each replay, and what is there is not replayed again; the tables are
-made of the file alone. Each journal is counted twice (as by `sterna replay --verify`).
+With --choices: two of them at offset 0, with one number of the scenario set otherwise at a time. The figures
+are kept in --out, a row for each replay, and what is there is not replayed again; the tables are made of the
+file alone. Each journal is counted twice (as by `sterna replay --verify`).
 """
 
 import argparse
 import json
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from coordinator.replay import choices
 from coordinator.replay.learnt import LearntSource
 from coordinator.replay.rows import read_rows, write_rows
-from coordinator.replay.scenariofile import read_scenario, read_traces, world_of
+from coordinator.replay.scenariofile import ScenarioFile, read_scenario, read_traces, world_of
 from coordinator.replay.study import Row, at_a_glance, cases, every_figure, rows_of
 
 SCENARIOS = ("us5", "us5-thin", "us5-defer", "us5-thin-defer")
+CHOSEN = ("us5", "us5-thin")
+
+
+def asked(*, chosen: bool) -> Iterator[tuple[str, ScenarioFile, Sequence[int]]]:
+    """Yield what is replayed: under which name, the scenario, its offsets."""
+    for name in CHOSEN if chosen else SCENARIOS:
+        scenario = read_scenario(name)
+        yield name, scenario, range(1) if chosen else scenario.offsets
+        for one in choices.choices(scenario) if chosen else ():
+            yield choices.named(scenario, one), one.of(scenario), range(1)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("scenario", nargs="*", default=SCENARIOS)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--period", default="", help="comma separated; all of the scenario's without it")
     parser.add_argument("--out", type=Path, required=True, help="CSV of the figures, added to")
+    parser.add_argument("--choices", action="store_true", help="what the results depend on")
+    parser.add_argument("--scenario", default="", help="comma separated; all without it")
+    parser.add_argument("--period", default="", help="comma separated; all without it")
     args = parser.parse_args()
     rows = read_rows(args.out, Row) if args.out.exists() else []
     known = {(row.scenario, row.period, row.offset, row.case) for row in rows}
-    names = dict.fromkeys((*SCENARIOS, *args.scenario))
-    places = [(name, period) for name in names for period in read_scenario(name).periods]
+    everything = list(asked(chosen=args.choices))
+    places = [(name, period) for name, scenario, _ in everything for period in scenario.periods]
     learnt = LearntSource()
-    for name in args.scenario:
-        scenario = read_scenario(name)
+    for name, scenario, offsets in everything:
+        if args.scenario and scenario.name not in args.scenario.split(","):
+            continue
         traces = read_traces(scenario, args.data)
         for period in args.period.split(",") if args.period else scenario.periods:
-            for offset in scenario.offsets:
+            for offset in offsets:
                 world = world_of(scenario, traces, period, offset)
-                wanted = [case for case in cases(world) if (name, period, offset, case) not in known]
+                every = choices.CASES if args.choices else cases(world)
+                wanted = [case for case in every if (name, period, offset, case) not in known]
                 if wanted:
                     at = {"scenario": name, "period": period, "offset": offset}
-                    found = rows_of(world, learnt, **at, wanted=wanted)
-                    rows += [row for row in found if row.case in wanted]
+                    rows += [row for row in rows_of(world, learnt, **at, wanted=wanted) if row.case in wanted]
                     rows.sort(key=lambda row: (places.index((row.scenario, row.period)), row.offset))
                     write_rows(args.out, Row, rows)
                     sys.stderr.write(f"{name} {period} {offset}\n")
-    sys.stdout.write(f"{at_a_glance(rows)}\n\n{every_figure(rows)}\n")
+    if args.choices:
+        for name in CHOSEN:
+            picture = args.out.with_name(f"{args.out.stem}-{name}.svg")
+            picture.write_text(choices.drawn(rows, read_scenario(name)), encoding="utf-8")
+        sys.stdout.write(f"{choices.table(rows)}\n")
+    else:
+        sys.stdout.write(f"{at_a_glance(rows)}\n\n{every_figure(rows)}\n")
     sys.stdout.write(json.dumps({"replays": len(rows)}) + "\n")
 
 

@@ -24,9 +24,12 @@ def measured(args: argparse.Namespace, out: Path) -> list[Point]:
     scenario = read_scenario(args.scenario)
     traces = read_traces(scenario, args.data)
     points = read_rows(out, Point) if out.exists() else []
+    known = {(one.period, one.offset) for one in points}
+    make = LearntSource() if args.forecast == "learnt" else Perfect
     for period in args.period.split(",") if args.period else scenario.periods:
-        make = LearntSource() if args.forecast == "learnt" else Perfect
-        for offset in map(int, args.offsets.split(",")):
+        for offset in scenario.offsets if args.offsets == "all" else map(int, args.offsets.split(",")):
+            if (period, offset) in known:
+                continue
             world = world_of(scenario, traces, period, offset)
             foresight = make(world)
             static = run(world, policy_named("static"), settings_of(world), foresight)
@@ -34,8 +37,8 @@ def measured(args: argparse.Namespace, out: Path) -> list[Point]:
             for chosen in knobs(world.costs.alpha):
                 metrics = replayed(world, chosen, foresight)
                 points.append(point(chosen, metrics, baseline, least_wh, period=period, offset=offset))
-                write_rows(out, Point, points)
-                sys.stderr.write(f"{period} {offset} {chosen} {points[-1].reduction_frac:.4f}\n")
+            write_rows(out, Point, points)
+            sys.stderr.write(f"{period} {offset}\n")
     return points
 
 
@@ -62,10 +65,13 @@ def main() -> None:
     parser.add_argument("scenario", nargs="?", default="us5-thin")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--period", default="", help="comma separated; all of the scenario's without it")
-    parser.add_argument("--offsets", default="0", help="comma separated")
+    parser.add_argument("--offsets", default="all", help="comma separated; all: every one")
     parser.add_argument("--forecast", choices=("learnt", "perfect"), default="learnt")
     parser.add_argument(
-        "--out", type=Path, required=True, help="folder of front.csv, added to, and front.svg"
+        "--out",
+        type=Path,
+        required=True,
+        help="folder of front.csv, whose worlds are not replayed again, and front.svg",
     )
     parser.add_argument("--draw", action="store_true", help="draw out/front.csv, replay nothing")
     args = parser.parse_args()

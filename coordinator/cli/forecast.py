@@ -1,10 +1,10 @@
 """`sterna forecast`: how good the forecasts are on a recorded trace, as table, JSON and picture."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from fnmatch import fnmatchcase
-from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from coordinator.forecast.backtest import Score, TraceScore
+    from coordinator.forecast.series import Series
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Score surplus forecasts.")
 
@@ -32,9 +33,17 @@ def _forecast() -> None:
 @app.command()
 def score(
     trace: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Option("--trace", metavar="<path>", help="CSV of a trace, also .gz; may be repeated."),
-    ],
+    ] = None,
+    scenario: Annotated[
+        str | None,
+        typer.Option("--scenario", help="Instead: what replays of it forecast, scored in its periods alone."),
+    ] = None,
+    data: Annotated[Path, typer.Option("--data", help="Folder of the scenario's traces.")] = Path(
+        "../shared/data"
+    ),
+    period: Annotated[str, typer.Option("--period", help="Of the scenario; all: every one.")] = "all",
     site: Annotated[
         list[str] | None, typer.Option("--site", metavar="<str>", help="Only these traces; * and ? match.")
     ] = None,
@@ -50,7 +59,7 @@ def score(
     every: Annotated[int, typer.Option("--every", min=1, help="Score every n-th slot's forecast.")] = 1,
     by_site: Annotated[bool, typer.Option("--by-site", help="A table for each trace as well.")] = False,
     picture: Annotated[
-        Path | None, typer.Option("--picture", help="Also draw CRPS and coverage by lead (matplotlib).")
+        Path | None, typer.Option("--picture", help="Also draw CRPS and coverage by lead, as SVG.")
     ] = None,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes.")] = 1,
     json: JsonOption = False,
@@ -64,17 +73,18 @@ def score(
     that is open (30 % of the most that the training part saw), up to 48 h.
     """
     from coordinator.forecast.backtest import Plan, run
-    from coordinator.forecast.traces import read_traces
 
-    found = {name: one for path in trace for name, one in read_traces(path).items()}
-    series = {name: one for name, one in found.items() if _wanted(name, one.kind, site, kind)}
+    found = _of_scenario(scenario, data, period) if scenario is not None else _of_traces(trace or ())
+    wanted = {name: one for name, one in found.items() if _wanted(name, one[0].kind, site, kind)}
     # A fuel that an area does not have is a column of zeros: there is nothing to foretell.
-    series = {name: one for name, one in series.items() if one.values.any()}
-    if not series:
+    wanted = {name: one for name, one in wanted.items() if one[0].values.any()}
+    if not wanted:
         raise PermanentError("no such trace in these files")
-    plan = Plan(train_frac=train_frac, every=every)
+    rehearse_days = 30.0 if scenario is None else 7.0  # as a replay does
+    plan = Plan(train_frac=train_frac, every=every, rehearse_days=rehearse_days)
     with ProcessPoolExecutor(workers) as pool:
-        scored = list(pool.map(partial(run, plan=plan), series, series.values()))
+        series, starts = zip(*wanted.values(), strict=True)
+        scored = list(pool.map(run, wanted, series, repeat(plan), starts))
     if json:
         from coordinator.cli import document
 
@@ -89,8 +99,32 @@ def score(
             some = [one for one in scored if one.kind is one_kind]
             if some:
                 console.print(score_table(some, f"{one_kind.value}, {len(some)} traces"))
-    if picture is not None and not _draw(scored, picture):
-        sys.stderr.write("sterna: no picture: matplotlib is not installed\n")
+    if picture is not None:
+        picture.write_text(_drawn(scored), encoding="utf-8")
+
+
+def _of_traces(paths: Iterable[Path]) -> "dict[str, tuple[Series, int | None]]":
+    from coordinator.forecast.traces import read_traces
+
+    return {name: (one, None) for path in paths for name, one in read_traces(path).items()}
+
+
+def _of_scenario(name: str, data: Path, period: str) -> "dict[str, tuple[Series, int | None]]":
+    """Return the surplus of each site and period, and the slot with which the period begins."""
+    from coordinator.replay.learnt import scored_course
+    from coordinator.replay.scenariofile import read_scenario, read_traces, world_of
+
+    scenario = read_scenario(name)
+    traces = read_traces(scenario, data)
+    worlds = {
+        one: world_of(scenario, traces, one, 0)
+        for one in (scenario.periods if period == "all" else period.split(","))
+    }
+    return {
+        f"{site.site_id}/{one}": scored_course(world, site, max(LEAD_HOURS))
+        for one, world in worlds.items()
+        for site in world.sites
+    }
 
 
 def score_table(scored: "Sequence[TraceScore]", title: str) -> "Table":
@@ -176,25 +210,38 @@ def _windows(scored: "Sequence[TraceScore]", source: str) -> tuple[float, float,
     return error / max(count, 1), ranked / max(count, 1), count
 
 
-def _draw(scored: "Sequence[TraceScore]", picture: Path) -> bool:
-    """Draw CRPS and coverage by lead, a column per kind; False when there is nothing to draw with."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return False
+def _drawn(scored: "Sequence[TraceScore]") -> str:
+    """Draw CRPS and coverage by lead as SVG, a column per kind."""
+    from coordinator.replay import svg
+
     kinds = [kind for kind in Kind if any(one.kind is kind for one in scored)]
-    figure = Figure(figsize=(5 * len(kinds), 7), layout="constrained")
-    axes = figure.subplots(2, len(kinds), squeeze=False, sharex=True)
+    parts = []
     for column, kind in enumerate(kinds):
         some = [one for one in scored if one.kind is kind]
+        hours = [float(hour) for hour in _leads(some[0])]
         for row, measure in enumerate(("crps", "cover")):
-            axis = axes[row][column]
-            for source in some[0].by_source:
-                axis.plot(_leads(some[0]), _figures(some, source, measure), marker="o", label=source)
-            axis.set_title(f"{kind.value}, {len(some)} traces")
-            axis.set_ylabel("CRPS / mean" if measure == "crps" else "share within p10–p90")
-            axis.set_xlabel("lead time [h]")
-        axes[1][column].axhspan(0.77, 0.83, alpha=0.15)
-        axes[0][column].legend()
-    figure.savefig(picture)
-    return True
+            courses = [
+                [(hour, 100.0 * figure) for hour, figure in zip(hours, figures, strict=True)]
+                for figures in (_figures(some, source, measure) for source in some[0].by_source)
+            ]
+            most = max(figure for course in courses for _, figure in course)
+            panel = svg.Panel(
+                left=70.0 + 420.0 * column,
+                top=50.0 + 290.0 * row,
+                width=340.0,
+                height=210.0,
+                x=svg.logarithmic(0.9 * hours[0], 1.1 * hours[-1], "lead time, h"),
+                y=svg.linear(0.0, 1.08 * most, "CRPS, % of the mean")
+                if measure == "crps"
+                else svg.linear(50.0, 100.0, "within p10 to p90, %"),
+                title=f"{kind.value}, {len(some)} traces",
+            )
+            for number, course in enumerate(courses):
+                panel.line(course, svg.COLOURS[number])
+                panel.dots(course, svg.COLOURS[number])
+            for wanted in (77.0, 83.0) if measure == "cover" else ():
+                panel.line([(panel.x.low, wanted), (panel.x.high, wanted)], svg.GREY, 1.0, "4 3")
+            parts.append(panel.drawn())
+    right = 70.0 + 420.0 * len(kinds)
+    parts.append(svg.legend(right, 65.0, list(zip(svg.COLOURS, scored[0].by_source, strict=False))))
+    return svg.document(right + 120.0, 620.0, "Forecast scores by lead time", parts)

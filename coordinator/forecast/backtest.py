@@ -67,8 +67,15 @@ class Plan:
     rehearse_days: float = 30.0
 
 
-def run(name: str, series: Series, plan: Plan) -> TraceScore:
+def run(name: str, series: Series, plan: Plan, start: int | None = None) -> TraceScore:
     """Score every source on one trace.
+
+    Parameters
+    ----------
+    name, series, plan
+        The trace and how it is scored.
+    start : int or None
+        The first slot that is scored; None: as the plan's `train_frac` says, a month at least.
 
     Raises
     ------
@@ -76,8 +83,9 @@ def run(name: str, series: Series, plan: Plan) -> TraceScore:
         The trace is too short to learn from and to be scored.
     """
     total = len(series.values)
-    start = round(total * plan.train_frac)
-    if start < 30 * series.per_day or total - start < plan.leads + series.per_day:
+    least_days = 30 if start is None else 7
+    start = round(total * plan.train_frac) if start is None else start
+    if start < least_days * series.per_day or total - start < plan.leads + series.per_day:
         raise PermanentError(f"{name}: {total} slots are too few to learn from and to score")
     need = NEED_FRAC * float(np.nanmax(series.values[:start]))
     sums = {source: _Sums(plan.leads) for source in (*_PLAIN, SOURCE)}

@@ -4,7 +4,7 @@ Reads of a site what was seen up to and including the step that has begun, never
 depends on nothing that a policy does, so replays of one site over the same days share them.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Generic, TypeVar
@@ -62,13 +62,7 @@ class LearntSource:
 
     def _learnt(self, key: _Key, tell: Callable[[SiteMemory], T]) -> "_LearntSeries[T]":
         _, start_at, step_s, past, trace = key
-        series = Series(
-            # A plant of sun and wind less its own load: what remains has the course of neither.
-            kind=Kind.OTHER,
-            slot_s=step_s,
-            end_at=start_at,
-            values=np.array(past, dtype=np.float64),
-        )
+        series = _series(step_s, past, start_at)
         begin = partial(self._learner.begin, [Part(series=series)], rehearse=self._rehearse)
         return _LearntSeries(self._learner, begin, trace, tell)
 
@@ -80,6 +74,20 @@ def _means(memory: SiteMemory) -> tuple[float, ...]:
 
 def _at(trace: _Values, step: int) -> float | None:
     return trace[step] if step < len(trace) else None
+
+
+def scored_course(world: World, site: Plant, leads: int) -> tuple[Series, int]:
+    """Return what a replay has foretold, past, period and `leads` more, and the step with which it begins."""
+    steps = round(world.period_s / world.step_s) + leads
+    ahead_w = site.surplus_w[:steps]
+    end_at = world.at(len(ahead_w) * world.step_s)
+    return _series(world.step_s, (*site.past_w, *ahead_w), end_at), len(site.past_w)
+
+
+def _series(step_s: float, past: Sequence[float | None], end_at: datetime) -> Series:
+    # A plant of sun and wind less its own load: what remains has the course of neither.
+    values = np.array(past, dtype=np.float64)
+    return Series(kind=Kind.OTHER, slot_s=step_s, end_at=end_at, values=values)
 
 
 class Learnt:

@@ -150,10 +150,10 @@ def every_figure(rows: Sequence[Row]) -> str:
         *("overruns, %", "absorbed, kWh", "slots held", "late jobs"),
     )
     lines = [heads, ("---",) * 4 + ("---:",) * (len(heads) - 4)]
-    for (scenario, period), world_rows in _groups(rows, lambda row: (row.scenario, row.period)):
+    for (scenario, period), world_rows in groups(rows, lambda row: (row.scenario, row.period)):
         lines += [
             (f"`{scenario}`", period, *_named(case), *_figures(some))
-            for case, some in _groups(world_rows, lambda row: row.case)
+            for case, some in groups(world_rows, lambda row: row.case)
         ]
         base = [row for row in world_rows if row.case == STATIC]
         bound = (
@@ -162,7 +162,7 @@ def every_figure(rows: Sequence[Row]) -> str:
             "100.0",
         )
         lines.append((f"`{scenario}`", period, "bound", "–", *bound, *["–"] * (len(heads) - 4 - len(bound))))
-    return _markdown(lines)
+    return markdown(lines)
 
 
 def at_a_glance(rows: Sequence[Row]) -> str:
@@ -171,7 +171,7 @@ def at_a_glance(rows: Sequence[Row]) -> str:
     share = f"share of the bound's reduction, % ({periods})"
     heads = ("scenario", "policy", "forecasts", share, "overruns, %", "completion, × static", "late jobs")
     lines = [heads, ("---",) * 4 + ("---:",) * 3]
-    for (scenario, case), some in _groups(rows, lambda row: (row.scenario, row.case)):
+    for (scenario, case), some in groups(rows, lambda row: (row.scenario, row.case)):
         if case != STATIC:
             sums = summed(some)
             shares = " / ".join(f"{100.0 * share:.1f}" for share in sums.shares)
@@ -181,7 +181,7 @@ def at_a_glance(rows: Sequence[Row]) -> str:
                     *(f"{100.0 * sums.overrun_frac:.1f}", f"{sums.completion:.3f}", _late(some)),
                 )
             )
-    return _markdown(lines)
+    return markdown(lines)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +200,7 @@ class Sums:
 
 def summed(rows: Sequence[Row]) -> Sums:
     """Sum up the rows of one case, each period for as much as another."""
-    periods = [some for _, some in _groups(rows, lambda row: row.period)]
+    periods = [some for _, some in groups(rows, lambda row: row.period)]
     return Sums(
         shares=tuple(_share(some) for some in periods),
         overrun_frac=mean(mean(row.overrun_frac for row in some) for some in periods),
@@ -217,7 +217,7 @@ def behind(row: Row, other: Row) -> bool:
     )
 
 
-def _groups(rows: Iterable[Row], key: Callable[[Row], Key]) -> list[tuple[Key, list[Row]]]:
+def groups(rows: Iterable[Row], key: Callable[[Row], Key]) -> list[tuple[Key, list[Row]]]:
     """Return rows by what they have in common, in the order in which it first appears."""
     found: dict[Key, list[Row]] = {}
     for row in rows:
@@ -261,5 +261,6 @@ def _spread(values: Sequence[float], digits: int) -> str:
     return f"{found.mean:.{digits}f} ± {found.spread:.{digits}f}"
 
 
-def _markdown(lines: Iterable[Sequence[str]]) -> str:
+def markdown(lines: Iterable[Sequence[str]]) -> str:
+    """Return lines of cells as a table."""
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -2,8 +2,8 @@
 
 import json
 from datetime import UTC, datetime, timedelta
-from importlib.util import find_spec
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from coordinator.cli.app import app
 from sterna.errors import PermanentError
+from tests.coordinator.replay.worlds import DATA, needs_data
 
 DAYS, PER_DAY = 80, 8
 
@@ -31,17 +32,16 @@ def trace(tmp_path: Path) -> Path:
     return path
 
 
-def test_as_a_table_and_a_picture_where_it_can_be_drawn(trace: Path, tmp_path: Path) -> None:
-    picture = tmp_path / "scores.png"
+def test_as_a_table_and_a_picture(trace: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "scores.svg"
     words = ["forecast", "score", "--trace", str(trace), "--site", "wind*", "--every", "5"]
     ended = CliRunner().invoke(app, [*words, "--by-site", "--picture", str(picture)])
     assert ended.exit_code == 0, ended.output
     assert "wind, 1 traces" in ended.output
     for word in ("persistence", "day-before", "climatology", "learnt", "p10–p90 holds", "window ±", "24 h"):
         assert word in ended.output
-    drawn = find_spec("matplotlib") is not None
-    assert picture.exists() is drawn
-    assert ("matplotlib is not installed" in ended.output) is not drawn
+    text = [one.text for one in ElementTree.parse(picture).iter("{http://www.w3.org/2000/svg}text")]
+    assert {"wind, 1 traces", "learnt", "climatology", "lead time, h"} <= set(text)
 
 
 def test_as_json(trace: Path) -> None:
@@ -63,3 +63,25 @@ def test_as_json(trace: Path) -> None:
 def test_a_trace_that_is_not_there_is_said_so(trace: Path) -> None:
     ended = CliRunner().invoke(app, ["forecast", "score", "--trace", str(trace), "--site", "nowhere"])
     assert isinstance(ended.exception, PermanentError)
+
+
+@needs_data
+def test_what_a_scenario_has_foretold_is_scored_in_its_periods() -> None:
+    words = [
+        "forecast",
+        "score",
+        "--scenario",
+        "us5",
+        "--data",
+        str(DATA),
+        "--period",
+        "apr",
+        "--site",
+        "CISO/*",
+    ]
+    ended = CliRunner().invoke(app, [*words, "--every", "24", "--json"])
+    assert ended.exit_code == 0, ended.output
+    (scored,) = json.loads(ended.output)["data"]
+    assert (scored["trace"], scored["kind"]) == ("CISO/apr", "other")
+    # One forecast a day for the 28 days of the period, none before and none after it.
+    assert scored["sources"]["learnt"]["slots"] == [28] * 6
