@@ -82,7 +82,7 @@ def command(
     found = {name: _replay(asked, chosen, traces, name, foresight) for name in periods}
     text = table(found)
     if chosen.battery is not None:
-        text += "\n\n" + _batteries(asked, chosen, traces, found)
+        text += "\n\n" + _batteries(asked, chosen, traces, found, foresight)
     if out is not None:
         (out / "table.md").write_text(text + "\n", encoding="utf-8")
     typer.echo(text)
@@ -151,24 +151,39 @@ def _replay(
 
 
 def _batteries(
-    asked: _Asked, chosen: "ScenarioFile", traces: "Traces", found: "Mapping[str, Sequence[Outcome]]"
+    asked: _Asked,
+    chosen: "ScenarioFile",
+    traces: "Traces",
+    found: "Mapping[str, Sequence[Outcome]]",
+    foresight: "MakeForesight",
 ) -> str:
     """Return what the sites' batteries really did under each policy, as a table."""
     import msgspec
 
-    from coordinator.replay.batteries import Balance, balance, table
+    from coordinator.replay.batteries import Counted, balance, by_price, plain, table
     from coordinator.replay.scenariofile import world_of
 
     assert chosen.battery is not None  # whoever calls has looked
     bare, battery = msgspec.structs.replace(chosen, battery=None), chosen.battery.battery()
-    made: dict[tuple[str, str], list[tuple[Balance, float]]] = {}
+    made: dict[tuple[str, str, str], list[Counted]] = {}
+    currency = ""
     for period, outcomes in found.items():
         each = len(outcomes) // len(asked.offsets)
         for place, outcome in enumerate(outcomes):
             world = world_of(bare, traces, period, asked.offsets[place // each])
-            counted = balance(world, outcome.record.intervals, battery)
-            made.setdefault((period, outcome.policy), []).append((counted, outcome.metrics.network_wh))
-    return table(made)
+            orders = {"energy": plain}
+            currency = world.currency
+            if currency:
+                priced = replace(world, objective=Objective.PRICE)
+                orders["price"] = by_price(priced, foresight(priced), battery)
+            for order, worths in orders.items():
+                made.setdefault((period, outcome.policy, order), []).append(
+                    Counted(
+                        balance=balance(world, outcome.record.intervals, battery, worths),
+                        network_wh=outcome.metrics.network_wh,
+                    )
+                )
+    return table(made, currency)
 
 
 def _scenario(name: str, threshold_w: float | None) -> "ScenarioFile":

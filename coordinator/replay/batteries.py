@@ -5,7 +5,7 @@ forecast and figure works as without. What the batteries did is counted afterwar
 slot, with the draw that there really was; it can only be better than what was promised.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -14,10 +14,12 @@ import numpy as np
 
 from coordinator.core.battery import Battery
 from coordinator.core.four_moves import Moves, Slot, Worth, allocate, firmed
+from coordinator.forecast.series import SECONDS_PER_DAY
+from coordinator.replay.foresight import Foresight
 from coordinator.replay.journal import Interval
-from coordinator.replay.metrics import Array, site_draw
+from coordinator.replay.metrics import at_steps, site_draw
 from coordinator.replay.world import Plant, World
-from sterna.units import joules_to_wh
+from sterna.units import joules_to_wh, wh_to_joules
 
 Positive = Annotated[float, msgspec.Meta(gt=0.0)]
 
@@ -29,6 +31,8 @@ class BatteryTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     charge_w: Positive
     discharge_w: Positive
     round_trip_frac: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)]
+    wear_per_kwh: Annotated[float, msgspec.Meta(ge=0.0)] = 0.0
+    """What a kilowatt-hour given costs the battery, in the currency of the scenario's prices."""
 
     def battery(self) -> Battery:
         """Return it as the core takes it."""
@@ -37,6 +41,7 @@ class BatteryTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             charge_w=self.charge_w,
             discharge_w=self.discharge_w,
             round_trip_frac=self.round_trip_frac,
+            wear_per_kwh=self.wear_per_kwh,
         )
 
 
@@ -45,7 +50,8 @@ class Balance:
     """What became of the surplus at all sites until the last job ended, and where the draw came from, in Wh.
 
     `lost_wh` is the batteries' own loss, `held_wh` what is in them at the end, `cycles` how often they were
-    emptied whole, a mean over the sites.
+    emptied whole, a mean over the sites. In the world's currency: `import_cost` of what was imported, None
+    where part of that has no price, and `wear_cost` of what was given.
     """
 
     surplus_wh: float
@@ -58,6 +64,50 @@ class Balance:
     lost_wh: float
     held_wh: float
     cycles: float
+    import_cost: float | None = None
+    wear_cost: float = 0.0
+
+
+Worths = Callable[[Plant, int], Worth]
+"""What moves are worth at a site in a step of its world."""
+
+
+def plain(_site: Plant, _step: int) -> Worth:
+    """Return what counts renewable energy alone."""
+    return Worth()
+
+
+def by_price(world: World, foresight: Foresight, battery: Battery) -> Worths:
+    """Return what counts money, by prices as they are foreseen.
+
+    What is stored is worth the least of those dearest hours of the day ahead for which a full battery lasts;
+    where prices are not told for a day, energy alone counts.
+
+    Parameters
+    ----------
+    world : World
+        Whose objective is the price.
+    foresight : Foresight
+        What is foreseen in it.
+    battery : Battery
+        Of every site.
+    """
+    day = max(1, round(SECONDS_PER_DAY / world.step_s))
+    lasts_s = wh_to_joules(battery.capacity_wh) * battery.one_way_frac / max(battery.discharge_w, 1.0)
+    most = min(day, max(1, round(lasts_s / world.step_s)))
+    known: dict[tuple[str, int], Worth] = {}
+
+    def worth(site: Plant, step: int) -> Worth:
+        key = (site.site_id, step)
+        if key not in known:
+            told = foresight.import_cost(site, step)
+            prices = [slot.per_kwh for slot in told.slots[:day]] if told is not None else []
+            dearest = sorted(prices, reverse=True)
+            whole = len(prices) == day
+            known[key] = Worth(now=prices[0], later=dearest[most - 1]) if whole else Worth()
+        return known[key]
+
+    return worth
 
 
 def firm(world: World, battery: Battery) -> World:
@@ -75,7 +125,7 @@ def _firm(site: Plant, power_w: float, battery: Battery, step_s: float) -> Plant
     )
 
 
-def balance(world: World, intervals: Iterable[Interval], battery: Battery) -> Balance:
+def balance(world: World, intervals: Iterable[Interval], battery: Battery, worths: Worths = plain) -> Balance:
     """Count what batteries did under a journal.
 
     Parameters
@@ -86,15 +136,24 @@ def balance(world: World, intervals: Iterable[Interval], battery: Battery) -> Ba
         The journal of a replay.
     battery : Battery
         Of every site, empty at the start.
+    worths : callable
+        By what each slot's moves are put in order.
     """
     rows = tuple(intervals)
     power = {task.job_id: task.power_w for task in world.tasks}
     steps = world.step_of(max((row.end_s for row in rows), default=0.0)) + 1
     cuts = [step * world.step_s for step in range(steps + 1)]
     courses = []
+    import_cost = 0.0
     for site in world.sites:
         mine = [row for row in rows if row.site_id == site.site_id]
-        courses.append(_course(site, site_draw(mine, power, cuts), battery, world.step_s))
+        edges, drawn_w = site_draw(mine, power, cuts)
+        of = (edges[:-1] // world.step_s).astype(int)
+        course = _course(site, zip(np.diff(edges), of, drawn_w, strict=True), battery, worths)
+        imported_j = np.array([length_s * made.import_w for length_s, made in course])
+        per_kwh = np.where(imported_j > 0.0, at_steps(site.price, of), 0.0)
+        import_cost += joules_to_wh(float(per_kwh @ imported_j)) / 1e3
+        courses.append(course)
 
     def total(name: str) -> float:
         return joules_to_wh(sum(s * float(getattr(made, name)) for course in courses for s, made in course))
@@ -114,56 +173,80 @@ def balance(world: World, intervals: Iterable[Interval], battery: Battery) -> Ba
         lost_wh=charged_wh - given_wh - held_wh,
         held_wh=held_wh,
         cycles=given_wh / battery.one_way_frac / battery.capacity_wh / max(1, len(world.sites)),
+        import_cost=None if np.isnan(import_cost) else import_cost,
+        wear_cost=battery.wear_per_kwh * given_wh / 1e3,
     )
 
 
 def _course(
-    site: Plant, draw: tuple[Array, Array], battery: Battery, step_s: float
+    site: Plant, stretches: Iterable[tuple[float, int, float]], battery: Battery, worths: Worths
 ) -> list[tuple[float, Moves]]:
-    """Return every stretch of one site with constant draw and surplus: seconds, and what became of it."""
-    edges, drawn_w = draw
-    of = np.minimum((edges[:-1] // step_s).astype(int), len(site.surplus_w) - 1)
+    """Return what became of stretches of constant draw and surplus: seconds, and the moves."""
     stored_wh, course = 0.0, []
-    for length_s, step, draw_w in zip(np.diff(edges), of, drawn_w, strict=True):
-        slot = Slot(surplus_w=site.surplus_w[step], draw_w=float(draw_w), length_s=float(length_s))
-        made = allocate(slot, Worth(), battery, stored_wh)
+    for length_s, step, draw_w in stretches:
+        surplus_w = site.surplus_w[min(step, len(site.surplus_w) - 1)]
+        slot = Slot(surplus_w=surplus_w, draw_w=float(draw_w), length_s=float(length_s))
+        made = allocate(slot, worths(site, step), battery, stored_wh)
         stored_wh = made.stored_wh
         course.append((float(length_s), made))
     return course
 
 
-def table(found: Mapping[tuple[str, str], Sequence[tuple[Balance, float]]]) -> str:
-    """Return one Markdown table: a line for each period and policy, means over the offsets.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """What batteries did under one journal; `network_wh` is the energy of moves, which no battery covers."""
+
+    balance: Balance
+    network_wh: float
+
+
+def table(found: Mapping[tuple[str, str, str], Sequence[Counted]], currency: str = "") -> str:
+    """Return one Markdown table, means over the offsets; with money where import has prices.
 
     Parameters
     ----------
-    found : mapping of (period, policy) to pairs
-        What the batteries did, and the energy of the network in Wh, which no battery covers.
+    found : mapping of (period, policy, order) to sequence of Counted
+        A line each.
+    currency : str
+        Of prices and wear; empty: there are none.
     """
     head = (
         "period",
         "policy",
+        *(("order",) if currency else ()),
         "non-renewable with batteries, kWh",
         "through batteries, kWh",
         "lost in them, kWh",
         "full cycles a site",
         "left over, kWh",
+        *((f"import, {currency}", f"wear, {currency}", f"both, {currency}") if currency else ()),
     )
-    lines = [head, ("---", "---", *["---:"] * (len(head) - 2))]
-    for (period, policy), pairs in found.items():
-        made = [one for one, _ in pairs]
-        lines.append(
-            (
-                period,
-                policy,
-                f"{_mean([one.imported_wh + network for one, network in pairs]) / 1e3:.0f}",
-                f"{_mean([one.given_wh for one in made]) / 1e3:.0f}",
-                f"{_mean([one.lost_wh for one in made]) / 1e3:.0f}",
-                f"{_mean([one.cycles for one in made]):.1f}",
-                f"{_mean([one.curtailed_wh for one in made]) / 1e3:.0f}",
-            )
+    texts = 3 if currency else 2
+    lines = [head, ("---",) * texts + ("---:",) * (len(head) - texts)]
+    for (period, policy, order), counted in found.items():
+        made = [one.balance for one in counted]
+        nonrenewable_wh = _mean([one.balance.imported_wh + one.network_wh for one in counted])
+        line = (
+            period,
+            policy,
+            *((order,) if currency else ()),
+            f"{nonrenewable_wh / 1e3:.0f}",
+            f"{_mean([one.given_wh for one in made]) / 1e3:.0f}",
+            f"{_mean([one.lost_wh for one in made]) / 1e3:.0f}",
+            f"{_mean([one.cycles for one in made]):.1f}",
+            f"{_mean([one.curtailed_wh for one in made]) / 1e3:.0f}",
         )
+        lines.append((*line, *(_money(made) if currency else ())))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _money(made: Sequence[Balance]) -> tuple[str, str, str]:
+    """Return what import and wear cost, and both; unknown where part of the import has no price."""
+    wear = _mean([one.wear_cost for one in made])
+    costs = [one.import_cost for one in made if one.import_cost is not None]
+    if len(costs) < len(made):
+        return "–", f"{wear:.2f}", "–"
+    return f"{_mean(costs):.2f}", f"{wear:.2f}", f"{_mean(costs) + wear:.2f}"
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -1,5 +1,6 @@
 """Batteries in replay: what is promised is kept, every slot balances, and energy comes of nothing nowhere."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,14 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordinator.core.battery import Battery
+from coordinator.core.four_moves import Worth
 from coordinator.core.policies import policy_named
-from coordinator.replay.batteries import balance, firm, table
+from coordinator.model.import_cost import Objective
+from coordinator.replay.batteries import Counted, balance, by_price, firm, table
 from coordinator.replay.exact import run, settings_of
 from coordinator.replay.foresight import Perfect
 from coordinator.replay.journal import Interval, Stage
 from coordinator.replay.metrics import site_energy
 from coordinator.replay.scenariofile import read_scenario
-from coordinator.replay.world import Costs, Plant, Task, World, access_of
+from coordinator.replay.world import Costs, Plant, Signal, Task, World, access_of
 from sterna.errors import ConfigError
 
 HOUR = 3600.0
@@ -98,8 +101,77 @@ def test_every_slot_balances_and_the_promise_is_kept(
 
 def test_the_table_has_a_line_for_each_period_and_policy() -> None:
     made = balance(world(900.0, 0.0), [row(HOUR, 2 * HOUR)], BATTERY)
-    text = table({("apr", "static"): [(made, 50_000.0), (made, 70_000.0)]})
+    twice = [Counted(balance=made, network_wh=wh) for wh in (50_000.0, 70_000.0)]
+    text = table({("apr", "static", "energy"): twice})
     assert text.splitlines()[2] == "| apr | static | 60 | 0 | 0 | 0.4 | 0 |"
+    known, unknown = (
+        [replace(one, balance=replace(made, import_cost=cost)) for one in twice] for cost in (2.0, None)
+    )
+    both = {("apr", "static", "price"): known, ("apr", "static", "energy"): [*known, *unknown]}
+    lines = table(both, "EUR").splitlines()
+    assert lines[0].endswith("| import, EUR | wear, EUR | both, EUR |")
+    assert lines[2:] == [
+        "| apr | static | price | 60 | 0 | 0 | 0.4 | 0 | 2.00 | 0.00 | 2.00 |",
+        "| apr | static | energy | 60 | 0 | 0 | 0.4 | 0 | – | 0.00 | – |",
+    ]
+
+
+WORN = replace(BATTERY, wear_per_kwh=0.03)  # gives 900 Wh at 400 W: it lasts for two hours
+
+
+def priced(*per_kwh: float | None, surplus_w: Sequence[float] = ()) -> World:
+    bare = world(*surplus_w, *[0.0] * (len(per_kwh) - len(surplus_w)))
+    site = replace(bare.sites[0], price=Signal(per_kwh=per_kwh))
+    return replace(bare, sites=(site,), currency="EUR", objective=Objective.PRICE)
+
+
+def test_what_is_stored_is_worth_the_least_of_the_dearest_hours_that_it_lasts_for() -> None:
+    place = priced(0.05, 0.2, 0.1, 0.4, *[0.01] * 30, *[0.9] * 10)
+    worth = by_price(place, Perfect(place), WORN)
+    assert worth(place.sites[0], 0) == Worth(now=0.05, later=0.2)
+    assert worth(place.sites[0], 3) == Worth(now=0.4, later=0.01)
+    assert worth(place.sites[0], 30) == Worth(), "less than a day is told"
+
+
+def test_a_battery_is_kept_for_the_dear_hours_and_its_wear_is_paid() -> None:
+    place = priced(0.1, 0.1, 0.5, 0.5, *[0.02] * 40, surplus_w=[900.0])
+    rows = [row(HOUR, 4.0 * HOUR)]  # 400 W for three hours, of which the first is cheap
+    greedy = balance(place, rows, WORN)
+    paid = balance(place, rows, WORN, by_price(place, Perfect(place), WORN))
+    assert (greedy.given_wh, paid.given_wh) == pytest.approx((486.0, 486.0))
+    assert greedy.import_cost == pytest.approx(0.5 * (1200.0 - 486.0) / 1e3)
+    assert paid.import_cost == pytest.approx((0.1 * 400.0 + 0.5 * (800.0 - 486.0)) / 1e3)
+    assert paid.wear_cost == pytest.approx(0.03 * 0.486)
+
+
+def test_a_battery_that_wears_more_than_import_costs_is_left_alone() -> None:
+    place = priced(*[0.02] * 40, surplus_w=[900.0])
+    made = balance(place, [row(HOUR, 4.0 * HOUR)], WORN, by_price(place, Perfect(place), WORN))
+    assert (made.charged_wh, made.given_wh, made.wear_cost) == (0.0, 0.0, 0.0)
+
+
+def test_import_without_a_price_has_no_cost() -> None:
+    place = priced(0.1, None, 0.1, *[0.1] * 40)
+    assert balance(place, [row(HOUR, 2.0 * HOUR)], WORN).import_cost is None
+    assert balance(place, [row(2.0 * HOUR, 3.0 * HOUR)], WORN).import_cost == pytest.approx(0.04)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.floats(0.0, 2000.0), min_size=1, max_size=12),
+    st.lists(st.floats(-0.5, 1.0), min_size=48, max_size=48),
+    st.lists(st.tuples(st.floats(0.0, 11.0), st.floats(0.0, 3.0)), max_size=4),
+)
+def test_energy_comes_of_nothing_in_the_order_of_prices_either(
+    surplus_w: list[float], prices: list[float], spans: list[tuple[float, float]]
+) -> None:
+    place = priced(*prices, surplus_w=surplus_w)
+    rows = [row(HOUR * at, HOUR * (at + length)) for at, length in spans if length > 0.0]
+    made = balance(place, rows, WORN, by_price(place, Perfect(place), WORN))
+    assert made.consumed_wh + made.charged_wh + made.curtailed_wh == pytest.approx(made.surplus_wh)
+    assert made.consumed_wh + made.given_wh + made.imported_wh == pytest.approx(made.drawn_wh)
+    assert made.charged_wh == pytest.approx(made.given_wh + made.lost_wh + made.held_wh, abs=1e-6)
+    assert made.import_cost is not None
 
 
 def test_the_shipped_scenario_has_batteries_of_a_stated_size(tmp_path: Path) -> None:
