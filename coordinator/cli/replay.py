@@ -160,7 +160,7 @@ def _batteries(
     """Return what the sites' batteries really did under each policy, as a table."""
     import msgspec
 
-    from coordinator.replay.batteries import Counted, balance, by_price, plain, table
+    from coordinator.replay.batteries import Counted, Worths, balance, by_price, plain, table
     from coordinator.replay.scenariofile import world_of
 
     assert chosen.battery is not None  # whoever calls has looked
@@ -171,7 +171,7 @@ def _batteries(
         each = len(outcomes) // len(asked.offsets)
         for place, outcome in enumerate(outcomes):
             world = world_of(bare, traces, period, asked.offsets[place // each])
-            orders = {"energy": plain}
+            orders: dict[str, Worths] = {"energy": plain}
             currency = world.currency
             if currency:
                 priced = replace(world, objective=Objective.PRICE)
