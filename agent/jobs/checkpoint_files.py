@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from agent.core import staying
 from sterna.errors import CorruptError, PermanentError, TransientError
 from sterna.trainers import complete
 
@@ -74,7 +75,7 @@ class Found:
         return self.stamps[2] / _NS_PER_S
 
 
-def scan(source: Path, files: Sequence[str] | None) -> tuple[Found, ...]:
+def scan(source: Path, files: Sequence[str] | None, stays: Sequence[str] = ()) -> tuple[Found, ...]:
     """List what a checkpoint consists of, in order of name, each name beginning with the source's own.
 
     Parameters
@@ -83,6 +84,8 @@ def scan(source: Path, files: Sequence[str] | None) -> tuple[Found, ...]:
         A file, or a folder.
     files : sequence of str or None
         Relative to a source folder; None: everything below it.
+    stays : sequence of str
+        Those of a folder that stay where they are; see `agent.core.staying`.
 
     Raises
     ------
@@ -96,12 +99,13 @@ def scan(source: Path, files: Sequence[str] | None) -> tuple[Found, ...]:
         if not source.is_dir():
             return (_found(source, source.parent, source.parent),)
         names = sorted(files) if files is not None else sorted(_below(source))
+        marker = next((name for name in names if Path(name).name in complete.MARKERS), None)
+        names = [name for name in names if not staying.stays(name, stays)]
         found = tuple(_found(source / name, source.parent, source) for name in names)
     except FileNotFoundError as error:
         raise TransientError(
             f"checkpoint {source.name}: {error.filename} vanished", retry_after_s=1.0
         ) from error
-    marker = next((item.name for item in found if item.path.name in complete.MARKERS), None)
     if marker:
         raise TransientError(
             f"checkpoint {source.name}: {marker} says that it is incomplete", retry_after_s=1.0

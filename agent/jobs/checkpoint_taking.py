@@ -31,8 +31,13 @@ class Wanted:
     epoch: int
     step: int
     source: Path
-    files: Sequence[str] | None
-    left_in: Path | None
+    files: Sequence[str] | None = None
+    left_in: Path | None = None
+    stays: Sequence[str] = ()
+
+    def scan(self) -> tuple[disk.Found, ...]:
+        """List what is to be taken, as it lies there now."""
+        return disk.scan(self.source, self.files, self.stays)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +77,7 @@ class Taking:
         """
         stop.wait(TICK_S)
         settled_s = self._clock.now().timestamp() - TICK_S
-        found = disk.scan(wanted.source, wanted.files)
+        found = wanted.scan()
         if not all(item.written_s < settled_s and copies.without_writers(item.path) for item in found):
             return
         layout = Layout.of(self._draft(wanted, found))
@@ -93,12 +98,12 @@ class Taking:
         ahead = self._ahead.pop(wanted.job_id, None)
         for _ in range(TRIES):
             disk.remove(target)
-            found = disk.scan(wanted.source, wanted.files)
+            found = wanted.scan()
             known = ahead.digests if ahead is not None and ahead.found == found else None
             linked = False
             if wanted.left_in is not None:
                 linked = copies.link_out(found, target, wanted.left_in)
-                found = disk.scan(wanted.source, wanted.files)  # a second name is a change to a file, too
+                found = wanted.scan()  # a second name is a change to a file, too
             draft = self._draft(wanted, found)
             threads = 1 if wanted.left_in is None else threads_at_rest()  # the trainer wants some, too
             try:
@@ -108,7 +113,7 @@ class Taking:
                     digests = _copied(draft, found, target, stop, threads)
             except CorruptError:
                 continue  # it has become shorter
-            if disk.scan(wanted.source, wanted.files) == found:
+            if wanted.scan() == found:
                 break
         else:
             raise TransientError(

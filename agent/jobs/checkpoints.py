@@ -72,6 +72,7 @@ class CheckpointStore:
         files: Sequence[str] | None = None,
         *,
         left_in: Path | None = None,
+        stays: Sequence[str] = (),
     ) -> Checkpoint:
         """Take a checkpoint out of the trainer's reach, complete, hashed, durable.
 
@@ -90,6 +91,8 @@ class CheckpointStore:
         left_in : Path or None
             Folder of a run of which no process is left, and which is going to be removed: what lies below it
             need not be copied. None: the trainer lives.
+        stays : sequence of str
+            Files that stay where they are; see `agent.core.staying`.
 
         Returns
         -------
@@ -111,7 +114,9 @@ class CheckpointStore:
         if newest and newest[0].manifest.epoch > epoch:
             raise StaleEpochError(f"job {job_id}: a checkpoint of epoch {newest[0].manifest.epoch} is here")
         staging = await disk.in_thread(lambda _: self._new_staging(job_id, "seal-"))
-        wanted = Wanted(job_id=job_id, epoch=epoch, step=step, source=source, files=files, left_in=left_in)
+        wanted = Wanted(
+            job_id=job_id, epoch=epoch, step=step, source=source, files=files, left_in=left_in, stays=stays
+        )
         try:
             manifest = await disk.in_thread(lambda stop: self._take(wanted, staging / "files", stop))
             # A seal may be repeated, as after a crash before it was recorded.
@@ -120,18 +125,15 @@ class CheckpointStore:
         finally:
             await disk.in_thread(lambda _: disk.remove(staging))
 
-    async def look_ahead(self, job_id: str, epoch: int, step: int, source: Path) -> None:
+    async def look_ahead(
+        self, job_id: str, epoch: int, step: int, source: Path, stays: Sequence[str] = ()
+    ) -> None:
         """Hash a checkpoint whose trainer is about to end, so that its seal is sooner done; see `Taking`.
 
         One at a time: it is not to take the threads that somebody waits for. Cancelled, it leaves the rest to
-        the seal.
-
-        Raises
-        ------
-        TransientError, PermanentError, CorruptError
-            It is no checkpoint now.
+        the seal. Raises as the seal does, where it is no checkpoint now.
         """
-        wanted = Wanted(job_id=job_id, epoch=epoch, step=step, source=source, files=None, left_in=None)
+        wanted = Wanted(job_id=job_id, epoch=epoch, step=step, source=source, stays=stays)
         async with self._looking:
             await disk.in_thread(lambda stop: self._take.look_ahead(wanted, stop))
 

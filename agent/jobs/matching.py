@@ -4,10 +4,11 @@ A folder that matches is a checkpoint. Files are one checkpoint where their name
 are all those whose names tell none: a program that keeps no history writes the same names again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
+from agent.core import staying
 from sterna.trainers import complete
 
 SET_ASIDE = "incomplete-"
@@ -24,11 +25,17 @@ class Match:
     written_s: float
     """Calendar seconds of its newest file."""
 
-    def fault(self) -> str | None:
-        """Say what is missing in it; None when nothing is."""
+    def fault(self, stays: Sequence[str] = ()) -> str | None:
+        """Say what is missing in it, apart from what stays where it is; None when nothing is."""
         if self.files is None:
-            return complete.fault(self.source)
-        return next((fault for name in self.files if (fault := complete.fault(self.source / name))), None)
+            return fault_of(self.source, stays)
+        names = (name for name in self.files if not staying.stays(name, stays))
+        return next((fault for name in names if (fault := complete.fault(self.source / name))), None)
+
+
+def fault_of(source: Path, stays: Sequence[str]) -> str | None:
+    """Say what is missing in a file or folder, apart from what stays where it is; None when nothing is."""
+    return complete.fault(source, lambda path: staying.stays(path.relative_to(source).as_posix(), stays))
 
 
 def matches(folder: Path, pattern: str) -> list[Match]:

@@ -33,11 +33,14 @@ class Checkpoints(Protocol):
         files: Sequence[str] | None = None,
         *,
         left_in: Path | None = None,
+        stays: Sequence[str] = (),
     ) -> Checkpoint:
         """Copy, hash, make durable; what lies below `left_in`, nobody writes to any more."""
         ...
 
-    async def look_ahead(self, job_id: str, epoch: int, step: int, source: Path) -> None:
+    async def look_ahead(
+        self, job_id: str, epoch: int, step: int, source: Path, stays: Sequence[str] = ()
+    ) -> None:
         """Hash what a trainer that is about to end has saved; it is sealed later."""
         ...
 

@@ -11,14 +11,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.jobs.matching import matches, newest_written_s
+from agent.jobs.matching import fault_of, matches, newest_written_s
 from agent.jobs.ports import Checkpoints
 from agent.jobs.runner import Progress, Run
 from agent.model.jobs import Checkpoint
 from agent.model.records import JobRecord
 from sterna.clock import Clock
 from sterna.errors import PermanentError, SternaError
-from sterna.trainers import complete
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +98,7 @@ class Sealer:
         written_s = newest_written_s([saved.path])
         if written_s is None:
             return None, ""
-        fault = complete.fault(saved.path)
+        fault = fault_of(saved.path, _stays(record))
         if fault:
             return None, f"checkpoint {saved.path.name} is not complete: {fault}"
         return Candidate(source=saved.path, files=None, step=saved.step, written_s=written_s), ""
@@ -115,7 +114,7 @@ class Sealer:
             # One that was finished while an earlier one was sealed is newer too: its step tells.
             further = match.step is not None and (not same_epoch or known is None or match.step > known.step)
             settled = ended or self._clock.now().timestamp() - match.written_s >= SETTLED_S
-            if not (later or further) or not settled or match.fault():
+            if not (later or further) or not settled or match.fault(_stays(record)):
                 continue
             # Without reports the step may be unknown; counting seals at least keeps checkpoints in order.
             step = match.step if match.step is not None else progress.step
@@ -132,7 +131,9 @@ class Sealer:
         if found is None or not found.source.is_relative_to(run.checkpoint_dir):
             return  # what lies elsewhere is copied, and hashed on the way
         with suppress(SternaError):
-            await self._checkpoints.look_ahead(record.job_id, record.epoch, found.step, found.source)
+            await self._checkpoints.look_ahead(
+                record.job_id, record.epoch, found.step, found.source, _stays(record)
+            )
 
     async def seal(
         self, record: JobRecord, candidate: Candidate, *, left_in: Path | None = None
@@ -162,6 +163,7 @@ class Sealer:
             candidate.source,
             candidate.files,
             left_in=left_in,
+            stays=_stays(record),
         )
         self._due_s[record.job_id] = began_s + self._interval_s
         return checkpoint
@@ -169,3 +171,7 @@ class Sealer:
     async def prune(self, job_id: str) -> None:
         """Drop what is older than the last few. A gigabyte takes a tenth of a second: nobody is to wait."""
         await self._checkpoints.keep_newest(job_id, self._keep)
+
+
+def _stays(record: JobRecord) -> tuple[str, ...]:
+    return record.spec.stays if record.spec is not None else ()

@@ -78,6 +78,8 @@ class JobSpec:
     declared_work_s: float | None = None
     flexibility: Flexibility = Flexibility.FLEX_3
     container: ContainerSpec | None = None
+    stays: tuple[str, ...] = ()
+    """See `agent.core.staying`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -187,6 +187,7 @@ def _spec(path: str, parent: site_service_pb2.PrepareJob | site_service_pb2.Star
         declared_work_s=_optional_s(path, spec, "declared_work"),
         flexibility=flexibility,
         container=_container(f"{path}.container", spec.container) if spec.HasField("container") else None,
+        stays=tuple(spec.stays),
     )
 
 

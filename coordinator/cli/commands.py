@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import RenderableType
 
-from coordinator.cli import client, document, render, screen, watching
+from coordinator.cli import client, deadline, document, render, screen, watching
 from coordinator.cli.client import CALL_TIMEOUT_S
 from coordinator.cli.console import open_console
 from coordinator.cli.exits import CallError, Exit
@@ -80,13 +80,15 @@ class Desk:
 
         request = api.SubmitJobRequest(request_id=client.request_id(), spec=read_job_file(file))
         answer = self._call(lambda stub: stub.SubmitJob(request, timeout=CALL_TIMEOUT_S))
-        self._print("job", answer.job, render.jobs_table([answer.job]))
+        slack = render.present(answer, "deadline_slack")
+        self._print("job", answer.job, render.jobs_table([answer.job]), *deadline.lines(answer.job, slack))
 
     def show(self, job: str) -> None:
         """Show one job."""
         request = api.GetJobRequest(job_id=job)
         answer = self._call(lambda stub: stub.GetJob(request, timeout=CALL_TIMEOUT_S))
-        self._print("job", answer.job, render.job_details(answer.job))
+        told = deadline.words(answer.job, render.present(answer, "deadline_slack"))
+        self._print("job", answer.job, render.job_details(answer.job, told))
 
     def explain(self, job: str) -> None:
         """Print the last decision and every site judged now."""

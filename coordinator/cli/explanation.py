@@ -5,14 +5,15 @@ from collections.abc import Sequence
 from rich.console import RenderableType
 from rich.text import Text
 
-from coordinator.cli import render
+from coordinator.cli import deadline, render
 from sterna.v1 import fleet_pb2
 from sterna.v1 import operator_service_pb2 as api
 
 
 def explanation(answer: api.ExplainJobResponse) -> list[RenderableType]:
     """Return the last decision, then every site as it would be judged now, each term with its limit."""
-    parts: list[RenderableType] = [render.jobs_table([answer.job]), ""]
+    slack = render.present(answer, "deadline_slack")
+    parts: list[RenderableType] = [render.jobs_table([answer.job]), *deadline.lines(answer.job, slack), ""]
     parts += _decision(answer.decision) if answer.HasField("decision") else ["no decision yet", ""]
     if answer.now:
         parts.append(Text("judged now", style="bold underline"))

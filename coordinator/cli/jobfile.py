@@ -1,8 +1,8 @@
 """Job files: a TOML table with the fields of JobSpec, durations in seconds."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -106,6 +106,12 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """How much of its speed it gives up: flex_0 nothing, flex_3 half (docs/obeying.md)."""
     container: ContainerTable | None = None
     slow: SlowTable | None = None
+    deadline_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+    """By when it is to have ended, with its offset from UTC; only with declared_work_s (docs/planning.md)."""
+    deadline_after_s: float | None = None
+    """The same, counted from its submission."""
+    stays: tuple[str, ...] = ()
+    """Files of its checkpoints that are not sealed and not moved (docs/trainers.md)."""
 
     def faults(self) -> list[tuple[str, str]]:
         """Return (key, message) of what is wrong beyond types; the coordinator checks the rest."""
@@ -121,9 +127,12 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
                 ("min_residence_s", self.min_residence_s or 0, DURATION_S_MAX),
                 ("load_s", self.load_s or 0, DURATION_S_MAX),
                 ("declared_work_s", self.declared_work_s or 0, DURATION_S_MAX),
+                ("deadline_after_s", self.deadline_after_s or 0, DURATION_S_MAX),
             )
             if not 0 <= value <= most
         ]
+        if self.deadline_at is not None and self.deadline_after_s is not None:
+            found.append(("deadline_after_s", "expected one deadline, got deadline_at too"))
         return found
 
     def to_proto(self) -> job_pb2.JobSpec:
@@ -144,15 +153,19 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             flexibility=_FLEXIBILITY[self.flexibility],
             container=self.container.to_proto() if self.container is not None else None,
             slow=self.slow.to_proto() if self.slow is not None else None,
+            stays=self.stays,
         )
         spec.stop_grace.FromTimedelta(timedelta(seconds=self.stop_grace_s))
         for field, value in (
             (spec.min_residence, self.min_residence_s),
             (spec.load_time, self.load_s),
             (spec.declared_work, self.declared_work_s),
+            (spec.deadline_after, self.deadline_after_s),
         ):
             if value is not None:
                 field.FromTimedelta(timedelta(seconds=value))
+        if self.deadline_at is not None:
+            spec.deadline_at.FromDatetime(self.deadline_at)
         return spec
 
 

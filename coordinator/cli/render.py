@@ -247,8 +247,8 @@ def judgement(alternative: fleet_pb2.Alternative, owner_site: str = "") -> list[
     return [terms_table(alternative), *basis, *against]
 
 
-def job_details(job: fleet_pb2.Job) -> Table:
-    """Return one job, a line for each thing that is known of it."""
+def job_details(job: fleet_pb2.Job, deadline: Text) -> Table:
+    """Return one job, a line for each thing that is known of it; `deadline` in words."""
     spec = job.spec
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold")
@@ -268,6 +268,7 @@ def job_details(job: fleet_pb2.Job) -> Table:
         ("submitted", _utc(job.submitted_at)),
         ("started", _utc(job.started_at) if job.HasField("started_at") else UNKNOWN),
         ("ended", _utc(ended_at) if ended_at is not None else UNKNOWN),
+        ("deadline", deadline),
         ("program", shlex.join(spec.argv)),
         ("power", watts(spec.power_w)),
         ("on partition", words(job_pb2.OnPartition.DESCRIPTOR, spec.on_partition)),

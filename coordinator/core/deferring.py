@@ -13,7 +13,7 @@ from coordinator.core import deferral, windows
 from coordinator.core.bookings import Bookings
 from coordinator.core.deferral import DeferralRules
 from coordinator.core.horizon import Outlook, expected_j, outlook
-from coordinator.core.starting import plain_alternative, sites_in_order, start_rejections
+from coordinator.core.starting import is_pressing, plain_alternative, sites_in_order, start_rejections
 from coordinator.model.decision import Alternative, Decision, DecisionKind
 from coordinator.model.view import FleetView, JobView, Phase, SiteView
 
@@ -80,11 +80,11 @@ class _Tick:
     def starts(self) -> list[Decision]:
         """Decide about every queued job with slack, the one with the least first: START or WAIT."""
         queued = [job for job in self._view.jobs.values() if job.phase is Phase.QUEUED]
-        spare = sum(self._bookings.free_slots(site.site_id) for site in self._sites if site.available)
-        spare -= sum(job.slack_s is None for job in queued)
+        slots = sum(self._bookings.free_slots(site.site_id) for site in self._sites if site.available)
+        spare = slots - sum(job.slack_s is None for job in queued)
         decisions = []
         for job in deferral.in_need_order(job for job in queued if job.slack_s is not None):
-            free = spare > len(self.started)
+            free = (slots if is_pressing(job) else spare) > len(self.started)
             target = self._target(job) if free else None
             alternatives = self._alternatives(job, target, free=free) if self._tells else ()
             if target is None:

@@ -48,7 +48,7 @@ def movers_of(jobs: Sequence[JobView], judge: HorizonJudge, slack_margin_s: floa
             _size_bytes(job),
             SECONDS_PER_HOUR * energy_wh,
             break_even_s,
-            inf if job.slack_s is None else job.slack_s - slack_margin_s,
+            inf if job.spare_s is None else job.spare_s - slack_margin_s,
         )
         for job, energy_wh, break_even_s in zip(
             jobs, terms.energy_wh.tolist(), terms.break_even_s.tolist(), strict=True

@@ -256,8 +256,8 @@ class _Planning:
         if resident_s(job, self.judge.view.now) < max(job.min_residence_s, settings.min_residence_s):
             return np.zeros_like(usable)
         total_s, gain_s = terms.migration_s[index], ratings.gain_s[index]
-        if job.slack_s is not None:
-            usable &= total_s < job.slack_s - self._manner.slack_margin_s
+        if job.spare_s is not None:
+            usable &= total_s < job.spare_s - self._manner.slack_margin_s
         least_s = self.judge.margin_s(ratings.stay_s[index])
         usable &= (gain_s > least_s) | ~np.isfinite(gain_s)
         usable &= ~(ratings.lasts_s[index] > total_s)

@@ -133,7 +133,7 @@ class _Fleet:
             job_id=job.job_id,
             power_w=view.power_w,
             flexibility=job.spec.flexibility,
-            slack_s=view.slack_s,
+            slack_s=view.spare_s,
             unsaved_s=_unsaved_s(job, self.plan.view.now),
             steps_at_risk=_steps_at_risk(report),
         )

@@ -148,7 +148,7 @@ def _slots_are_short(view: FleetView, told: Mapping[str, Decision]) -> bool:
 
 
 def _is_able(job: JobView, slack_margin_s: float) -> bool:
-    return job.slow is not None and (job.slack_s is None or job.slack_s > slack_margin_s)
+    return job.slow is not None and (job.spare_s is None or job.spare_s > slack_margin_s)
 
 
 def _least_frac(job: JobView) -> float:

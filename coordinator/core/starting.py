@@ -1,9 +1,15 @@
 """Where a job that runs nowhere may start: the rules that hold under every policy."""
 
+from datetime import datetime
+from math import inf
+
 from coordinator.core.bookings import Bookings
 from coordinator.core.containers import lack
 from coordinator.model.decision import Alternative, Decision, DecisionKind, Term
 from coordinator.model.view import FleetView, JobView, Phase, SiteView
+
+NEAR_S = 7200.0
+"""A job with no more than this to spare to its deadline starts before those that have waited longer."""
 
 
 def slots_term(free_slots: int) -> Term:
@@ -107,9 +113,22 @@ def sites_in_order(view: FleetView) -> tuple[SiteView, ...]:
 
 
 def jobs_in_start_order(view: FleetView) -> tuple[JobView, ...]:
-    """Return the queued jobs, the longest waiting first."""
+    """Return the queued jobs: those whose deadline is near, the nearest first, then the longest waiting."""
     queued = (job for job in view.jobs.values() if job.phase is Phase.QUEUED)
-    return tuple(sorted(queued, key=lambda job: (job.submitted_at, job.job_id)))
+    return tuple(sorted(queued, key=_start_order))
+
+
+def is_pressing(job: JobView) -> bool:
+    """Tell whether a job's own deadline is near, and can still be kept.
+
+    One that cannot be kept presses nobody: else to state an impossible one would be the way to the front.
+    """
+    return job.deadline_slack_s is not None and 0.0 <= job.deadline_slack_s <= NEAR_S
+
+
+def _start_order(job: JobView) -> tuple[float, datetime, str]:
+    left_s = job.deadline_slack_s if is_pressing(job) else None
+    return (inf if left_s is None else left_s, job.submitted_at, job.job_id)
 
 
 HELD_REASONS = {

@@ -33,8 +33,8 @@ def against_leaving(
     total_s, lasts_s = float(ratings.terms.migration_s[pair]), float(ratings.lasts_s[pair[0]])
     if lasts_s > total_s:
         reasons.append(f"the surplus here lasts {lasts_s:.1f} s, longer than the move of {total_s:.1f} s")
-    if job.slack_s is not None and total_s >= job.slack_s - slack_margin_s:
-        reasons.append(f"it would end late: {total_s:.1f} s of {job.slack_s:.1f} s of slack")
+    if job.spare_s is not None and total_s >= job.spare_s - slack_margin_s:
+        reasons.append(f"it would end late: {total_s:.1f} s of {job.spare_s:.1f} s of slack")
     here_s = resident_s(job, judge.view.now)
     least_s = max(job.min_residence_s, judge.settings.min_residence_s)
     if here_s < least_s:

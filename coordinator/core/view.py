@@ -12,6 +12,7 @@ from datetime import datetime
 import numpy as np
 
 from coordinator.core.coming import carried_to, slots_promised
+from coordinator.core.deadlines import deadline_slack_s, ran_s
 from coordinator.core.declared import declared_at, declared_w, surplus_of
 from coordinator.core.endings import holders_of
 from coordinator.core.import_costs import import_cost
@@ -53,8 +54,8 @@ class ViewSettings:
     sites : frozenset of str
         Sites that are shown even before they were ever heard of.
     hold_back_s : float or None
-        A job that declares its work may stand still for as long as that and so much more, in seconds; None:
-        no job is held back.
+        A job that declares its work, and no deadline of its own, may stand still for as long as that and so
+        much more, in seconds; None: no job is held back.
     least_run_s : float
         A job that began to run, or goes on, is not paused for surplus before it has run so long.
     objective : Objective
@@ -299,11 +300,11 @@ def _held_back(
     view: JobView, job: Job, sites: Mapping[str, SiteView], now: datetime, settings: ViewSettings
 ) -> JobView:
     """Say how long a job may still stand still, and whether it may be paused where it runs."""
-    slack_s = _slack_s(job, now, settings)
+    slack_s, to_deadline_s = _slack_s(job, now, settings), deadline_slack_s(job, now)
     may_pause = view.phase is Phase.PAUSED or _may_pause(view, job, sites, now, settings)
-    if slack_s is None and not may_pause:
+    if slack_s is None and to_deadline_s is None and not may_pause:
         return view
-    return replace(view, slack_s=slack_s, may_pause=may_pause)
+    return replace(view, slack_s=slack_s, deadline_slack_s=to_deadline_s, may_pause=may_pause)
 
 
 def _on_its_way(view: JobView, coming_to: str | None) -> JobView:
@@ -328,9 +329,10 @@ def _slack_s(job: Job, now: datetime, settings: ViewSettings) -> float | None:
     work_s = job.spec.declared_work_s
     if settings.hold_back_s is None or work_s is None:
         return None
-    since = job.running_since
-    ran_s = job.run_s + (job.speed_frac * (now - since).total_seconds() if since is not None else 0.0)
-    stood_s = (now - job.submitted_at).total_seconds() - ran_s
+    own_s = deadline_slack_s(job, now)
+    if own_s is not None:
+        return own_s
+    stood_s = (now - job.submitted_at).total_seconds() - ran_s(job, now)
     return settings.hold_back_s + work_s - max(0.0, stood_s)
 
 

@@ -107,6 +107,12 @@ class JobSpec:
     flexibility: Flexibility = Flexibility.FLEX_3
     container: ContainerSpec | None = None
     slow: SlowRange | None = None
+    deadline_at: datetime | None = None
+    """When it is to have ended; None: see `deadline_after_s`."""
+    deadline_after_s: float | None = None
+    """The same, counted from its submission; None, as `deadline_at`: it has no deadline."""
+    stays: tuple[str, ...] = ()
+    """Globs of files of a checkpoint that are never sealed, and so never moved."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

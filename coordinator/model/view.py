@@ -94,6 +94,8 @@ class JobView:
     """Running time so far; of a job that declares no work it may be that up to `resident_since`."""
     slack_s: float | None = None
     """For how long it may still stand still (wait, pause, move) and end in time; None: it is not to wait."""
+    deadline_slack_s: float | None = None
+    """For how long it may stand still and keep its own deadline; below 0: it cannot. None: it has none."""
     may_pause: bool = False
     """Somebody can pause it where it runs, and resume it."""
     slow: SlowRange | None = None
@@ -110,6 +112,11 @@ class JobView:
     """How that job trains; None for a job of its own."""
     container: ContainerSpec | None = None
     """What it runs in; None: a process, which every site runs."""
+
+    @property
+    def spare_s(self) -> float | None:
+        """Return what moves, slowing and an operator's call may take of its time; None: no bound."""
+        return self.deadline_slack_s if self.slack_s is None else self.slack_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,9 @@
 from collections.abc import Iterable
 from datetime import timedelta
 
+from google.protobuf.duration_pb2 import Duration
+
+from coordinator.core.deadlines import deadline_of, deadline_slack_s
 from coordinator.model.decision import Alternative, Decision, Term
 from coordinator.model.fleet import Job, JobState, Migration, Site
 from coordinator.model.import_cost import CostSlot
@@ -57,7 +60,13 @@ def job(job: Job, picture: FleetPicture) -> fleet_pb2.Job:
         migrations=job.migrations,
         message=job.message or _note(job, report),
         checkpoint=checkpoint(job.checkpoint) if job.checkpoint is not None else None,
+        deadline_at=timestamp(deadline_of(job)),
     )
+
+
+def deadline_slack(job: Job, picture: FleetPicture) -> Duration | None:
+    """Return what is left to a job's deadline; None: nothing is to be said."""
+    return duration(deadline_slack_s(job, picture.at))
 
 
 def _note(job: Job, report: JobReport | None) -> str:

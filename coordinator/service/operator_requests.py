@@ -5,6 +5,7 @@ import re
 import signal
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC
 from pathlib import PurePosixPath
 
 from google.protobuf.duration_pb2 import Duration
@@ -22,6 +23,8 @@ CHECKPOINT_BYTES_MAX = 2**63 - 1
 DURATION_S_MAX = 315_576_000_000
 """The range that google.protobuf.Duration states: 10,000 years."""
 STOP_GRACE_S = 30.0
+DEADLINE_AFTER_S_MAX = 100 * 366 * 86_400
+"""A century: calendars end before the longest Duration."""
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NO_STOP_SIGNALS = frozenset({"KILL", "STOP", "CONT", "CHLD"})
@@ -74,6 +77,7 @@ def job_spec(
         *_home_faults(spec, known_sites),
         *_container_faults(spec),
         *_slow_faults(spec),
+        *_deadline_faults(spec),
     )
     if found:
         return tuple(FieldFault(field=f"{path}.{fault.field}", text=fault.text) for fault in found)
@@ -98,6 +102,9 @@ def job_spec(
         flexibility=_FLEXIBILITY[spec.flexibility],
         container=container_codec.read(spec),
         slow=slow_codec.read(spec),
+        deadline_at=spec.deadline_at.ToDatetime(tzinfo=UTC) if spec.HasField("deadline_at") else None,
+        deadline_after_s=_optional_s(spec, "deadline_after"),
+        stays=tuple(spec.stays),
     )
 
 
@@ -149,6 +156,10 @@ def _path_faults(spec: job_pb2.JobSpec) -> Iterator[FieldFault]:
     if spec.checkpoint_glob and not _is_path(spec.checkpoint_glob, absolute=False):
         text = f"expected a relative pattern without '..', got {spec.checkpoint_glob!r}"
         yield FieldFault(field="checkpoint_glob", text=text)
+    for index, pattern in enumerate(spec.stays):
+        if not pattern or not _is_path(pattern, absolute=False):
+            text = f"expected a relative pattern without '..', got {pattern!r}"
+            yield FieldFault(field=f"stays[{index}]", text=text)
 
 
 def _is_path(path: str, *, absolute: bool) -> bool:
@@ -178,6 +189,22 @@ def _figure_faults(spec: job_pb2.JobSpec) -> Iterator[FieldFault]:
         if length.seconds < 0 or length.nanos < 0 or length.seconds > DURATION_S_MAX:
             text = f"expected a duration, zero to {DURATION_S_MAX} s, got {length.seconds} s"
             yield FieldFault(field=field, text=text)
+
+
+def _deadline_faults(spec: job_pb2.JobSpec) -> Iterator[FieldFault]:
+    field = spec.WhichOneof("deadline")
+    if field is None:
+        return
+    if not spec.HasField("declared_work"):
+        yield FieldFault(field=field, text="expected declared_work with it: how long the job needs to run")
+    length = spec.deadline_after
+    if length.seconds < 0 or length.nanos < 0 or length.seconds > DEADLINE_AFTER_S_MAX:
+        text = f"expected a duration, zero to {DEADLINE_AFTER_S_MAX} s, got {length.seconds} s"
+        yield FieldFault(field=field, text=text)
+    try:
+        spec.deadline_at.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        yield FieldFault(field=field, text="expected an instant between the years 1 and 9999")
 
 
 def _container_faults(spec: job_pb2.JobSpec) -> Iterator[FieldFault]:

@@ -77,7 +77,9 @@ class OperatorServicer(OperatorServiceServicer):
         await _require(context, faults)
         job = await errors.done(context, self._desk.submit_job(request_id=request.request_id, spec=spec))
         _note(caller, "SubmitJob", request.request_id, job.job_id)
-        return api.SubmitJobResponse(job=codec.job(job, self._desk.picture()))
+        picture = self._desk.picture()
+        slack = codec.deadline_slack(job, picture)
+        return api.SubmitJobResponse(job=codec.job(job, picture), deadline_slack=slack)
 
     async def ListJobs(self, request: api.ListJobsRequest, context: Context) -> api.ListJobsResponse:  # noqa: N802
         """List the jobs in the given states, in order of submission."""
@@ -92,7 +94,8 @@ class OperatorServicer(OperatorServiceServicer):
         await self._admit(context, "GetJob")
         picture = self._desk.picture()
         job = await _job(context, picture, request.job_id)
-        return api.GetJobResponse(job=codec.job(job, picture))
+        slack = codec.deadline_slack(job, picture)
+        return api.GetJobResponse(job=codec.job(job, picture), deadline_slack=slack)
 
     async def ExplainJob(self, request: api.ExplainJobRequest, context: Context) -> api.ExplainJobResponse:  # noqa: N802
         """Return the last decision about a job, and what each site would mean for it now."""
@@ -104,6 +107,7 @@ class OperatorServicer(OperatorServiceServicer):
             job=codec.job(job, picture),
             decision=codec.decision(stored) if stored is not None else None,
             now=[] if job.ended else self._judged(job, picture),
+            deadline_slack=codec.deadline_slack(job, picture),
         )
 
     async def CancelJob(self, request: api.CancelJobRequest, context: Context) -> api.CancelJobResponse:  # noqa: N802

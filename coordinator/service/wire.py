@@ -50,4 +50,7 @@ def job_spec(spec: JobSpec) -> job_pb2.JobSpec:
         flexibility=job_pb2.Flexibility.Value(f"FLEXIBILITY_{spec.flexibility.name}"),
         container=container_codec.write(spec.container),
         slow=slow_codec.write(spec.slow),
+        deadline_at=timestamp(spec.deadline_at),
+        deadline_after=duration(spec.deadline_after_s),
+        stays=spec.stays,
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 MARKERS = frozenset({"checkpoint-is-incomplete.txt"})
@@ -30,13 +30,15 @@ _OFFSETS = re.compile(rb'"data_offsets"\s*:\s*\[\s*\d+\s*,\s*(\d+)\s*\]')
 _NUMBER = re.compile(r"(?:(step|iter|iteration)|(checkpoint|ckpt)|(epoch))[-_=]?(\d+)", re.IGNORECASE)
 
 
-def fault(path: Path) -> str | None:
+def fault(path: Path, skip: Callable[[Path], bool] = lambda _: False) -> str | None:
     """Say what is missing in a checkpoint.
 
     Parameters
     ----------
     path : Path
         A file, or a folder with all below it.
+    skip : callable
+        Tells of what is below it whether it counts as not there.
 
     Returns
     -------
@@ -46,7 +48,7 @@ def fault(path: Path) -> str | None:
     try:
         if not path.is_dir():
             return _file_fault(path)
-        return next(_folder_faults(path), None)
+        return next(_folder_faults(path, skip), None)
     except FileNotFoundError as error:
         return f"{error.filename} vanished"
     except OSError as error:
@@ -68,13 +70,15 @@ def step_of(name: str) -> int | None:
     return found[min(found)] if found else None
 
 
-def _folder_faults(folder: Path) -> Iterator[str]:
+def _folder_faults(folder: Path, skip: Callable[[Path], bool]) -> Iterator[str]:
     names = set()
     for path in sorted(folder.rglob("*")):
         if path.name in MARKERS:
             yield f"{path.name} is there"
         if path.is_dir():
             yield from _distributed_faults(path)
+            continue
+        if skip(path):
             continue
         names.add(path.name)
         reason = _file_fault(path)

@@ -369,6 +369,7 @@ class Job(_message.Message):
     MIGRATIONS_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     CHECKPOINT_FIELD_NUMBER: _builtins.int
+    DEADLINE_AT_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     state: Global___JobState.ValueType
     owner_site: _builtins.str
@@ -390,6 +391,10 @@ class Job(_message.Message):
     def ended_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def checkpoint(self) -> _job_pb2.CheckpointSummary: ...
+    @_builtins.property
+    def deadline_at(self) -> _timestamp_pb2.Timestamp:
+        """When its owner wants it to have ended; absent where nobody says."""
+
     def __init__(
         self,
         *,
@@ -406,10 +411,11 @@ class Job(_message.Message):
         migrations: _builtins.int = ...,
         message: _builtins.str = ...,
         checkpoint: _job_pb2.CheckpointSummary | None = ...,
+        deadline_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_step", b"_step", "checkpoint", b"checkpoint", "ended_at", b"ended_at", "spec", b"spec", "started_at", b"started_at", "step", b"step", "submitted_at", b"submitted_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_step", b"_step", "checkpoint", b"checkpoint", "deadline_at", b"deadline_at", "ended_at", b"ended_at", "spec", b"spec", "started_at", b"started_at", "step", b"step", "submitted_at", b"submitted_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_step", b"_step", "checkpoint", b"checkpoint", "ended_at", b"ended_at", "epoch", b"epoch", "job_id", b"job_id", "message", b"message", "migration_id", b"migration_id", "migrations", b"migrations", "owner_site", b"owner_site", "spec", b"spec", "started_at", b"started_at", "state", b"state", "step", b"step", "submitted_at", b"submitted_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_step", b"_step", "checkpoint", b"checkpoint", "deadline_at", b"deadline_at", "ended_at", b"ended_at", "epoch", b"epoch", "job_id", b"job_id", "message", b"message", "migration_id", b"migration_id", "migrations", b"migrations", "owner_site", b"owner_site", "spec", b"spec", "started_at", b"started_at", "state", b"state", "step", b"step", "submitted_at", b"submitted_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__step: _TypeAlias = _typing.Literal["step"]  # noqa: Y015
     _WhichOneofArgType__step: _TypeAlias = _typing.Literal["_step", b"_step"]  # noqa: Y015

@@ -278,6 +278,9 @@ class JobSpec(_message.Message):
     FLEXIBILITY_FIELD_NUMBER: _builtins.int
     CONTAINER_FIELD_NUMBER: _builtins.int
     SLOW_FIELD_NUMBER: _builtins.int
+    DEADLINE_AT_FIELD_NUMBER: _builtins.int
+    DEADLINE_AFTER_FIELD_NUMBER: _builtins.int
+    STAYS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """For people; need not be unique."""
     working_dir: _builtins.str
@@ -334,6 +337,18 @@ class JobSpec(_message.Message):
     def slow(self) -> Global___SlowRange:
         """Absent: the plan never slows it."""
 
+    @_builtins.property
+    def deadline_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def deadline_after(self) -> _duration_pb2.Duration:
+        """Counted from its submission, at most a hundred years."""
+
+    @_builtins.property
+    def stays(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Files of a checkpoint that stay where they are, as globs below its folder ("*" stands for "/" too): they are
+        not sealed and not moved, and the program goes on without them wherever it resumes, at the same site too.
+        """
+
     def __init__(
         self,
         *,
@@ -356,12 +371,17 @@ class JobSpec(_message.Message):
         flexibility: Global___Flexibility.ValueType = ...,
         container: Global___ContainerSpec | None = ...,
         slow: Global___SlowRange | None = ...,
+        deadline_at: _timestamp_pb2.Timestamp | None = ...,
+        deadline_after: _duration_pb2.Duration | None = ...,
+        stays: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "declared_work", b"declared_work", "load_time", b"load_time", "min_residence", b"min_residence", "slow", b"slow", "stop_grace", b"stop_grace"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "deadline", b"deadline", "deadline_after", b"deadline_after", "deadline_at", b"deadline_at", "declared_work", b"declared_work", "load_time", b"load_time", "min_residence", b"min_residence", "slow", b"slow", "stop_grace", b"stop_grace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["argv", b"argv", "checkpoint_bytes", b"checkpoint_bytes", "checkpoint_glob", b"checkpoint_glob", "container", b"container", "declared_work", b"declared_work", "env", b"env", "flexibility", b"flexibility", "home_site", b"home_site", "load_time", b"load_time", "may_migrate", b"may_migrate", "min_residence", b"min_residence", "name", b"name", "on_partition", b"on_partition", "power_w", b"power_w", "resume_argv", b"resume_argv", "slow", b"slow", "stop_grace", b"stop_grace", "stop_signal", b"stop_signal", "working_dir", b"working_dir"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["argv", b"argv", "checkpoint_bytes", b"checkpoint_bytes", "checkpoint_glob", b"checkpoint_glob", "container", b"container", "deadline", b"deadline", "deadline_after", b"deadline_after", "deadline_at", b"deadline_at", "declared_work", b"declared_work", "env", b"env", "flexibility", b"flexibility", "home_site", b"home_site", "load_time", b"load_time", "may_migrate", b"may_migrate", "min_residence", b"min_residence", "name", b"name", "on_partition", b"on_partition", "power_w", b"power_w", "resume_argv", b"resume_argv", "slow", b"slow", "stays", b"stays", "stop_grace", b"stop_grace", "stop_signal", b"stop_signal", "working_dir", b"working_dir"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_deadline: _TypeAlias = _typing.Literal["deadline_at", "deadline_after"]  # noqa: Y015
+    _WhichOneofArgType_deadline: _TypeAlias = _typing.Literal["deadline", b"deadline"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_deadline) -> _WhichOneofReturnType_deadline | None: ...
 
 Global___JobSpec: _TypeAlias = JobSpec  # noqa: Y015
 

@@ -22,75 +22,76 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from sterna.v1 import fleet_pb2 as sterna_dot_v1_dot_fleet__pb2
 from sterna.v1 import job_pb2 as sterna_dot_v1_dot_job__pb2
 from sterna.v1 import site_service_pb2 as sterna_dot_v1_dot_site__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n sterna/v1/operator_service.proto\x12\tsterna.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15sterna/v1/fleet.proto\x1a\x13sterna/v1/job.proto\x1a\x1csterna/v1/site_service.proto\"H\n\x10SubmitJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12 \n\x04spec\x18\x02 \x01(\x0b\x32\x12.sterna.v1.JobSpec\"0\n\x11SubmitJobResponse\x12\x1b\n\x03job\x18\x01 \x01(\x0b\x32\x0e.sterna.v1.Job\"6\n\x0fListJobsRequest\x12#\n\x06states\x18\x01 \x03(\x0e\x32\x13.sterna.v1.JobState\"0\n\x10ListJobsResponse\x12\x1c\n\x04jobs\x18\x01 \x03(\x0b\x32\x0e.sterna.v1.Job\"\x1f\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"-\n\x0eGetJobResponse\x12\x1b\n\x03job\x18\x01 \x01(\x0b\x32\x0e.sterna.v1.Job\"#\n\x11\x45xplainJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"}\n\x12\x45xplainJobResponse\x12\x1b\n\x03job\x18\x01 \x01(\x0b\x32\x0e.sterna.v1.Job\x12%\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0b\x32\x13.sterna.v1.Decision\x12#\n\x03now\x18\x03 \x03(\x0b\x32\x16.sterna.v1.Alternative\"6\n\x10\x43\x61ncelJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\"0\n\x11\x43\x61ncelJobResponse\x12\x1b\n\x03job\x18\x01 \x01(\x0b\x32\x0e.sterna.v1.Job\"q\n\x11MigrateJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12\x18\n\x10\x64\x65stination_site\x18\x03 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x04 \x01(\x08\x12\r\n\x05\x66orce\x18\x05 \x01(\x08\"h\n\x12MigrateJobResponse\x12)\n\tjudgement\x18\x01 \x01(\x0b\x32\x16.sterna.v1.Alternative\x12\'\n\tmigration\x18\x02 \x01(\x0b\x32\x14.sterna.v1.Migration\"\x12\n\x10ListSitesRequest\"3\n\x11ListSitesResponse\x12\x1e\n\x05sites\x18\x01 \x03(\x0b\x32\x0f.sterna.v1.Site\"7\n\x10\x44rainSiteRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07site_id\x18\x02 \x01(\t\"2\n\x11\x44rainSiteResponse\x12\x1d\n\x04site\x18\x01 \x01(\x0b\x32\x0f.sterna.v1.Site\"8\n\x11ResumeSiteRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07site_id\x18\x02 \x01(\t\"3\n\x12ResumeSiteResponse\x12\x1d\n\x04site\x18\x01 \x01(\x0b\x32\x0f.sterna.v1.Site\"H\n\x10\x46\x65nceSiteRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07site_id\x18\x02 \x01(\t\x12\x0f\n\x07\x63onfirm\x18\x03 \x01(\t\"C\n\x11\x46\x65nceSiteResponse\x12\x1d\n\x04site\x18\x01 \x01(\x0b\x32\x0f.sterna.v1.Site\x12\x0f\n\x07job_ids\x18\x02 \x03(\t\"<\n\x15ListMigrationsRequest\x12\x13\n\x0b\x61\x63tive_only\x18\x01 \x01(\x08\x12\x0e\n\x06job_id\x18\x02 \x01(\t\"B\n\x16ListMigrationsResponse\x12(\n\nmigrations\x18\x01 \x03(\x0b\x32\x14.sterna.v1.Migration\"$\n\x11ListOffersRequest\x12\x0f\n\x07site_id\x18\x01 \x01(\t\":\n\x12ListOffersResponse\x12$\n\x05sites\x18\x01 \x03(\x0b\x32\x15.sterna.v1.SiteOffers\"K\n\nSiteOffers\x12\x0f\n\x07site_id\x18\x01 \x01(\t\x12,\n\x06offers\x18\x02 \x01(\x0b\x32\x1c.sterna.v1.FlexibilityOffers\")\n\x11WatchFleetRequest\x12\x14\n\x0c\x63hanges_only\x18\x01 \x01(\x08\"\xd8\x01\n\x12WatchFleetResponse\x12&\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06policy\x18\x02 \x01(\t\x12\x1e\n\x05sites\x18\x03 \x03(\x0b\x32\x0f.sterna.v1.Site\x12\x1c\n\x04jobs\x18\x04 \x03(\x0b\x32\x0e.sterna.v1.Job\x12(\n\nmigrations\x18\x05 \x03(\x0b\x32\x14.sterna.v1.Migration\x12\"\n\x04left\x18\x06 \x01(\x0b\x32\x14.sterna.v1.FleetLeft\"3\n\tFleetLeft\x12\x0f\n\x07job_ids\x18\x01 \x03(\t\x12\x15\n\rmigration_ids\x18\x02 \x03(\t2\xcd\x07\n\x0fOperatorService\x12\x46\n\tSubmitJob\x12\x1b.sterna.v1.SubmitJobRequest\x1a\x1c.sterna.v1.SubmitJobResponse\x12\x43\n\x08ListJobs\x12\x1a.sterna.v1.ListJobsRequest\x1a\x1b.sterna.v1.ListJobsResponse\x12=\n\x06GetJob\x12\x18.sterna.v1.GetJobRequest\x1a\x19.sterna.v1.GetJobResponse\x12I\n\nExplainJob\x12\x1c.sterna.v1.ExplainJobRequest\x1a\x1d.sterna.v1.ExplainJobResponse\x12\x46\n\tCancelJob\x12\x1b.sterna.v1.CancelJobRequest\x1a\x1c.sterna.v1.CancelJobResponse\x12I\n\nMigrateJob\x12\x1c.sterna.v1.MigrateJobRequest\x1a\x1d.sterna.v1.MigrateJobResponse\x12\x46\n\tListSites\x12\x1b.sterna.v1.ListSitesRequest\x1a\x1c.sterna.v1.ListSitesResponse\x12\x46\n\tDrainSite\x12\x1b.sterna.v1.DrainSiteRequest\x1a\x1c.sterna.v1.DrainSiteResponse\x12I\n\nResumeSite\x12\x1c.sterna.v1.ResumeSiteRequest\x1a\x1d.sterna.v1.ResumeSiteResponse\x12\x46\n\tFenceSite\x12\x1b.sterna.v1.FenceSiteRequest\x1a\x1c.sterna.v1.FenceSiteResponse\x12U\n\x0eListMigrations\x12 .sterna.v1.ListMigrationsRequest\x1a!.sterna.v1.ListMigrationsResponse\x12I\n\nListOffers\x12\x1c.sterna.v1.ListOffersRequest\x1a\x1d.sterna.v1.ListOffersResponse\x12K\n\nWatchFleet\x12\x1c.sterna.v1.WatchFleetRequest\x1a\x1d.sterna.v1.WatchFleetResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n sterna/v1/operator_service.proto\x12\tsterna.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15sterna/v1/fleet.proto\x1a\x13sterna/v1/job.proto\x1a\x1csterna/v1/site_service.proto\"H\n\x10SubmitJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12 \n\x04spec\x18\x02 \x01(\x0b\x32\x12.sterna.v1.JobSpec\"c\n\x11SubmitJobResponse\x12\x1b\n\x03job\x18\x01 \x01(\x0b\x32\x0e.sterna.v1.Job\x12\x31\n\x0e\x64\x65\x61\x64line_slack\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"6\n\x0fListJobsRequest\x12#\n\x06states\x18\x01 \x03(\x0e\x32\x13.sterna.v1.JobState\"0\n\x10ListJobsResponse\x12\x1c\n\x04jobs\x18\x01 \x03(\x0b\x32\x0e.sterna.v1.Job\"\x1f\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"`\n\x0eGetJobResponse\x12\x1b\n\x03job\x18\x01 \x01(\x0b\x32\x0e.sterna.v1.Job\x12\x31\n\x0e\x64\x65\x61\x64line_slack\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"#\n\x11\x45xplainJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"\xb0\x01\n\x12\x45xplainJobResponse\x12\x1b\n\x03job\x18\x01 \x01(\x0b\x32\x0e.sterna.v1.Job\x12%\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0b\x32\x13.sterna.v1.Decision\x12#\n\x03now\x18\x03 \x03(\x0b\x32\x16.sterna.v1.Alternative\x12\x31\n\x0e\x64\x65\x61\x64line_slack\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"6\n\x10\x43\x61ncelJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\"0\n\x11\x43\x61ncelJobResponse\x12\x1b\n\x03job\x18\x01 \x01(\x0b\x32\x0e.sterna.v1.Job\"q\n\x11MigrateJobRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12\x18\n\x10\x64\x65stination_site\x18\x03 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x04 \x01(\x08\x12\r\n\x05\x66orce\x18\x05 \x01(\x08\"h\n\x12MigrateJobResponse\x12)\n\tjudgement\x18\x01 \x01(\x0b\x32\x16.sterna.v1.Alternative\x12\'\n\tmigration\x18\x02 \x01(\x0b\x32\x14.sterna.v1.Migration\"\x12\n\x10ListSitesRequest\"3\n\x11ListSitesResponse\x12\x1e\n\x05sites\x18\x01 \x03(\x0b\x32\x0f.sterna.v1.Site\"7\n\x10\x44rainSiteRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07site_id\x18\x02 \x01(\t\"2\n\x11\x44rainSiteResponse\x12\x1d\n\x04site\x18\x01 \x01(\x0b\x32\x0f.sterna.v1.Site\"8\n\x11ResumeSiteRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07site_id\x18\x02 \x01(\t\"3\n\x12ResumeSiteResponse\x12\x1d\n\x04site\x18\x01 \x01(\x0b\x32\x0f.sterna.v1.Site\"H\n\x10\x46\x65nceSiteRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07site_id\x18\x02 \x01(\t\x12\x0f\n\x07\x63onfirm\x18\x03 \x01(\t\"C\n\x11\x46\x65nceSiteResponse\x12\x1d\n\x04site\x18\x01 \x01(\x0b\x32\x0f.sterna.v1.Site\x12\x0f\n\x07job_ids\x18\x02 \x03(\t\"<\n\x15ListMigrationsRequest\x12\x13\n\x0b\x61\x63tive_only\x18\x01 \x01(\x08\x12\x0e\n\x06job_id\x18\x02 \x01(\t\"B\n\x16ListMigrationsResponse\x12(\n\nmigrations\x18\x01 \x03(\x0b\x32\x14.sterna.v1.Migration\"$\n\x11ListOffersRequest\x12\x0f\n\x07site_id\x18\x01 \x01(\t\":\n\x12ListOffersResponse\x12$\n\x05sites\x18\x01 \x03(\x0b\x32\x15.sterna.v1.SiteOffers\"K\n\nSiteOffers\x12\x0f\n\x07site_id\x18\x01 \x01(\t\x12,\n\x06offers\x18\x02 \x01(\x0b\x32\x1c.sterna.v1.FlexibilityOffers\")\n\x11WatchFleetRequest\x12\x14\n\x0c\x63hanges_only\x18\x01 \x01(\x08\"\xd8\x01\n\x12WatchFleetResponse\x12&\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06policy\x18\x02 \x01(\t\x12\x1e\n\x05sites\x18\x03 \x03(\x0b\x32\x0f.sterna.v1.Site\x12\x1c\n\x04jobs\x18\x04 \x03(\x0b\x32\x0e.sterna.v1.Job\x12(\n\nmigrations\x18\x05 \x03(\x0b\x32\x14.sterna.v1.Migration\x12\"\n\x04left\x18\x06 \x01(\x0b\x32\x14.sterna.v1.FleetLeft\"3\n\tFleetLeft\x12\x0f\n\x07job_ids\x18\x01 \x03(\t\x12\x15\n\rmigration_ids\x18\x02 \x03(\t2\xcd\x07\n\x0fOperatorService\x12\x46\n\tSubmitJob\x12\x1b.sterna.v1.SubmitJobRequest\x1a\x1c.sterna.v1.SubmitJobResponse\x12\x43\n\x08ListJobs\x12\x1a.sterna.v1.ListJobsRequest\x1a\x1b.sterna.v1.ListJobsResponse\x12=\n\x06GetJob\x12\x18.sterna.v1.GetJobRequest\x1a\x19.sterna.v1.GetJobResponse\x12I\n\nExplainJob\x12\x1c.sterna.v1.ExplainJobRequest\x1a\x1d.sterna.v1.ExplainJobResponse\x12\x46\n\tCancelJob\x12\x1b.sterna.v1.CancelJobRequest\x1a\x1c.sterna.v1.CancelJobResponse\x12I\n\nMigrateJob\x12\x1c.sterna.v1.MigrateJobRequest\x1a\x1d.sterna.v1.MigrateJobResponse\x12\x46\n\tListSites\x12\x1b.sterna.v1.ListSitesRequest\x1a\x1c.sterna.v1.ListSitesResponse\x12\x46\n\tDrainSite\x12\x1b.sterna.v1.DrainSiteRequest\x1a\x1c.sterna.v1.DrainSiteResponse\x12I\n\nResumeSite\x12\x1c.sterna.v1.ResumeSiteRequest\x1a\x1d.sterna.v1.ResumeSiteResponse\x12\x46\n\tFenceSite\x12\x1b.sterna.v1.FenceSiteRequest\x1a\x1c.sterna.v1.FenceSiteResponse\x12U\n\x0eListMigrations\x12 .sterna.v1.ListMigrationsRequest\x1a!.sterna.v1.ListMigrationsResponse\x12I\n\nListOffers\x12\x1c.sterna.v1.ListOffersRequest\x1a\x1d.sterna.v1.ListOffersResponse\x12K\n\nWatchFleet\x12\x1c.sterna.v1.WatchFleetRequest\x1a\x1d.sterna.v1.WatchFleetResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sterna.v1.operator_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SUBMITJOBREQUEST']._serialized_start=154
-  _globals['_SUBMITJOBREQUEST']._serialized_end=226
-  _globals['_SUBMITJOBRESPONSE']._serialized_start=228
-  _globals['_SUBMITJOBRESPONSE']._serialized_end=276
-  _globals['_LISTJOBSREQUEST']._serialized_start=278
-  _globals['_LISTJOBSREQUEST']._serialized_end=332
-  _globals['_LISTJOBSRESPONSE']._serialized_start=334
-  _globals['_LISTJOBSRESPONSE']._serialized_end=382
-  _globals['_GETJOBREQUEST']._serialized_start=384
-  _globals['_GETJOBREQUEST']._serialized_end=415
-  _globals['_GETJOBRESPONSE']._serialized_start=417
-  _globals['_GETJOBRESPONSE']._serialized_end=462
-  _globals['_EXPLAINJOBREQUEST']._serialized_start=464
-  _globals['_EXPLAINJOBREQUEST']._serialized_end=499
-  _globals['_EXPLAINJOBRESPONSE']._serialized_start=501
-  _globals['_EXPLAINJOBRESPONSE']._serialized_end=626
-  _globals['_CANCELJOBREQUEST']._serialized_start=628
-  _globals['_CANCELJOBREQUEST']._serialized_end=682
-  _globals['_CANCELJOBRESPONSE']._serialized_start=684
-  _globals['_CANCELJOBRESPONSE']._serialized_end=732
-  _globals['_MIGRATEJOBREQUEST']._serialized_start=734
-  _globals['_MIGRATEJOBREQUEST']._serialized_end=847
-  _globals['_MIGRATEJOBRESPONSE']._serialized_start=849
-  _globals['_MIGRATEJOBRESPONSE']._serialized_end=953
-  _globals['_LISTSITESREQUEST']._serialized_start=955
-  _globals['_LISTSITESREQUEST']._serialized_end=973
-  _globals['_LISTSITESRESPONSE']._serialized_start=975
-  _globals['_LISTSITESRESPONSE']._serialized_end=1026
-  _globals['_DRAINSITEREQUEST']._serialized_start=1028
-  _globals['_DRAINSITEREQUEST']._serialized_end=1083
-  _globals['_DRAINSITERESPONSE']._serialized_start=1085
-  _globals['_DRAINSITERESPONSE']._serialized_end=1135
-  _globals['_RESUMESITEREQUEST']._serialized_start=1137
-  _globals['_RESUMESITEREQUEST']._serialized_end=1193
-  _globals['_RESUMESITERESPONSE']._serialized_start=1195
-  _globals['_RESUMESITERESPONSE']._serialized_end=1246
-  _globals['_FENCESITEREQUEST']._serialized_start=1248
-  _globals['_FENCESITEREQUEST']._serialized_end=1320
-  _globals['_FENCESITERESPONSE']._serialized_start=1322
-  _globals['_FENCESITERESPONSE']._serialized_end=1389
-  _globals['_LISTMIGRATIONSREQUEST']._serialized_start=1391
-  _globals['_LISTMIGRATIONSREQUEST']._serialized_end=1451
-  _globals['_LISTMIGRATIONSRESPONSE']._serialized_start=1453
-  _globals['_LISTMIGRATIONSRESPONSE']._serialized_end=1519
-  _globals['_LISTOFFERSREQUEST']._serialized_start=1521
-  _globals['_LISTOFFERSREQUEST']._serialized_end=1557
-  _globals['_LISTOFFERSRESPONSE']._serialized_start=1559
-  _globals['_LISTOFFERSRESPONSE']._serialized_end=1617
-  _globals['_SITEOFFERS']._serialized_start=1619
-  _globals['_SITEOFFERS']._serialized_end=1694
-  _globals['_WATCHFLEETREQUEST']._serialized_start=1696
-  _globals['_WATCHFLEETREQUEST']._serialized_end=1737
-  _globals['_WATCHFLEETRESPONSE']._serialized_start=1740
-  _globals['_WATCHFLEETRESPONSE']._serialized_end=1956
-  _globals['_FLEETLEFT']._serialized_start=1958
-  _globals['_FLEETLEFT']._serialized_end=2009
-  _globals['_OPERATORSERVICE']._serialized_start=2012
-  _globals['_OPERATORSERVICE']._serialized_end=2985
+  _globals['_SUBMITJOBREQUEST']._serialized_start=186
+  _globals['_SUBMITJOBREQUEST']._serialized_end=258
+  _globals['_SUBMITJOBRESPONSE']._serialized_start=260
+  _globals['_SUBMITJOBRESPONSE']._serialized_end=359
+  _globals['_LISTJOBSREQUEST']._serialized_start=361
+  _globals['_LISTJOBSREQUEST']._serialized_end=415
+  _globals['_LISTJOBSRESPONSE']._serialized_start=417
+  _globals['_LISTJOBSRESPONSE']._serialized_end=465
+  _globals['_GETJOBREQUEST']._serialized_start=467
+  _globals['_GETJOBREQUEST']._serialized_end=498
+  _globals['_GETJOBRESPONSE']._serialized_start=500
+  _globals['_GETJOBRESPONSE']._serialized_end=596
+  _globals['_EXPLAINJOBREQUEST']._serialized_start=598
+  _globals['_EXPLAINJOBREQUEST']._serialized_end=633
+  _globals['_EXPLAINJOBRESPONSE']._serialized_start=636
+  _globals['_EXPLAINJOBRESPONSE']._serialized_end=812
+  _globals['_CANCELJOBREQUEST']._serialized_start=814
+  _globals['_CANCELJOBREQUEST']._serialized_end=868
+  _globals['_CANCELJOBRESPONSE']._serialized_start=870
+  _globals['_CANCELJOBRESPONSE']._serialized_end=918
+  _globals['_MIGRATEJOBREQUEST']._serialized_start=920
+  _globals['_MIGRATEJOBREQUEST']._serialized_end=1033
+  _globals['_MIGRATEJOBRESPONSE']._serialized_start=1035
+  _globals['_MIGRATEJOBRESPONSE']._serialized_end=1139
+  _globals['_LISTSITESREQUEST']._serialized_start=1141
+  _globals['_LISTSITESREQUEST']._serialized_end=1159
+  _globals['_LISTSITESRESPONSE']._serialized_start=1161
+  _globals['_LISTSITESRESPONSE']._serialized_end=1212
+  _globals['_DRAINSITEREQUEST']._serialized_start=1214
+  _globals['_DRAINSITEREQUEST']._serialized_end=1269
+  _globals['_DRAINSITERESPONSE']._serialized_start=1271
+  _globals['_DRAINSITERESPONSE']._serialized_end=1321
+  _globals['_RESUMESITEREQUEST']._serialized_start=1323
+  _globals['_RESUMESITEREQUEST']._serialized_end=1379
+  _globals['_RESUMESITERESPONSE']._serialized_start=1381
+  _globals['_RESUMESITERESPONSE']._serialized_end=1432
+  _globals['_FENCESITEREQUEST']._serialized_start=1434
+  _globals['_FENCESITEREQUEST']._serialized_end=1506
+  _globals['_FENCESITERESPONSE']._serialized_start=1508
+  _globals['_FENCESITERESPONSE']._serialized_end=1575
+  _globals['_LISTMIGRATIONSREQUEST']._serialized_start=1577
+  _globals['_LISTMIGRATIONSREQUEST']._serialized_end=1637
+  _globals['_LISTMIGRATIONSRESPONSE']._serialized_start=1639
+  _globals['_LISTMIGRATIONSRESPONSE']._serialized_end=1705
+  _globals['_LISTOFFERSREQUEST']._serialized_start=1707
+  _globals['_LISTOFFERSREQUEST']._serialized_end=1743
+  _globals['_LISTOFFERSRESPONSE']._serialized_start=1745
+  _globals['_LISTOFFERSRESPONSE']._serialized_end=1803
+  _globals['_SITEOFFERS']._serialized_start=1805
+  _globals['_SITEOFFERS']._serialized_end=1880
+  _globals['_WATCHFLEETREQUEST']._serialized_start=1882
+  _globals['_WATCHFLEETREQUEST']._serialized_end=1923
+  _globals['_WATCHFLEETRESPONSE']._serialized_start=1926
+  _globals['_WATCHFLEETRESPONSE']._serialized_end=2142
+  _globals['_FLEETLEFT']._serialized_start=2144
+  _globals['_FLEETLEFT']._serialized_end=2195
+  _globals['_OPERATORSERVICE']._serialized_start=2198
+  _globals['_OPERATORSERVICE']._serialized_end=3171
 # @@protoc_insertion_point(module_scope)

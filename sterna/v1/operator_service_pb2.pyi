@@ -5,6 +5,7 @@ What fleet operators do: the `sterna` command and the page are its clients."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -51,16 +52,24 @@ class SubmitJobResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     JOB_FIELD_NUMBER: _builtins.int
+    DEADLINE_SLACK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def job(self) -> _fleet_pb2.Job: ...
+    @_builtins.property
+    def deadline_slack(self) -> _duration_pb2.Duration:
+        """What is left to its deadline if it runs from now on; below zero: it cannot be kept. Absent without a
+        deadline, and once the job has ended.
+        """
+
     def __init__(
         self,
         *,
         job: _fleet_pb2.Job | None = ...,
+        deadline_slack: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline_slack", b"deadline_slack", "job", b"job"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline_slack", b"deadline_slack", "job", b"job"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -133,16 +142,24 @@ class GetJobResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     JOB_FIELD_NUMBER: _builtins.int
+    DEADLINE_SLACK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def job(self) -> _fleet_pb2.Job: ...
+    @_builtins.property
+    def deadline_slack(self) -> _duration_pb2.Duration:
+        """What is left to its deadline if it runs from now on; below zero: it cannot be kept. Absent without a
+        deadline, and once the job has ended.
+        """
+
     def __init__(
         self,
         *,
         job: _fleet_pb2.Job | None = ...,
+        deadline_slack: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline_slack", b"deadline_slack", "job", b"job"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline_slack", b"deadline_slack", "job", b"job"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -174,6 +191,7 @@ class ExplainJobResponse(_message.Message):
     JOB_FIELD_NUMBER: _builtins.int
     DECISION_FIELD_NUMBER: _builtins.int
     NOW_FIELD_NUMBER: _builtins.int
+    DEADLINE_SLACK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def job(self) -> _fleet_pb2.Job: ...
     @_builtins.property
@@ -184,16 +202,21 @@ class ExplainJobResponse(_message.Message):
     def now(self) -> _containers.RepeatedCompositeFieldContainer[_fleet_pb2.Alternative]:
         """Every site, judged now."""
 
+    @_builtins.property
+    def deadline_slack(self) -> _duration_pb2.Duration:
+        """As in GetJobResponse."""
+
     def __init__(
         self,
         *,
         job: _fleet_pb2.Job | None = ...,
         decision: _fleet_pb2.Decision | None = ...,
         now: _abc.Iterable[_fleet_pb2.Alternative] | None = ...,
+        deadline_slack: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "job", b"job"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline_slack", b"deadline_slack", "decision", b"decision", "job", b"job"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "job", b"job", "now", b"now"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline_slack", b"deadline_slack", "decision", b"decision", "job", b"job", "now", b"now"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

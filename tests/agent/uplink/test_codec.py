@@ -330,6 +330,7 @@ def test_a_full_spec() -> None:
             network="none",
             arguments=["--shm-size=1g"],
         ),
+        stays=["cache/*"],
     )
     message.stop_grace.FromMilliseconds(1500)
     message.min_residence.FromSeconds(60)
@@ -363,6 +364,7 @@ def test_a_full_spec() -> None:
             network="none",
             arguments=("--shm-size=1g",),
         ),
+        stays=("cache/*",),
     )
 
 

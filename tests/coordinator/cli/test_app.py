@@ -115,6 +115,7 @@ def test_a_job_file_with_everything(tmp_path: Path) -> None:
         'stop_signal = "INT"\nstop_grace_s = 1.5\npower_w = 2.5\ncheckpoint_bytes = 3\n'
         'on_partition = "stop"\nflexibility = "flex_2"\n'
         'may_migrate = false\nmin_residence_s = 4.0\nhome_site = "h"\nload_s = 5.0\ndeclared_work_s = 6.0\n'
+        'stays = ["cache/*"]\n'
         '[env]\nA = "1"\n'
         '[container]\nimage = "i"\nengine = "podman"\nmounts = {d = "/d"}\ndevices = ["e"]\n'
         'network = "none"\narguments = ["-x"]\n'
@@ -133,6 +134,7 @@ def test_a_job_file_with_everything(tmp_path: Path) -> None:
         flexibility=job_pb2.FLEXIBILITY_FLEX_2,
         may_migrate=False,
         home_site="h",
+        stays=["cache/*"],
         container=job_pb2.ContainerSpec(
             image="i", engine="podman", mounts={"d": "/d"}, devices=["e"], network="none", arguments=["-x"]
         ),
@@ -142,6 +144,41 @@ def test_a_job_file_with_everything(tmp_path: Path) -> None:
     wanted.load_time.FromSeconds(5)
     wanted.declared_work.FromSeconds(6)
     assert read_job_file(file) == wanted
+
+
+@pytest.mark.parametrize(
+    ("line", "at", "after_s"),
+    [
+        ("deadline_at = 2030-01-01T06:00:00Z", 1893477600, None),
+        ("deadline_at = 2030-01-01T06:00:00+02:00", 1893470400, None),
+        ("deadline_after_s = 90.0", None, 90),
+    ],
+)
+def test_a_deadline_in_a_job_file(tmp_path: Path, line: str, at: int | None, after_s: int | None) -> None:
+    file = tmp_path / "job.toml"
+    file.write_text(f"{line}\n{JOB_FILE.read_text()}")
+    spec = read_job_file(file)
+    assert (spec.deadline_at.seconds if spec.HasField("deadline_at") else None) == at
+    assert (spec.deadline_after.seconds if spec.HasField("deadline_after") else None) == after_s
+
+
+@pytest.mark.parametrize(
+    ("lines", "fault"),
+    [
+        ("deadline_at = 2030-01-01T06:00:00", "deadline_at: .*timezone"),
+        ('deadline_at = "tomorrow"', "deadline_at: "),
+        ("deadline_after_s = -1.0", "deadline_after_s: expected zero to"),
+        (
+            "deadline_at = 2030-01-01T06:00:00Z\ndeadline_after_s = 1.0",
+            "deadline_after_s: expected one deadline",
+        ),
+    ],
+)
+def test_a_deadline_that_is_none(tmp_path: Path, lines: str, fault: str) -> None:
+    file = tmp_path / "job.toml"
+    file.write_text(f"{lines}\n{JOB_FILE.read_text()}")
+    with pytest.raises(ConfigError, match=rf"job\.toml: {fault}"):
+        read_job_file(file)
 
 
 def test_a_job_of_several_replicas_is_refused_not_run_as_one(tmp_path: Path) -> None:

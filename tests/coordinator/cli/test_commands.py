@@ -94,3 +94,35 @@ async def test_a_job_that_ended_is_explained_by_its_end(config: Path) -> None:
     assert ended.code == 0
     assert "no decision yet" in ended.out
     assert "judged now" not in ended.out
+
+
+@pytest.mark.parametrize(
+    ("deadline", "told"),
+    [
+        (
+            "deadline_after_s = 7200.0",
+            "2026-06-01 14:00:00 UTC; 1.5 h to spare",
+        ),
+        (
+            "deadline_at = 2026-06-01T12:10:00Z",
+            "2026-06-01 12:10:00 UTC; it ends 20 min late even if it runs from now on",
+        ),
+    ],
+)
+async def test_a_deadline_is_told_with_what_is_left_to_it(
+    config: Path, tmp_path: Path, deadline: str, told: str
+) -> None:
+    file = tmp_path / "job.toml"
+    file.write_text(f"declared_work_s = 1800.0\n{deadline}\n{JOB_FILE.read_text()}")
+    submitted = await run("job", "submit", str(file), "--config", str(config))
+    assert (submitted.code, submitted.err) == (0, "")
+    job_id = submitted.out.splitlines()[1].split()[0]
+    shown = await run("job", "show", job_id, "--config", str(config))
+    explained = await run("job", "explain", job_id, "--config", str(config))
+    for printed in (submitted.out, shown.out, explained.out):
+        (line,) = [line for line in printed.splitlines() if line.startswith("deadline")]
+        assert line.split(maxsplit=1)[1].rstrip() == told
+    document = await run("job", "explain", job_id, "--json", "--config", str(config))
+    assert json.loads(document.out)["data"]["deadline_slack_s"] == (
+        5400.0 if "after" in deadline else -1200.0
+    )

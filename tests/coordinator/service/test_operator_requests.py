@@ -1,8 +1,12 @@
 """Specs as operators send them: each fault by its field, and nothing lost on the way."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -59,6 +63,7 @@ def with_duration(field: str, seconds: int) -> job_pb2.JobSpec:
         (good(checkpoint_glob="/etc/*"), ["spec.checkpoint_glob"]),
         (good(checkpoint_glob="../*.npz"), ["spec.checkpoint_glob"]),
         (good(checkpoint_glob="a/../../b"), ["spec.checkpoint_glob"]),
+        (good(stays=["a/*", "", "../x", "/y"]), ["spec.stays[1]", "spec.stays[2]", "spec.stays[3]"]),
         (good(stop_signal="SIGTERM"), ["spec.stop_signal"]),
         (good(stop_signal="KILL"), ["spec.stop_signal"]),
         (good(power_w=-1.0), ["spec.power_w"]),
@@ -88,6 +93,11 @@ def with_duration(field: str, seconds: int) -> job_pb2.JobSpec:
         (with_duration("min_residence", -1), ["spec.min_residence"]),
         (with_duration("load_time", DURATION_S_MAX + 1), ["spec.load_time"]),
         (with_duration("declared_work", 2**62), ["spec.declared_work"]),
+        (good(deadline_at=Timestamp(seconds=9)), ["spec.deadline_at"]),
+        (good(declared_work=Duration(), deadline_at=Timestamp(seconds=2**40)), ["spec.deadline_at"]),
+        (good(deadline_after=Duration(seconds=9)), ["spec.deadline_after"]),
+        (good(declared_work=Duration(), deadline_after=Duration(seconds=-9)), ["spec.deadline_after"]),
+        (good(declared_work=Duration(), deadline_after=Duration(seconds=2**40)), ["spec.deadline_after"]),
     ],
 )
 def test_each_fault_names_its_field(spec: job_pb2.JobSpec, fields: list[str]) -> None:
@@ -160,11 +170,25 @@ seconds = st.none() | st.integers(0, 10**9).map(lambda micros: micros / 1e6)
         flexibility=st.sampled_from(Flexibility),
         container=st.none() | containers,
         slow=st.none() | st.builds(SlowRange, power_frac=st.floats(0.1, 0.9), speed_frac=st.floats(0.9, 1.0)),
+        stays=st.lists(names, max_size=3).map(tuple),
     ).map(on_one_line)
 )
 def test_a_spec_survives_the_wire(spec: JobSpec) -> None:
     wire = job_pb2.JobSpec.FromString(message_of(spec).SerializeToString())
     assert job_spec(wire, SITES) == spec
+
+
+@pytest.mark.parametrize(
+    "deadline",
+    [
+        {"deadline_at": datetime(2030, 1, 1, 6, tzinfo=UTC)},
+        {"deadline_after_s": 0.0},
+        {"deadline_after_s": 9.5},
+    ],
+)
+def test_a_deadline_survives_the_wire(deadline: dict[str, Any]) -> None:
+    spec = JobSpec(name="n", argv=("a",), declared_work_s=1.0, **deadline)
+    assert job_spec(job_pb2.JobSpec.FromString(message_of(spec).SerializeToString()), SITES) == spec
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from coordinator.core.fleet import fold
 from coordinator.model import events as ev
 from coordinator.model.decision import Alternative, Decision, DecisionKind, Term
 from coordinator.model.fleet import FleetState
+from coordinator.model.job import JobSpec
 from coordinator.model.site import GpuSample, Quality, SiteSample
 from coordinator.store.database import Database, file_url
 from coordinator.store.documents import event_kind, read_event, write
@@ -57,6 +58,13 @@ def test_every_event_survives_json() -> None:
             assert read_event(event_kind(event), write(event)) == event
             kinds.add(event_kind(event))
     assert {"MigrationSealed", "MigrationFailed", "JobRequeued", "SiteFenced", "JobWithdrawn"} <= kinds
+
+
+def test_a_deadline_survives_json() -> None:
+    for deadline in ({"deadline_at": NOW}, {"deadline_after_s": 90.5}):
+        spec = JobSpec(name="n", argv=("a",), declared_work_s=1.0, **deadline)  # type: ignore[arg-type]
+        event = ev.JobSubmitted(at=NOW, job_id="j", spec=spec)
+        assert read_event("JobSubmitted", write(event)) == event
 
 
 def test_what_is_not_an_event_is_corrupt() -> None:

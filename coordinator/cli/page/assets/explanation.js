@@ -1,15 +1,22 @@
 // Why a job is where it is, and what each move would take: `sterna job explain` with a button per site.
 
 import { byId, el, fillTable, number, right } from "./dom.js";
-import { UNKNOWN, clock, figure, words } from "./format.js";
+import { UNKNOWN, clock, duration, figure, words } from "./format.js";
 
-export function showExplanation({ job, decision, now }, act) {
+export function showExplanation({ job, decision, now, deadline_slack_s: slack }, act) {
   byId("job-title").textContent = `${job.spec.name} · ${words(job.state)}${job.owner_site ? ` at ${job.owner_site}` : ""}`;
   byId("explanation").replaceChildren(
+    deadline(job, slack),
     ...lastDecision(decision),
     el("h3", {}, now.length ? "Judged now" : ""),
     ...now.map((site) => judged(site, job, act)),
   );
+}
+
+function deadline(job, slack) {
+  if (slack == null) return "";
+  const left = slack < 0 ? `it ends ${duration(-slack)} late even if it runs from now on` : `${duration(slack)} to spare`;
+  return el("p", { class: slack < 0 ? "failed" : "" }, `Deadline ${clock(job.deadline_at, Date.now())} UTC; ${left}.`);
 }
 
 function lastDecision(decision) {
