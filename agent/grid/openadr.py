@@ -161,7 +161,9 @@ class OpenAdrVen:
             if self._clock.boottime_s() - self._answered_s > self._outage_after_s:
                 # What was said before an outage is void; the desk learns everything anew.
                 log.warning("the VTN answers again; limits from before are discarded")
-                self._forget()
+                self._feed.forget()
+                if self._exports is not None:
+                    self._exports[0].forget()
             self._answered_s = self._clock.boottime_s()
             self._book = self._book.polled(events, now)
             self._tell_faults(self._book.faults)
@@ -171,23 +173,6 @@ class OpenAdrVen:
             if self._exports is not None:
                 feed, settings = self._exports
                 await feed.send(plan(self._outlook, settings, now, EXPORTS), now)
-
-    async def discard_limits(self) -> None:
-        """Forget every LIMIT after a grid outage: the subscription holds until the VTN was asked again.
-
-        A limit of the export goes on until then: to lift it on nobody's word would be the bolder reading.
-        """
-        now = self._clock.now()
-        async with self._feeding:
-            self._forget()
-            await self._feed.send(subscribed(self._look_ahead(now), self._settings, now), now)
-        self.poke()
-
-    def _forget(self) -> None:
-        """Have the next plans sent as a whole."""
-        self._feed.forget()
-        if self._exports is not None:
-            self._exports[0].forget()
 
     async def _poll_forever(self) -> None:
         backoff = Backoff(FIRST_BACKOFF_S, LONGEST_BACKOFF_S)

@@ -5,12 +5,12 @@ import math
 from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 
 from sterna.errors import ConfigError
-from sterna.units import SECONDS_PER_HOUR, hours_to_s
+from sterna.units import SECONDS_PER_HOUR
 
 PLACES = ("greensboro", "miami", "sand-point")
 COLUMNS = ("pv_cf", "wind_cf")
@@ -106,9 +106,3 @@ def parsed(
     if not columns["pv_cf"]:
         raise ConfigError(f"{source}: no rows")
     return Trace(place=place, pv_cf=columns["pv_cf"], wind_cf=columns["wind_cf"], step_s=step_s)
-
-
-def place_day(trace: Trace, day_start_at: datetime, *, slot_s: float = SECONDS_PER_HOUR) -> list[Sample]:
-    """List the 24 hours from an instant, one sample at the middle of each slot; for choosing a day."""
-    slots = round(hours_to_s(24) / slot_s)
-    return [trace.at(day_start_at + timedelta(seconds=(slot + 0.5) * slot_s)) for slot in range(slots)]

@@ -259,8 +259,6 @@ async def test_a_limit_of_the_export_is_held_like_one_of_the_import(rig: Rig) ->
     await rig.vtn.delete("events", event_id)
     await rig.ven.poll()
     assert rig.exports() == [("openadr-export", 9000.0)]
-    await rig.ven.discard_limits()
-    assert rig.exports() == [("openadr-export", 9000.0)]
 
 
 @pytest.mark.parametrize("kw", ["five", -5, [1]])
@@ -352,17 +350,6 @@ async def test_after_an_outage_limits_from_before_are_discarded(rig: Rig) -> Non
     await rig.vtn.start()
     await rig.ven.poll()
     assert rig.shown() == (GridState.LIMITED, 12_000.0)
-
-
-async def test_after_a_grid_outage_the_subscription_holds_until_the_vtn_was_asked(rig: Rig) -> None:
-    await rig.subscription(12)
-    await rig.limit(50)
-    await rig.ven.poll()
-    assert rig.shown()[1] == 50_000.0
-    await rig.ven.discard_limits()
-    assert rig.shown()[1] == 12_000.0
-    await rig.ven.poll()
-    assert rig.shown()[1] == 50_000.0
 
 
 async def test_an_agent_that_restarts_goes_on_with_what_was_stored(rig: Rig) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.simulator.traces import PLACES, bundled, from_csv, parsed, place_day
+from agent.simulator.traces import PLACES, bundled, from_csv, parsed
 from sterna.errors import ConfigError
 
 YEAR = datetime(2023, 1, 1, tzinfo=UTC)
@@ -45,12 +45,6 @@ def test_interpolates_between_the_middles_and_repeats() -> None:
 def test_never_leaves_the_fractions(hours: float) -> None:
     sample = SMALL.at(YEAR + timedelta(hours=hours))
     assert 0 <= sample.pv_cf <= 1 and 0 <= sample.wind_cf <= 1
-
-
-def test_a_day_as_samples() -> None:
-    day = place_day(bundled("miami"), datetime(2023, 6, 1, tzinfo=UTC))
-    assert len(day) == 24
-    assert max(sample.pv_cf for sample in day) > 0.2
 
 
 def test_own_csv(tmp_path: Path) -> None:
