@@ -128,6 +128,8 @@ class Walk:
             self.stop_agent,
             self.stop_job,
             self.remove,
+            self.come_back,
+            self.remove,
             self.purge,
         )
         for step in steps:
@@ -280,6 +282,15 @@ class Walk:
         assert (self.tree.root / "var/lib/sterna-agent/agent.db").exists()
         assert not (self.tree.root / "opt/sterna").exists()
         return "no process, no unit; configuration and state are kept"
+
+    def come_back(self) -> str:
+        """What was removed and is installed again runs as before, with the configuration that was kept."""
+        self._install(self.package)
+        for unit in (AGENT, COORDINATOR):
+            assert self.tree.run("systemctl", "is-enabled", unit) == "enabled"
+            assert self.tree.show(unit, "ActiveState") == "active"
+        until(self._beats, "the job was started again", 60.0)
+        return "both daemons are enabled and run; so does the job"
 
     def purge(self) -> str:
         """Purging leaves nothing."""
