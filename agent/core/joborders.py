@@ -226,9 +226,11 @@ def _offer(record: JobRecord, order: Order, room: Room) -> Verdict:
 
 def _release(record: JobRecord, order: Order, room: Room) -> Verdict:
     assert isinstance(order.action, Release)
-    if record.phase is P.RELEASED or order_key(order) in record.applied:
-        return Done()
     coming = record.phase in (P.RESERVED, P.FETCHING, P.HELD)
+    # Under no name it may be asked for again: each failed carry of a waiting job leaves a slot of its own.
+    repeated = order_key(order) in record.applied and (bool(order.migration_id) or not coming)
+    if record.phase is P.RELEASED or repeated:
+        return Done()
     if coming and record.migration_id != order.migration_id and order.migration_id:
         return Done()  # late: what it should have let go of has given way to the next migration
     if (record.phase, JobEvent.RELEASE) not in TABLE:

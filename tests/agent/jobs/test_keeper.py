@@ -496,6 +496,21 @@ async def test_fetch_is_tried_again_and_given_up(site: Site, other: Site, traine
     assert (await other.order(order, migration="m")).result is OrderResult.DONE
 
 
+async def test_a_slot_of_a_failed_fetch_is_let_go_of_under_no_name_and_may_be_asked_for_again(
+    other: Site, trainer: SpecMaker
+) -> None:
+    prepare = Prepare(spec=trainer(), checkpoint_bytes=1, expires_after_s=60)
+    order = Fetch(checkpoint_id="c" * 64, holder_site="a", holder_address=None, ticket="t", max_bps=None)
+    for _ in range(2):
+        assert (await other.order(prepare, migration="carry-j1-1")).result is OrderResult.ACCEPTED
+        other.carrier.failures.append(PermanentError("it is corrupt where it lies"))
+        await other.order(order, migration="carry-j1-1")
+        await until(lambda: "corrupt" in other.report().message)
+        assert (other.report().phase, other.keeper.slots_held) == (P.RESERVED, 1)
+        assert (await other.order(Release(keep_checkpoints=2))).result is OrderResult.ACCEPTED
+        assert (other.report().phase, other.keeper.slots_held) == (P.RELEASED, 0)
+
+
 async def test_a_fetch_follows_a_holder_that_has_moved(site: Site, other: Site, trainer: SpecMaker) -> None:
     await site.order(start(trainer(steps=5, step_s=0)))
     newest = (await site.phase(P.COMPLETED)).checkpoints[0].checkpoint_id
