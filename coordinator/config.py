@@ -12,7 +12,7 @@ import msgspec
 
 from coordinator.core import policy
 from coordinator.core.policies import policy_names
-from sterna.listening import interface_fault, plaintext_fault
+from sterna.listening import address_fault, interface_fault, plaintext_fault
 
 _Faults = Iterable[tuple[str, str]]
 _NUMBERS = policy.PlannerSettings()
@@ -326,6 +326,8 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
     def faults(self) -> _Faults:
         """Yield what is wrong beyond types."""
+        if fault := address_fault(self.listen):
+            yield "listen", fault
         if self.tls is None and not self.insecure:
             yield "tls", "missing; give [tls] ca, cert and key, or insecure = true on loopback"
         names = [site.id for site in self.sites]

@@ -1,4 +1,4 @@
-"""TCP ports for servers that accept by themselves: how an interface is named, and bound."""
+"""How interfaces, hosts and ports are named, and how a port is bound for a server that accepts by itself."""
 
 import errno
 import socket
@@ -74,3 +74,30 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def host_fault(host: str) -> str:
+    """Say why a text is no host name or address; empty when it is one."""
+    if "://" in host or "/" in host:
+        return f'expected a host alone, got "{host}"'
+    if any(letter.isspace() for letter in host):
+        return f'a host has no blanks: "{host}"'
+    if host.count(":") == 1:
+        return f'expected a host without a port, got "{host}"'
+    return ""
+
+
+def address_fault(text: str) -> str:
+    """Say why a text is not ``host:port``; empty when it is."""
+    if text.startswith(("unix:", "unix-abstract:")):
+        return ""
+    host, colon, port = text.rpartition(":")
+    if "://" in text:
+        return host_fault(text)
+    if not colon or not host:
+        return f'expected host:port, got "{text}"'
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        return f'an IPv6 address stands in brackets, got "{text}"'
+    if not port.isascii() or not port.isdigit() or int(port) > 65535:
+        return f'expected a port of 0 to 65535, got "{port}"'
+    return host_fault(host.strip("[]")) if ":" not in host else ""

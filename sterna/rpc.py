@@ -147,6 +147,8 @@ def bind(
             ),
         )
     except RuntimeError as error:
+        if not address.startswith("unix"):  # gRPC keeps to itself why; whoever tries the port is told
+            listening.listen(*listening.interface(address), backlog=1).close()
         raise ConfigError(f"{address}: cannot listen here: {error}") from error
 
 

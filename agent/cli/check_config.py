@@ -48,7 +48,7 @@ def checked(path: Path) -> AgentConfig:
         parts: Iterator[tuple[str, object]] = iter([("", config)])
     except ConfigError as error:
         faults = str(error).splitlines()
-        parts = _sound_parts(path)
+        parts = _sound_parts(path, faults)
     for at, part in parts:
         faults += [
             f"{path.name}: {key}: {what}"
@@ -59,8 +59,8 @@ def checked(path: Path) -> AgentConfig:
     return config
 
 
-def _sound_parts(path: Path) -> Iterator[tuple[str, object]]:
-    """Read each table of the file by itself; those with faults have been told of."""
+def _sound_parts(path: Path, faults: list[str]) -> Iterator[tuple[str, object]]:
+    """Read each table of the file by itself; what is wrong with one that was not told of yet is added."""
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -71,6 +71,7 @@ def _sound_parts(path: Path) -> Iterator[tuple[str, object]]:
         alone = msgspec.defstruct("Part", [(field.name, field.type)])
         try:
             part = parse({field.encode_name: document[field.encode_name]}, alone, name=path.name)
-        except ConfigError:
+        except ConfigError as error:
+            faults += [line for line in str(error).splitlines() if line not in faults]
             continue
         yield field.encode_name, getattr(part, field.name)

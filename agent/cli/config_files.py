@@ -1,4 +1,4 @@
-"""What a configuration names: files that must be there, certificates that must fit, addresses.
+"""What a configuration names: files that must be there, certificates that must fit, hosts.
 
 It goes by the names of the keys, so that tables that come later are looked at too: ``ca``, ``cert`` and
 ``key`` are PEM files, ``…_file`` is a file, ``…password…`` and ``…secret…`` one that not everybody may read.
@@ -14,12 +14,12 @@ import msgspec
 
 from agent.config import AgentConfig
 from agent.config.buses import BusTable
-from agent.config.coordinator import CoordinatorTable, TransferTable
 from agent.config.meters import MeterTable
 from agent.devices.meters_tables import load_table, shipped_table
 from sterna.config import read_secret
 from sterna.errors import ConfigError
 from sterna.identity import Identity, Role, load_credentials
+from sterna.listening import host_fault
 
 Fault = tuple[str, str]
 PEM_KEYS = ("ca", "cert", "key")
@@ -63,51 +63,11 @@ def part_faults(part: object, at: str, *, base_dir: Path, now: datetime) -> Iter
         yield from _file_faults(table, place, base_dir)
         if isinstance(table, MeterTable):
             yield from _meter_faults(table, place, base_dir)
-        for key, text in _addresses(table):
-            fault = address_fault(text)
-            if fault:
-                yield f"{place}.{key}", fault
         host = getattr(table, "host", "")
         if isinstance(host, str) and host and (fault := host_fault(host)):
             yield f"{place}.host", fault
         if isinstance(table, BusTable) and table.kind == "serial" and find_spec("serial") is None:
             yield f"{place}.kind", "serial needs pyserial: install the extra serial"
-
-
-def host_fault(host: str) -> str:
-    """Say why a text is no host name or address; empty when it is one."""
-    if "://" in host or "/" in host:
-        return f'expected a host alone, got "{host}"'
-    if any(letter.isspace() for letter in host):
-        return f'a host has no blanks: "{host}"'
-    if host.count(":") == 1:
-        return f'expected a host without a port, got "{host}"'
-    return ""
-
-
-def address_fault(text: str) -> str:
-    """Say why a text is not ``host:port``; empty when it is."""
-    if text.startswith(("unix:", "unix-abstract:")):
-        return ""
-    host, colon, port = text.rpartition(":")
-    if "://" in text:
-        return host_fault(text)
-    if not colon or not host:
-        return f'expected host:port, got "{text}"'
-    if ":" in host and not (host.startswith("[") and host.endswith("]")):
-        return f'an IPv6 address stands in brackets, got "{text}"'
-    if not port.isascii() or not port.isdigit() or int(port) > 65535:
-        return f'expected a port of 0 to 65535, got "{port}"'
-    return host_fault(host.strip("[]")) if ":" not in host else ""
-
-
-def _addresses(table: object) -> Iterator[tuple[str, str]]:
-    if isinstance(table, CoordinatorTable):
-        yield "address", table.address
-    if isinstance(table, TransferTable):
-        yield "listen", table.listen
-        if table.advertise:
-            yield "advertise", table.advertise
 
 
 def _identity_faults(table: object, ours: Identity | None, base_dir: Path, now: datetime) -> Iterator[Fault]:

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 
 import msgspec
 
+from sterna.listening import address_fault
+
 
 class CoordinatorTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[coordinator]``: whom we report to. Without the table the site runs alone."""
@@ -17,6 +19,8 @@ class CoordinatorTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     def faults(self) -> Iterable[tuple[str, str]]:
         """Yield what is wrong beyond types."""
+        if fault := address_fault(self.address):
+            yield "address", fault
         if self.backoff_max_s <= 0:
             yield "backoff_max_s", f"expected more than zero, got {self.backoff_max_s}"
 
@@ -28,3 +32,10 @@ class TransferTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """host:port to listen on; port 0 takes a free one."""
     advertise: str = ""
     """host:port that others dial; default: where we listen."""
+
+    def faults(self) -> Iterable[tuple[str, str]]:
+        """Yield what is wrong beyond types."""
+        if fault := address_fault(self.listen):
+            yield "listen", fault
+        if self.advertise and (fault := address_fault(self.advertise)):
+            yield "advertise", fault

@@ -198,7 +198,7 @@ def main() -> None:
     except CallError as error:
         _fail(error, error.exit_code)
     except SternaError as error:
-        _fail(error, Exit.USAGE)
+        _fail("\nsterna: ".join(str(error).splitlines()), Exit.USAGE)  # a fault is a line
     except OSError as error:
         if error.filename is None:  # not of a file that the command line names
             raise

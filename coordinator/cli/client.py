@@ -14,6 +14,7 @@ from sterna.clock import SystemClock
 from sterna.config import load
 from sterna.errors import ConfigError
 from sterna.identity import Credentials, Identity, Role, load_credentials
+from sterna.listening import address_fault
 
 if TYPE_CHECKING:
     import grpc.aio
@@ -51,6 +52,8 @@ class ClientConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     def faults(self) -> list[tuple[str, str]]:
         """Return (key, message) of what is wrong beyond types."""
         found = []
+        if fault := address_fault(self.coordinator):
+            found.append(("coordinator", fault))
         if self.tls is None and not self.insecure:
             found.append(("tls", "missing; give [tls] ca, cert and key, or insecure = true on loopback"))
         if self.tls is not None and self.insecure:

@@ -1,5 +1,6 @@
 """What each command of `sterna` does: one call, then a document or tables. Loaded when a command runs."""
 
+import re
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -79,7 +80,13 @@ class Desk:
         from coordinator.cli.jobfile import read_job_file
 
         request = api.SubmitJobRequest(request_id=client.request_id(), spec=read_job_file(file))
-        answer = self._call(lambda stub: stub.SubmitJob(request, timeout=CALL_TIMEOUT_S))
+        try:
+            answer = self._call(lambda stub: stub.SubmitJob(request, timeout=CALL_TIMEOUT_S))
+        except CallError as error:
+            if error.exit_code is not Exit.USAGE:
+                raise
+            # The coordinator knows no file, and its keys as fields of a message.
+            raise CallError(f"{file.name}: " + re.sub(r"\bspec\.", "", str(error)), Exit.USAGE) from error
         slack = render.present(answer, "deadline_slack")
         self._print("job", answer.job, render.jobs_table([answer.job]), *deadline.lines(answer.job, slack))
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from agent.cli.config_files import address_fault, host_fault
 from agent.main import main
 from sterna.identity import Role
 from tests.conftest import FLEET, Fleet
@@ -126,31 +125,6 @@ def test_a_fault_in_one_table_does_not_hide_the_files_of_another(
 def test_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check-config", "--config", str(tmp_path / "nowhere.toml")]) == 2
     assert "cannot read" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("address", "fault"),
-    [
-        ("c.example:7400", ""),
-        ("10.0.0.1:0", ""),
-        ("[fd00::1]:7400", ""),
-        ("unix:/run/c.sock", ""),
-        ("c.example", "expected host:port"),
-        (":7400", "expected host:port"),
-        ("fd00::1:7400", "in brackets"),
-        ("c:port", "expected a port"),
-        ("https://c:1", "expected a host alone"),
-        ("c d:1", "has no blanks"),
-    ],
-)
-def test_addresses(address: str, fault: str) -> None:
-    said = address_fault(address)
-    assert fault in said and bool(fault) is bool(said)
-
-
-@pytest.mark.parametrize("host", ["10.0.0.1", "meter.local", "fd00::1", "localhost"])
-def test_hosts(host: str) -> None:
-    assert host_fault(host) == ""
 
 
 def test_a_table_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -85,12 +85,8 @@ async def test_every_fault_of_a_spec_is_a_line(config: Path, tmp_path: Path) -> 
     ended = await run("job", "submit", str(file), "--config", str(config))
     assert ended.code == Exit.USAGE
     first, *rest = ended.err.splitlines()
-    assert first.startswith("sterna: 3 fields are not usable: spec.checkpoint_glob, ")
-    assert [line.split(":")[0].strip() for line in rest] == [
-        "spec.checkpoint_glob",
-        "spec.stop_signal",
-        "spec.home_site",
-    ]
+    assert first.startswith("sterna: job.toml: 3 fields are not usable: checkpoint_glob, ")
+    assert [line.split(":")[0].strip() for line in rest] == ["checkpoint_glob", "stop_signal", "home_site"]
 
 
 async def test_every_fault_of_a_job_file_is_a_line(config: Path, tmp_path: Path) -> None:
@@ -98,7 +94,8 @@ async def test_every_fault_of_a_job_file_is_a_line(config: Path, tmp_path: Path)
     file.write_text('name = "n"\nargv = []\npower_w = -1.0\ncheckpoint_bytes = 1\nload_s = 1e300\n')
     ended = await run("job", "submit", str(file), "--config", str(config))
     assert ended.code == Exit.USAGE
-    assert [line.split(":")[-2].strip() for line in ended.err.splitlines()] == ["argv", "power_w", "load_s"]
+    said = [line.split(": ")[:3] for line in ended.err.splitlines()]
+    assert said == [["sterna", "job.toml", key] for key in ("argv", "power_w", "load_s")]
 
 
 async def test_a_role_that_is_too_low(configure: Configure) -> None:
