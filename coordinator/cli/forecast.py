@@ -62,6 +62,12 @@ def score(
         Path | None, typer.Option("--picture", help="Also draw CRPS and coverage by lead, as SVG.")
     ] = None,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes.")] = 1,
+    time_column: Annotated[
+        str, typer.Option("--time-column", help="Stamps of plain files; docs/traces.md has the usual names.")
+    ] = "",
+    time_zone: Annotated[
+        str, typer.Option("--time-zone", help="Of stamps that do not say it, as Europe/Berlin.")
+    ] = "",
     json: JsonOption = False,
 ) -> None:
     """Score the learnt forecast against simpler ones.
@@ -74,7 +80,10 @@ def score(
     """
     from coordinator.forecast.backtest import Plan, run
 
-    found = _of_scenario(scenario, data, period) if scenario is not None else _of_traces(trace or ())
+    if scenario is not None:
+        found = _of_scenario(scenario, data, period)
+    else:
+        found = _of_traces(trace or (), time_column, time_zone)
     wanted = {name: one for name, one in found.items() if _wanted(name, one[0].kind, site, kind)}
     # A fuel that an area does not have is a column of zeros: there is nothing to foretell.
     wanted = {name: one for name, one in wanted.items() if one[0].values.any()}
@@ -103,10 +112,13 @@ def score(
         picture.write_text(_drawn(scored), encoding="utf-8")
 
 
-def _of_traces(paths: Iterable[Path]) -> "dict[str, tuple[Series, int | None]]":
-    from coordinator.forecast.traces import read_traces
+def _of_traces(
+    paths: Iterable[Path], time_column: str, time_zone: str
+) -> "dict[str, tuple[Series, int | None]]":
+    from coordinator.forecast.traces import Reading, read_traces
 
-    return {name: (one, None) for path in paths for name, one in read_traces(path).items()}
+    reading = Reading(time_column=time_column, time_zone=time_zone)
+    return {name: (one, None) for path in paths for name, one in read_traces(path, reading).items()}
 
 
 def _of_scenario(name: str, data: Path, period: str) -> "dict[str, tuple[Series, int | None]]":

@@ -77,6 +77,7 @@ def command(
         out=out,
     )
     traces = read_traces(chosen, data)
+    sys.stderr.writelines(f"sterna: {note}\n" for note in traces.notes)
     periods = list(chosen.periods) if period == "all" else period.split(",")
     foresight = _foresight(forecast)
     found = {name: _replay(asked, chosen, traces, name, foresight) for name in periods}

@@ -35,6 +35,11 @@ class Series:
     unit: str = ""
 
     @property
+    def begin_at(self) -> datetime:
+        """When the first slot begins."""
+        return self.end_at - timedelta(seconds=self.slot_s * len(self.values))
+
+    @property
     def per_day(self) -> int:
         """Slots in a day."""
         return round(self.day_s / self.slot_s)
@@ -53,9 +58,9 @@ class Series:
 
         A step has the mean of the slots in it, NaN where one is missing, or the value of the slot it lies in.
         """
-        lead_s = self.slot_s * len(self.values) - (self.end_at - start_at).total_seconds()
+        lead_s = (start_at - self.begin_at).total_seconds()
         before = max(0, math.floor(lead_s / step_s))
-        after = max(0, math.ceil((self.end_at - start_at).total_seconds() / step_s))
+        after = max(0, math.floor((self.end_at - start_at).total_seconds() / step_s))
         each = max(1, round(step_s / self.slot_s))
         first = np.floor((lead_s + step_s * np.arange(-before, after)) / self.slot_s).astype(np.intp)
         places = first[:, None] + np.arange(each)

@@ -1,60 +1,63 @@
-"""Recorded traces as series: the files of the reference data, and plain CSV. For scoring and for replay.
+"""Recorded traces as series, for scoring and for replay alike.
 
-A file is known by its columns. Stamps mark the beginning of a slot; slots that a file leaves out are missing,
-except curtailment, where what is not listed did not happen. Negative generation counts as 0.
+A file is known by its columns (`formats`). Stamps mark the beginning of a slot; slots that a file leaves out
+are missing, except curtailment, where what is not listed did not happen. Negative generation counts as 0.
 """
 
 import csv
 import gzip
 import io
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta, tzinfo
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
+from coordinator.forecast.formats import Cell, Format, format_of
 from coordinator.forecast.kinds import Kind
 from coordinator.forecast.series import SECONDS_PER_DAY, Series
-from sterna.errors import PermanentError
+from coordinator.forecast.stamps import instants, zone_named
+from sterna.errors import ConfigError
 
-Row = Mapping[str, str]
+_MISSING = frozenset({"", "-", "n/e", "n/a", "na", "nan", "null", "none"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Value:
-    """One number of a file: which trace it belongs to, what that measures, and when."""
+class Reading:
+    """What a plain file does not say of itself: its column of stamps, and their zone where they name none."""
 
-    name: str
-    kind: Kind
-    stamp: str
-    text: str
-    unit: str = ""
+    time_column: str = ""
+    time_zone: str = ""
 
 
-_WIDE = {
-    "solar_mw": (Kind.SUN, "MW"),
-    "wind_mw": (Kind.WIND, "MW"),
-    "wind_onshore_mw": (Kind.WIND, "MW"),
-    "wind_offshore_mw": (Kind.WIND, "MW"),
-    "load_mw": (Kind.OTHER, "MW"),
-    "ci_g_per_kwh": (Kind.OTHER, "g/kWh"),
-}
-_FUELS = {"solar": Kind.SUN, "wind": Kind.WIND}
+@dataclass(slots=True, kw_only=True)
+class _Trace:
+    """A trace while it is read: its numbers by instant, NaN where a row had none."""
+
+    cell: Cell
+    points: dict[datetime, float] = field(default_factory=dict)
+    numbers: int = 0
+    last_at: datetime | None = None
 
 
-def read_traces(path: Path) -> dict[str, Series]:
+def read_traces(path: Path, reading: Reading = Reading()) -> dict[str, Series]:
     """Read every trace of a file.
 
     Parameters
     ----------
     path : Path
-        CSV, gzipped where it ends in ``.gz``. Known: EIA-930 and OPSD by balancing area or zone
-        (``ERCO/wind``, ``DE_amprion/wind_onshore``, ``ERCO/ci_g_per_kwh``), RTS-GMLC by plant
-        (``309_WIND_1``; its local standard time is taken as UTC), CAISO curtailment by fuel and reason
-        (``wind/local``, MWh), prices by zone; else any CSV with a column ``ts_utc`` and numbers, each
-        column a trace: sun where its name has ``solar`` or ``pv``, wind where it has ``wind``.
+        CSV, gzipped where it ends in ``.gz``; between commas, or semicolons or tabs and then with decimal
+        commas or points. Known: EIA-930 and OPSD by balancing area or zone (``ERCO/wind``,
+        ``DE_amprion/wind_onshore``, ``ERCO/ci_g_per_kwh``), the time series of OPSD by column, ENTSO-E's
+        generation per type and day-ahead prices by area (``BZN|NL/wind_onshore``, ``BZN|NL``), RTS-GMLC by
+        plant (``309_WIND_1``; its local standard time is taken as UTC), CAISO curtailment by fuel and reason
+        (``wind/local``, MWh), prices by zone; else any with a column of stamps and columns of numbers, each
+        a trace: sun where its name has ``solar`` or ``pv``, wind where it has ``wind``.
+    reading : Reading
+        For plain files.
 
     Returns
     -------
@@ -63,121 +66,117 @@ def read_traces(path: Path) -> dict[str, Series]:
 
     Raises
     ------
-    PermanentError
-        It cannot be read, has no such columns, or its stamps lie on no regular grid.
+    ConfigError
+        It cannot be read, has no such columns, or its stamps lie on no regular grid; names the line.
     """
     try:
         raw = path.read_bytes()
-        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode()
-        reader = csv.DictReader(io.StringIO(text))
-        values = list(_reader(tuple(reader.fieldnames or ()))(reader))
-        return _series(values, fill=0.0 if "curtailed_mwh" in (reader.fieldnames or ()) else np.nan)
-    except (OSError, UnicodeDecodeError, ValueError, EOFError) as error:
-        raise PermanentError(f"{path.name}: not a trace: {error}") from error
+        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
+        between = max(",;\t", key=text.partition("\n")[0].count)
+        rows = csv.DictReader(io.StringIO(text), delimiter=between, restval="")
+        columns = tuple(rows.fieldnames or ())
+        form = format_of(columns, time_column=reading.time_column, time_zone=reading.time_zone)
+        zone = zone_named(form.zone) if form.zone else None
+        return _series(_read(rows, form, zone, decimal_comma=between != ","), adds_up=form.adds_up)
+    except (OSError, UnicodeDecodeError, ValueError, EOFError, csv.Error) as error:
+        raise ConfigError(f"{path}: not a trace: {error}") from error
 
 
-def _reader(columns: tuple[str, ...]) -> Callable[[Iterable[Row]], Iterable[_Value]]:
-    if "available_mw" in columns and "ts_local" in columns:
-        return _plants
-    if "curtailed_mwh" in columns:
-        return _curtailment
-    if "price_per_mwh" in columns:
-        return _prices
-    if "ts_utc" not in columns:
-        raise ValueError("no column ts_utc")
-    key = next((name for name in ("ba", "zone") if name in columns), None)
-    return (lambda rows: _areas(rows, key)) if key is not None else _plain
-
-
-def _areas(rows: Iterable[Row], key: str) -> Iterable[_Value]:
+def _read(
+    rows: "csv.DictReader[str]", form: Format, zone: tzinfo | None, *, decimal_comma: bool
+) -> Mapping[str, _Trace]:
+    known = cache(lambda stamp: instants(stamp, zone))
+    traces: dict[str, _Trace] = {}
+    texts: set[str] = set()
     for row in rows:
-        for column, (kind, unit) in _WIDE.items():
-            if column in row:
-                name = f"{row[key]}/{column.removesuffix('_mw')}"
-                yield _Value(name=name, kind=kind, stamp=row["ts_utc"], text=row[column], unit=unit)
+        try:
+            possible = known(row[form.time])
+        except ValueError as error:
+            raise ValueError(f"line {rows.line_num}: {form.time}: {error}") from error
+        for cell in form.cells(row):
+            if cell.trace in texts:
+                continue
+            trace = traces.setdefault(cell.trace, _Trace(cell=cell))
+            try:
+                value = _number(row[cell.column], decimal_comma=decimal_comma)
+            except ValueError as error:
+                if form.texts and not trace.numbers:
+                    texts.add(cell.trace)
+                    del traces[cell.trace]
+                    continue
+                raise ValueError(f"line {rows.line_num}: {cell.column}: {error}") from error
+            _add(trace, possible, value, f"line {rows.line_num}: {row[form.time]}", adds_up=form.adds_up)
+    return {name: trace for name, trace in traces.items() if trace.numbers}
 
 
-def _plants(rows: Iterable[Row]) -> Iterable[_Value]:
-    for row in rows:
-        kind = _FUELS.get(row["kind"], Kind.OTHER)
-        yield _Value(name=row["site"], kind=kind, stamp=row["ts_local"] + "Z", text=row["available_mw"])
+def _add(
+    trace: _Trace, possible: Sequence[datetime], value: float | None, where: str, *, adds_up: bool
+) -> None:
+    """Add a number at the instant that is meant: where there are two, rows follow each other in time."""
+    points = trace.points
+    free = [one for one in possible if adds_up or one not in points]
+    later = [one for one in free if trace.last_at is None or one > trace.last_at]
+    at = next(iter(later or free), None)
+    trace.last_at = at or trace.last_at
+    if value is not None:
+        if not possible:
+            raise ValueError(f"{where}: clocks skip this hour there")
+        if at is None:
+            raise ValueError(f"{where} comes twice of {trace.cell.trace}")
+        trace.numbers += 1
+    if at is not None:
+        before = points.get(at, 0.0) if adds_up else 0.0
+        points[at] = np.nan if value is None else before + value
 
 
-def _curtailment(rows: Iterable[Row]) -> Iterable[_Value]:
-    for row in rows:
-        # By nature neither sun nor wind: most of it is the market's.
-        name = f"{row['fuel'].lower()}/{row['reason'].lower()}"
-        yield _Value(name=name, kind=Kind.OTHER, stamp=row["ts_utc"], text=row["curtailed_mwh"])
+def _number(text: str, *, decimal_comma: bool) -> float | None:
+    short = text.strip()
+    if short.lower() in _MISSING:
+        return None
+    value = float(short.replace(",", ".") if decimal_comma else short)
+    if not np.isfinite(value):
+        raise ValueError(f"{text}: expected a number")
+    return value
 
 
-def _prices(rows: Iterable[Row]) -> Iterable[_Value]:
-    for row in rows:
-        unit = f"{row['currency']}/MWh"
-        text = row["price_per_mwh"]
-        yield _Value(name=row["zone"], kind=Kind.OTHER, stamp=row["ts_utc"], text=text, unit=unit)
-
-
-def _plain(rows: Iterable[Row]) -> Iterable[_Value]:
-    for row in rows:
-        for column, text in row.items():
-            if column != "ts_utc" and _is_number(text):
-                yield _Value(name=column, kind=_kind(column), stamp=row["ts_utc"], text=text)
-
-
-def _kind(column: str) -> Kind:
-    words = column.lower()
-    if "curtail" in words or "price" in words or "lmp" in words:
-        return Kind.OTHER
-    if "solar" in words or "pv" in words.split("_"):
-        return Kind.SUN
-    return Kind.WIND if "wind" in words else Kind.OTHER
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
-def _series(values: Iterable[_Value], fill: float) -> dict[str, Series]:
-    points: dict[str, dict[str, float]] = {}
-    measures: dict[str, tuple[Kind, str]] = {}
-    for value in values:
-        if not value.text:
-            continue
-        known = points.setdefault(value.name, {})
-        measures[value.name] = value.kind, value.unit
-        # Curtailment has a row per type; they add up. Elsewhere a stamp comes once.
-        known[value.stamp] = (known.get(value.stamp, 0.0) if fill == 0.0 else 0.0) + float(value.text)
-    stamps = {stamp: _instant(stamp) for known in points.values() for stamp in known}
-    if len(stamps) < 2:
+def _series(traces: Mapping[str, _Trace], *, adds_up: bool) -> dict[str, Series]:
+    every = sorted({at for trace in traces.values() for at in trace.points})
+    if len(every) < 2:
         raise ValueError("less than two slots")
-    ordered = sorted(set(stamps.values()))
-    slot_s = min((b - a).total_seconds() for a, b in pairwise(ordered))
-    if SECONDS_PER_DAY % slot_s:
-        raise ValueError(f"slots of {slot_s:.0f} s do not make a day")
-    return {
-        name: _one(*measures[name], {stamps[stamp]: number for stamp, number in known.items()}, slot_s, fill)
-        for name, known in points.items()
-    }
+    least_s = _slot_s(every)
+    found = {}
+    for name, trace in traces.items():
+        # Of curtailment, hours that are not listed count, up to the ends of the file; else known ones do.
+        ends = (every[0], every[-1]) if adds_up else None
+        own = sorted(at for at, value in trace.points.items() if not np.isnan(value))
+        slot_s = least_s if adds_up or len(own) < 2 else _slot_s(own)
+        if SECONDS_PER_DAY % slot_s:
+            raise ValueError(f"{name}: slots of {slot_s:.0f} s do not make a day")
+        found[name] = _one(trace, ends or (own[0], own[-1]), slot_s, 0.0 if adds_up else np.nan)
+    return found
 
 
-def _one(kind: Kind, unit: str, points: Mapping[datetime, float], slot_s: float, fill: float) -> Series:
-    start, last = min(points), max(points)
-    places = [(at - start).total_seconds() / slot_s for at in points]
-    if any(place % 1.0 for place in places):
-        raise ValueError("the stamps lie on no regular grid")
-    values = np.full(int(max(places)) + 1, fill)
-    values[np.array(places, dtype=np.intp)] = list(points.values())
-    if kind is not Kind.OTHER:
+def _slot_s(ordered: Iterable[datetime]) -> float:
+    return min((after - before).total_seconds() for before, after in pairwise(ordered))
+
+
+def _one(trace: _Trace, ends: tuple[datetime, datetime], slot_s: float, fill: float) -> Series:
+    first, last = ends
+    values = np.full(int((last - first).total_seconds() // slot_s) + 1, fill)
+    for at, value in trace.points.items():
+        place = (at - first).total_seconds() / slot_s
+        if np.isnan(value):
+            continue
+        if place % 1.0:
+            stamp = at.astimezone(UTC).isoformat()
+            raise ValueError(f"{trace.cell.trace}: {stamp} is on no regular grid of {slot_s:.0f} s")
+        values[int(place)] = value
+    if trace.cell.kind is not Kind.OTHER:
         values = np.maximum(values, 0.0)  # NaN stays NaN
-    return Series(kind=kind, slot_s=slot_s, end_at=last + timedelta(seconds=slot_s), values=values, unit=unit)
-
-
-def _instant(stamp: str) -> datetime:
-    at = datetime.fromisoformat(stamp)
-    if at.tzinfo is None:
-        raise ValueError(f"{stamp} has no time zone")
-    return at.astimezone(UTC)
+    return Series(
+        kind=trace.cell.kind,
+        slot_s=slot_s,
+        end_at=last + timedelta(seconds=slot_s),
+        values=values,
+        unit=trace.cell.unit,
+    )

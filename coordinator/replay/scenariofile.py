@@ -11,33 +11,40 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from coordinator.core.partial import Piece
+from coordinator.forecast.series import Series
 from coordinator.model.replication import Replication
 from coordinator.replay import importers
 from coordinator.replay.batteries import BatteryTable, firm
 from coordinator.replay.jobtables import KindTable, ReplicasTable, SlowTable
 from coordinator.replay.signals import Signals, SignalTable, read_signals
+from coordinator.replay.sources import (
+    Instant,
+    Source,
+    SurplusTable,
+    TraceFiles,
+    read_surplus,
+    step_s_of,
+)
 from coordinator.replay.world import Costs, Plant, Task, World, access_of
 from sterna.errors import ConfigError
-from sterna.units import SECONDS_PER_HOUR, gb_to_bytes, hours_to_s
+from sterna.units import gb_to_bytes, hours_to_s
 
-Array = NDArray[np.float64]
-Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 _SHIPPED = resources.files("coordinator.replay") / "scenarios"
 
 
 class SiteTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One site; `wan`: its name in the link matrix, "": its own; `curtailed`: (fuel, reason) of CAISO.
+    """One site; `wan`: its name in the link matrix, "": its own.
 
-    `price`, `carbon`: which trace of the scenario's file of prices, of carbon intensity; "": unknown.
+    `traces`: of its `file`, "": that of ``[surplus]``; what they say adds up. `price`, `carbon`: which trace
+    of the scenario's file of prices, of carbon intensity; "": unknown.
     """
 
     id: str
     wan: str = ""
-    curtailed: tuple[tuple[str, str], ...] = ()
+    file: str = ""
+    traces: tuple[str, ...] = ()
     price: str = ""
     carbon: str = ""
 
@@ -53,20 +60,6 @@ class PeriodTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """How long a period is."""
 
     days: Annotated[float, msgspec.Meta(gt=0.0)]
-
-
-class SurplusTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a trace becomes watts of surplus; ``eia930`` caps at the percentile, ``caiso`` scales by it."""
-
-    kind: str
-    file: str
-    percentile: float
-    percentile_from: Instant
-    percentile_until: Instant
-    nameplate_w: float
-    base_load_w: float
-    threshold_w: float = 0.0
-    """An hour with less counts as none."""
 
 
 class JobsTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -135,8 +128,10 @@ class ScenarioFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class Traces:
     """The recorded traces of one scenario: read once, cut into a world for each period and offset."""
 
-    surplus_from: datetime
-    surplus_w: dict[str, Array]
+    step_s: float
+    surplus: dict[str, Series]
+    notes: tuple[str, ...]
+    """What there is to say of gaps in them."""
     price: Signals
     carbon: Signals
     jobs: tuple[importers.TracedJob, ...]
@@ -172,24 +167,22 @@ def read_traces(scenario: ScenarioFile, data_dir: Path) -> Traces:
     ConfigError
         A file is missing or lacks what is needed.
     """
-    hourly = _hourly(scenario, data_dir)
+    files, sites, table = TraceFiles(data_dir), scenario.fleet.sites, scenario.surplus
+    price = read_signals("price", scenario.price, {site.id: site.price for site in sites}, files)
+    sources = {site.id: Source(file=site.file or table.file, traces=site.traces) for site in sites}
+    surplus, notes = read_surplus(table, sources, price.series, files)
     chosen = [
         job
         for job in importers.philly_jobs(data_dir / scenario.jobs.file)
         if job.gpus == 1 and scenario.jobs.min_duration_s <= job.duration_s <= scenario.jobs.max_duration_s
     ]
-    names = {site.id: site.wan or site.id for site in scenario.fleet.sites}
+    names = {site.id: site.wan or site.id for site in sites}
     return Traces(
-        surplus_from=hourly.start_at,
-        surplus_w={
-            site: _surplus(scenario.surplus, hourly.start_at, line) for site, line in hourly.series.items()
-        },
-        price=read_signals(
-            "price", scenario.price, {site.id: site.price for site in scenario.fleet.sites}, data_dir
-        ),
-        carbon=read_signals(
-            "carbon", scenario.carbon, {site.id: site.carbon for site in scenario.fleet.sites}, data_dir
-        ),
+        step_s=step_s_of(surplus.values()),
+        surplus=surplus,
+        notes=notes,
+        price=price,
+        carbon=read_signals("carbon", scenario.carbon, {site.id: site.carbon for site in sites}, files),
         jobs=tuple(chosen),
         pair_bps=importers.wan_pairs(data_dir / scenario.wan.file, scenario.wan.set, names),
     )
@@ -217,25 +210,12 @@ def world_of(scenario: ScenarioFile, traces: Traces, period: str, offset: int) -
     if offset not in scenario.offsets:
         raise ConfigError(f"{scenario.name}: offset {offset}: expected 0 to {scenario.offsets[-1]}")
     start_at = scenario.periods[period]
-    first = int((start_at - traces.surplus_from).total_seconds() // SECONDS_PER_HOUR)
-    if not 0 <= first < min(len(line) for line in traces.surplus_w.values()):
-        raise ConfigError(f"{scenario.name}: {scenario.surplus.file} does not cover {start_at.isoformat()}")
     world = World(
         name=scenario.name,
         start_at=start_at,
         period_s=hours_to_s(24.0 * scenario.period.days),
-        step_s=SECONDS_PER_HOUR,
-        sites=tuple(
-            Plant(
-                site_id=site.id,
-                slots=scenario.fleet.slots,
-                surplus_w=tuple(traces.surplus_w[site.id][first:].tolist()),
-                past_w=tuple(traces.surplus_w[site.id][:first].tolist()),
-                price=traces.price.on(site.id, start_at, SECONDS_PER_HOUR),
-                carbon=traces.carbon.on(site.id, start_at, SECONDS_PER_HOUR),
-            )
-            for site in scenario.fleet.sites
-        ),
+        step_s=traces.step_s,
+        sites=tuple(_plant(scenario, traces, site.id, start_at) for site in scenario.fleet.sites),
         tasks=_tasks(scenario, traces, offset),
         wan=access_of(traces.pair_bps, scenario.wan.access_bps, [site.id for site in scenario.fleet.sites]),
         costs=Costs(
@@ -250,6 +230,21 @@ def world_of(scenario: ScenarioFile, traces: Traces, period: str, offset: int) -
         hold_back_s=scenario.deferral.hold_back_s if scenario.deferral is not None else None,
     )
     return world if scenario.battery is None else firm(world, scenario.battery.battery())
+
+
+def _plant(scenario: ScenarioFile, traces: Traces, site_id: str, start_at: datetime) -> Plant:
+    line = traces.surplus[site_id]
+    if not line.begin_at <= start_at < line.end_at:
+        raise ConfigError(f"{scenario.name}: the traces of {site_id} do not cover {start_at.isoformat()}")
+    past, ahead = line.on(start_at, traces.step_s)
+    return Plant(
+        site_id=site_id,
+        slots=scenario.fleet.slots,
+        surplus_w=tuple(ahead.tolist()),
+        past_w=tuple(past.tolist()),
+        price=traces.price.on(site_id, start_at, traces.step_s),
+        carbon=traces.carbon.on(site_id, start_at, traces.step_s),
+    )
 
 
 def _tasks(scenario: ScenarioFile, traces: Traces, offset: int) -> tuple[Task, ...]:
@@ -318,6 +313,7 @@ def _check(scenario: ScenarioFile) -> None:
         for place, kind in enumerate(scenario.jobs.kinds)
         if kind.pieces and abs(sum(piece.share for piece in kind.pieces) - 1.0) > 1e-9
     ]
+    faults += scenario.surplus.faults()
     faults += [
         f"jobs.kinds[{place}]: no piece changes and moves"
         for place, kind in enumerate(scenario.jobs.kinds)
@@ -336,27 +332,6 @@ def _check(scenario: ScenarioFile) -> None:
             )
     if faults:
         raise ConfigError("\n".join(f"{name}: {fault}" for fault in faults))
-
-
-def _hourly(scenario: ScenarioFile, data_dir: Path) -> importers.Hourly:
-    path = data_dir / scenario.surplus.file
-    if scenario.surplus.kind == "eia930":
-        return importers.eia930_wind_and_sun(path, [site.id for site in scenario.fleet.sites])
-    if scenario.surplus.kind == "caiso":
-        return importers.caiso_curtailment(path, {site.id: site.curtailed for site in scenario.fleet.sites})
-    raise ConfigError(f"{scenario.name}: surplus.kind {scenario.surplus.kind}: expected eia930 or caiso")
-
-
-def _surplus(table: SurplusTable, start_at: datetime, line: Array) -> Array:
-    first = max(0, int((table.percentile_from - start_at).total_seconds() // SECONDS_PER_HOUR))
-    last = int((table.percentile_until - start_at).total_seconds() // SECONDS_PER_HOUR)
-    counted = line[first:last]
-    if table.kind == "caiso":
-        factor = line / np.percentile(counted[counted > 0.0], table.percentile)
-    else:
-        factor = np.minimum(1.0, line / np.percentile(counted, table.percentile))
-    surplus_w = np.maximum(0.0, table.nameplate_w * factor - table.base_load_w)
-    return np.where(surplus_w < table.threshold_w, 0.0, surplus_w)
 
 
 def _merged(name_or_path: str) -> dict[str, Any]:

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from math import isnan
-from pathlib import Path
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.forecast.series import Series
-from coordinator.forecast.traces import read_traces
+from coordinator.forecast.traces import Reading
+from coordinator.replay.sources import TraceFiles
 from coordinator.replay.world import Signal
 from sterna.errors import ConfigError
 
@@ -28,6 +28,8 @@ class SignalTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     file: str
     unit: str = ""
+    time_column: str = ""
+    time_zone: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -46,7 +48,9 @@ class Signals:
         return Signal(per_kwh=_known(ahead), past=_known(past))
 
 
-def read_signals(what: str, table: SignalTable | None, names: Mapping[str, str], data_dir: Path) -> Signals:
+def read_signals(
+    what: str, table: SignalTable | None, names: Mapping[str, str], files: TraceFiles
+) -> Signals:
     """Read a signal.
 
     Parameters
@@ -57,8 +61,8 @@ def read_signals(what: str, table: SignalTable | None, names: Mapping[str, str],
         None: the scenario has none, and no site may name a trace.
     names : mapping
         By site, which trace; "": none.
-    data_dir : Path
-        Where the file lies.
+    files : TraceFiles
+        Where the file is.
 
     Raises
     ------
@@ -70,31 +74,29 @@ def read_signals(what: str, table: SignalTable | None, names: Mapping[str, str],
         if named:
             raise ConfigError(f"fleet.sites: {', '.join(named)}: {what}: needs a table [{what}]")
         return Signals(series={})
-    path = data_dir / table.file
-    traces = read_traces(path) if named else {}
+    reading = Reading(time_column=table.time_column, time_zone=table.time_zone)
     found, units = {}, set()
     for site, name in named.items():
-        if name not in traces:
-            raise ConfigError(f"{path}: no trace {name}, the {what} at {site}; it has {', '.join(traces)}")
-        money, factor = _unit(what, path, name, traces[name].unit, table.unit)
-        found[site] = replace(traces[name], values=factor * traces[name].values)
+        line = files.trace(table.file, name, reading, f"the {what} at {site}")
+        money, factor = _unit(what, f"{table.file}: {name}", line.unit, table.unit)
+        found[site] = replace(line, values=factor * line.values)
         units.add(money)
     if len(units) > 1:
-        raise ConfigError(f"{path}: prices in {' and '.join(sorted(units))}: expected one currency")
+        raise ConfigError(f"{table.file}: prices in {' and '.join(sorted(units))}: expected one currency")
     return Signals(money=units.pop() if units and what == "price" else "", series=found)
 
 
-def _unit(what: str, path: Path, name: str, told: str, asked: str) -> tuple[str, float]:
+def _unit(what: str, where: str, told: str, asked: str) -> tuple[str, float]:
     """Return the money or mass of a unit, and what its figures are multiplied with."""
     if told and asked and told != asked:
-        raise ConfigError(f"{path}: {name} is in {told}, the scenario's {what}.unit is {asked}")
+        raise ConfigError(f"{where} is in {told}, the scenario's {what}.unit is {asked}")
     mass_or_money, _, per = (told or asked).partition("/")
     factor = _PER.get(per, 0.0) * (
         _GRAMS.get(mass_or_money, 0.0) if what == "carbon" else bool(mass_or_money)
     )
     if not factor:
         expected = "g/kWh or kg/MWh" if what == "carbon" else "a currency, as EUR/MWh"
-        raise ConfigError(f"{path}: {name}: {what}.unit {told or asked or 'is missing'}: expected {expected}")
+        raise ConfigError(f"{where}: {what}.unit {told or asked or 'is missing'}: expected {expected}")
     return mass_or_money, factor
 
 

@@ -9,6 +9,7 @@ import pytest
 from coordinator.forecast.kinds import Kind
 from coordinator.forecast.series import Series
 from coordinator.replay.signals import SignalTable, read_signals
+from coordinator.replay.sources import TraceFiles
 from sterna.errors import ConfigError
 
 START = datetime(2022, 4, 1, tzinfo=UTC)
@@ -21,7 +22,7 @@ PRICES = (
 
 def test_a_price_per_mwh_is_a_price_per_kwh_from_the_start_of_the_world(tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text(PRICES)
-    found = read_signals("price", SignalTable(file="p.csv"), {"x": "A", "y": ""}, tmp_path)
+    found = read_signals("price", SignalTable(file="p.csv"), {"x": "A", "y": ""}, TraceFiles(tmp_path))
     assert found.money == "EUR"
     signal = found.on("x", START, 3600.0)
     assert signal is not None
@@ -32,7 +33,9 @@ def test_a_price_per_mwh_is_a_price_per_kwh_from_the_start_of_the_world(tmp_path
 def test_grams_in_other_words_are_the_same_grams(tmp_path: Path) -> None:
     (tmp_path / "c.csv").write_text("ts_utc,here\n2022-04-01T00:00:00Z,400\n2022-04-01T01:00:00Z,300\n")
     for unit in ("g/kWh", "kg/MWh"):
-        found = read_signals("carbon", SignalTable(file="c.csv", unit=unit), {"x": "here"}, tmp_path)
+        found = read_signals(
+            "carbon", SignalTable(file="c.csv", unit=unit), {"x": "here"}, TraceFiles(tmp_path)
+        )
         signal = found.on("x", START, 3600.0)
         assert signal is not None and signal.per_kwh == pytest.approx((400.0, 300.0))
         assert found.money == ""
@@ -49,7 +52,12 @@ def test_grams_in_other_words_are_the_same_grams(tmp_path: Path) -> None:
             r"p\.csv: no trace Z, the price at x; it has A, B, U",
         ),
         ("price", SignalTable(file="p.csv"), {"x": "A", "y": "U"}, "prices in EUR and USD: expected one"),
-        ("price", SignalTable(file="p.csv", unit="USD/MWh"), {"x": "A"}, "A is in EUR/MWh, .* is USD/MWh"),
+        (
+            "price",
+            SignalTable(file="p.csv", unit="USD/MWh"),
+            {"x": "A"},
+            "p.csv: A is in EUR/MWh, .* is USD/MWh",
+        ),
         ("price", SignalTable(file="c.csv"), {"x": "here"}, "here: price.unit is missing: expected a curr"),
         (
             "price",
@@ -66,7 +74,7 @@ def test_what_is_no_signal_is_refused(
     (tmp_path / "p.csv").write_text(PRICES)
     (tmp_path / "c.csv").write_text("ts_utc,here\n2022-04-01T00:00:00Z,400\n2022-04-01T01:00:00Z,300\n")
     with pytest.raises(ConfigError, match=says):
-        read_signals(what, table, names, tmp_path)
+        read_signals(what, table, names, TraceFiles(tmp_path))
 
 
 @pytest.mark.parametrize(

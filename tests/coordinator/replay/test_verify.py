@@ -84,6 +84,7 @@ def test_late_jobs_are_counted_where_there_is_a_deadline() -> None:
 def test_the_shipped_scenarios_are_usable() -> None:
     assert shipped_scenarios() == (
         "caiso-curtail",
+        "de5",
         "us2-prices",
         "us5",
         "us5-battery",
@@ -182,9 +183,13 @@ def test_deferral_is_loaded_with_its_deadline() -> None:
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("[periods]\nlate = 2025-01-01T00:00:00Z\n", "does not cover 2025-01-01"),
+        ("[periods]\nlate = 2025-01-01T00:00:00Z\n", "of CISO do not cover 2025-01-01"),
         ("[jobs]\nmin_duration_s = 1e9\nmax_duration_s = 2e9\n", "no job of .* with one GPU runs for"),
-        ('[fleet]\nsites = [{ id = "CISO" }, { id = "NOPE" }]\n', "nothing of NOPE"),
+        ('[fleet]\nsites = [{ id = "CISO" }]\n', "fleet.sites: CISO: traces: missing"),
+        (
+            '[fleet]\nsites = [{ id = "N", traces = ["N/wind"] }]\n',
+            "hourly.csv.gz: no trace N/wind, the surplus at N; it has AZPS/solar, ",
+        ),
     ],
 )
 def test_a_period_or_jobs_that_no_trace_has_are_refused(tmp_path: Path, text: str, fault: str) -> None:
@@ -199,8 +204,8 @@ def test_a_period_or_jobs_that_no_trace_has_are_refused(tmp_path: Path, text: st
 def test_one_recorded_site_replays_and_what_it_lacks_is_not_made_up(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(
-        'name = "mine"\nextends = "us5"\n[period]\ndays = 1\n[fleet]\nsites = [{ id = "CISO" }]\n'
-        "[surplus]\nbase_load_w = -100000.0\n"
+        'name = "mine"\nextends = "us5"\n[period]\ndays = 1\n[fleet]\n'
+        'sites = [{ id = "CISO", traces = ["CISO/wind"] }]\n[surplus]\nbase_load_w = -100000.0\n'
     )
     asked = ["replay", str(path), "--policy", "energy-only", "--period", "apr", "--data", str(DATA)]
     done = CliRunner().invoke(app, [*asked, "--out", str(tmp_path / "out")])
