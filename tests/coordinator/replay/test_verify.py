@@ -85,6 +85,7 @@ def test_the_shipped_scenarios_are_usable() -> None:
     assert shipped_scenarios() == (
         "caiso-curtail",
         "de5",
+        "us2-battery",
         "us2-prices",
         "us5",
         "us5-battery",
