@@ -7,6 +7,7 @@ slot, with the draw that there really was; it can only be better than what was p
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Annotated
 
 import msgspec
@@ -15,6 +16,7 @@ import numpy as np
 from coordinator.core.battery import Battery
 from coordinator.core.four_moves import Moves, Slot, Worth, allocate, firmed
 from coordinator.forecast.series import SECONDS_PER_DAY
+from coordinator.model.forecast import SurplusForecast
 from coordinator.replay.foresight import Foresight
 from coordinator.replay.journal import Interval
 from coordinator.replay.metrics import at_steps, site_draw
@@ -78,10 +80,11 @@ def plain(_site: Plant, _step: int) -> Worth:
 
 
 def by_price(world: World, foresight: Foresight, battery: Battery) -> Worths:
-    """Return what counts money, by prices as they are foreseen.
+    """Return what counts money, by prices and surplus as they are foreseen.
 
-    What is stored is worth the least of those dearest hours of the day ahead for which a full battery lasts;
-    where prices are not told for a day, energy alone counts.
+    What is stored is for the dearest hours, as many as a full battery lasts for, until surplus beyond all jobs
+    fills it again, within a day; it is worth the least of their prices. Where the price of a step is not
+    known, energy alone counts.
 
     Parameters
     ----------
@@ -92,22 +95,33 @@ def by_price(world: World, foresight: Foresight, battery: Battery) -> Worths:
     battery : Battery
         Of every site.
     """
-    day = max(1, round(SECONDS_PER_DAY / world.step_s))
+    power_w = max((task.power_w for task in world.tasks), default=0.0)
     lasts_s = wh_to_joules(battery.capacity_wh) * battery.one_way_frac / max(battery.discharge_w, 1.0)
-    most = min(day, max(1, round(lasts_s / world.step_s)))
+    most = max(1, round(lasts_s / world.step_s))
     known: dict[tuple[str, int], Worth] = {}
 
     def worth(site: Plant, step: int) -> Worth:
         key = (site.site_id, step)
         if key not in known:
-            told = foresight.import_cost(site, step)
-            prices = [slot.per_kwh for slot in told.slots[:day]] if told is not None else []
-            dearest = sorted(prices, reverse=True)
-            whole = len(prices) == day
-            known[key] = Worth(now=prices[0], later=dearest[most - 1]) if whole else Worth()
+            told, ahead = foresight.import_cost(site, step), foresight.forecast(site, step)
+            prices = [] if told is None else told.slots[: max(1, round(SECONDS_PER_DAY / world.step_s))]
+            if not prices or prices[0].start_at != world.at(step * world.step_s):
+                return known.setdefault(key, Worth())
+            filled = [_fills(ahead, slot.start_at, site.slots * power_w) for slot in prices]
+            filled[0] = site.surplus_w[min(step, len(site.surplus_w) - 1)] > site.slots * power_w
+            first = filled.index(False) if False in filled else 0
+            last = filled.index(True, first) if True in filled[first:] else len(prices)
+            dearest = sorted((slot.per_kwh for slot in prices[first:last] or prices), reverse=True)
+            known[key] = Worth(now=prices[0].per_kwh, later=dearest[:most][-1])
         return known[key]
 
     return worth
+
+
+def _fills(ahead: SurplusForecast | None, at: datetime, full_w: float) -> bool:
+    """Tell whether more surplus is expected at an instant than all jobs of a site could draw."""
+    slots = ahead.slots if ahead is not None else ()
+    return any(slot.start_at <= at < slot.end_at and slot.p50_w > full_w for slot in slots)
 
 
 def firm(world: World, battery: Battery) -> World:

@@ -130,7 +130,18 @@ def test_what_is_stored_is_worth_the_least_of_the_dearest_hours_that_it_lasts_fo
     worth = by_price(place, Perfect(place), WORN)
     assert worth(place.sites[0], 0) == Worth(now=0.05, later=0.2)
     assert worth(place.sites[0], 3) == Worth(now=0.4, later=0.01)
-    assert worth(place.sites[0], 30) == Worth(), "less than a day is told"
+    assert worth(place.sites[0], 60) == Worth(), "nothing is told of then"
+    unknown = priced(None, 0.2, *[0.1] * 40)
+    assert by_price(unknown, Perfect(unknown), WORN)(unknown.sites[0], 0) == Worth()
+
+
+def test_what_is_stored_is_not_kept_for_hours_before_which_it_is_filled_again() -> None:
+    place = priced(0.1, 0.05, 0.3, 0.5, 0.4, *[0.01] * 30, surplus_w=[900.0, 0.0, 0.0, 900.0])
+    worth = by_price(place, Perfect(place), WORN)
+    assert worth(place.sites[0], 0) == Worth(now=0.1, later=0.05), "for the two hours of dark that follow"
+    assert worth(place.sites[0], 1) == Worth(now=0.05, later=0.05)
+    assert worth(place.sites[0], 2) == Worth(now=0.3, later=0.3)
+    assert worth(place.sites[0], 3) == Worth(now=0.5, later=0.01), "0.4, and then nothing is dear"
 
 
 def test_a_battery_is_kept_for_the_dear_hours_and_its_wear_is_paid() -> None:
