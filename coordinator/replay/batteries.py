@@ -82,8 +82,8 @@ def plain(_site: Plant, _step: int) -> Worth:
 def by_price(world: World, foresight: Foresight, battery: Battery) -> Worths:
     """Return what counts money, by prices and surplus as they are foreseen.
 
-    What is stored is for the dearest hours, as many as a full battery lasts for, until surplus beyond all jobs
-    fills it again, within a day; it is worth the least of their prices. Where the price of a step is not
+    What is stored is for the dearest hours, as many as a full battery lasts for, until surplus beyond all
+    jobs fills it again, within a day; it is worth the least of their prices. Where the price of a step is not
     known, energy alone counts.
 
     Parameters
