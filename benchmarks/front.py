@@ -11,11 +11,12 @@ from pathlib import Path
 
 from coordinator.core.policies import policy_named
 from coordinator.replay.bound import bound_wh
-from coordinator.replay.exact import run, settings_of
+from coordinator.replay.exact import run
 from coordinator.replay.foresight import Perfect
 from coordinator.replay.front import Point, drawn, knobs, means, point, replayed
 from coordinator.replay.learnt import LearntSource
 from coordinator.replay.metrics import measure
+from coordinator.replay.record import settings_of
 from coordinator.replay.rows import read_rows, write_rows
 from coordinator.replay.scenariofile import read_scenario, read_traces, world_of
 

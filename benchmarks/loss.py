@@ -25,11 +25,12 @@ from coordinator.core.sterna_policy import SternaPolicy
 from coordinator.model.decision import Decision, DecisionKind
 from coordinator.model.view import FleetView, JobView, Phase, SiteView
 from coordinator.replay.bound import bound_wh
-from coordinator.replay.exact import Record, run, settings_of
+from coordinator.replay.exact import run
 from coordinator.replay.foresight import Foresight, Perfect
 from coordinator.replay.journal import Interval, Stage
 from coordinator.replay.learnt import LearntSource
 from coordinator.replay.metrics import landings, measure
+from coordinator.replay.record import Record, settings_of
 from coordinator.replay.scenariofile import read_scenario, read_traces, world_of
 from coordinator.replay.world import World, access_of
 from sterna.units import joules_to_wh

@@ -27,6 +27,7 @@ from coordinator.core.policies import policy_named
 from coordinator.core.policy import PlannerSettings, changes_of
 from coordinator.model.forecast import ForecastSlot, SurplusForecast
 from coordinator.model.links import LinkTable
+from coordinator.model.site import ActiveLimit
 from coordinator.model.view import FleetView, JobView, Phase, SiteView
 
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
@@ -54,7 +55,18 @@ def some_forecast(dice: random.Random, peak_w: float, paths: int) -> SurplusFore
     return SurplusForecast(issued_at=NOW, source="bench", slots=slots, paths_w=courses)
 
 
-def some_fleet(sites: int, jobs: int, seed: int, paths: int = 0) -> FleetView:
+def some_limits() -> tuple[ActiveLimit, ...]:
+    """Two limits that leave a site's own jobs their power, one of them to come."""
+    hour = timedelta(hours=1)
+    return tuple(
+        ActiveLimit(
+            source="bench", command_id="", limit_w=limit_w, start_at=start_at, end_at=end_at, reason=""
+        )
+        for limit_w, start_at, end_at in ((8e3, NOW, NOW + hour), (7e3, NOW + hour / 2, None))
+    )
+
+
+def some_fleet(sites: int, jobs: int, seed: int, paths: int = 0, *, limited: bool = False) -> FleetView:
     dice = random.Random(seed)
     per_site = jobs // sites + 1
     names = [f"s{i:04}" for i in range(sites)]
@@ -71,6 +83,8 @@ def some_fleet(sites: int, jobs: int, seed: int, paths: int = 0) -> FleetView:
             surplus_quality_ok=True,
             compute_w=None,
             forecast=some_forecast(dice, peak_w, paths),
+            limits=some_limits() if limited else (),
+            others_w=-peak_w,
         )
     by_job = {
         f"j{i:05}": JobView(
@@ -115,9 +129,9 @@ def with_effort(effort_pairs: int) -> PlannerSettings:
     return replace(SETTINGS, effort_pairs=effort_pairs)
 
 
-def tick(size: str, runs: int, paths: int, efforts: list[int]) -> dict[str, Any]:
+def tick(size: str, runs: int, paths: int, efforts: list[int], *, limited: bool) -> dict[str, Any]:
     """Measure one size, in this process."""
-    view = some_fleet(*size_of(size), seed=1, paths=paths)
+    view = some_fleet(*size_of(size), seed=1, paths=paths, limited=limited)
     policy = policy_named("sterna")
     view_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
     act_s, wall_s = timed(lambda: changes_of(policy, view, SETTINGS), runs)
@@ -173,6 +187,7 @@ def main() -> None:
     parser.add_argument(
         "--paths", type=int, default=0, help="whole courses in each forecast, as learnt ones have"
     )
+    parser.add_argument("--limited", action="store_true", help="every site has two grid limits")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--efforts", default=EFFORTS, help="of the planner, beside its usual one")
     parser.add_argument("--one", action="store_true", help="measure the first size in this process")
@@ -181,11 +196,12 @@ def main() -> None:
     usual = SETTINGS.effort_pairs
     efforts = sorted({usual, *map(int, given.efforts.split(","))})
     if given.one:
-        print(json.dumps(tick(sizes[0], given.runs, given.paths, efforts)))
+        print(json.dumps(tick(sizes[0], given.runs, given.paths, efforts, limited=given.limited)))
         return
     measured = {}
     for size in sizes:
         command = [sys.executable, __file__, "--one", "--sizes", size]
+        command += ["--limited"] if given.limited else []
         command += ["--runs", str(given.runs), "--paths", str(given.paths), "--efforts", given.efforts]
         answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         measured[size] = json.loads(answer.splitlines()[-1])

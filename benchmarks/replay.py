@@ -14,9 +14,10 @@ from time import process_time
 import numpy as np
 
 from coordinator.core.policies import policy_named, policy_names
-from coordinator.replay.exact import Record, run, settings_of
+from coordinator.replay.exact import run
 from coordinator.replay.foresight import Perfect
 from coordinator.replay.metrics import measure, site_draw
+from coordinator.replay.record import Record, settings_of
 from coordinator.replay.scenariofile import read_scenario, read_traces, world_of
 from coordinator.replay.world import World
 

@@ -307,6 +307,7 @@ def _differences(
         "exchanges_kwh": again.exchanges_wh / 1e3,
         "replicas": again.replicas,
         "given_up": float(again.given_up),
+        "stood_h": again.stood_s / 3600.0,
         "cost": again.cost,
         "carbon_kg": None if again.carbon_g is None else again.carbon_g / 1e3,
     }

@@ -37,7 +37,8 @@ class Course:
     Attributes
     ----------
     phase : Phase or None
-        As the planner sees it, but for pieces that travel ahead (`sending`); None: it has finished.
+        As the planner sees it, but for pieces that travel ahead (`sending`); HELD: its site has paused it for
+        a limit of the grid, and the planner sees it as one that runs; None: it has finished.
     stage : Stage or None
         What it draws power for; None: it waits, or its checkpoint is on the WAN.
     site, bound_for : str or None
@@ -103,7 +104,8 @@ class Course:
     @property
     def slots_at(self) -> set[str]:
         """Return the sites where it holds a slot."""
-        here = self.site if self.stage is not None or self.phase is Phase.PAUSED else None
+        stands = self.phase in (Phase.PAUSED, Phase.HELD)
+        here = self.site if self.stage is not None or stands else None
         return {site for site in (here, self.bound_for) if site is not None}
 
     @property

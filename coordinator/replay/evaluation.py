@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from math import sqrt
 
 from coordinator.replay.bound import bound_wh
-from coordinator.replay.exact import Record
 from coordinator.replay.foresight import MakeForesight
 from coordinator.replay.metrics import Metrics, measure
 from coordinator.replay.oracle import replayed
+from coordinator.replay.record import Record
 from coordinator.replay.world import World
 from sterna.units import s_to_hours
 
@@ -33,6 +33,8 @@ class Outcome:
     bound_wh: float | None
     defers: bool = False
     """Jobs may be held back, so that some could end late."""
+    limited: bool = False
+    """Limits of the grid hold, for which jobs may have to stand still."""
     currency: str = ""
 
     def figures(self) -> dict[str, float | None]:
@@ -60,6 +62,7 @@ class Outcome:
             "exchanges_kwh": m.exchanges_wh / 1e3,
             "replicas": m.replicas,
             "given_up": float(m.given_up),
+            "stood_h": s_to_hours(m.stood_s),
             "cost": m.cost,
             "carbon_kg": None if m.carbon_g is None else m.carbon_g / 1e3,
         }
@@ -113,6 +116,7 @@ def outcomes(
             baseline=baseline,
             bound_wh=least_wh,
             defers=world.hold_back_s is not None,
+            limited=world.is_limited,
             currency=world.currency,
         )
 
@@ -222,6 +226,7 @@ _MORE = (
     _Column(
         name="given_up", head="moves given up", digits=1, shown=lambda outcome: outcome.metrics.given_up > 0
     ),
+    _Column(name="stood_h", head="stood still, h", digits=1, shown=lambda outcome: outcome.limited),
     _Column(name="replicas", head="replicas", digits=2, shown=lambda outcome: outcome.metrics.replicas > 0.0),
     _Column(
         name="exchanges_kwh",

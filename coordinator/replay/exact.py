@@ -8,10 +8,8 @@ Distributed jobs are `group`'s: their replicas hold slots, fetch and load here l
 import heapq
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import count
 from math import inf
-from typing import Any
 
 from coordinator.core.policy import PlannerSettings, Policy
 from coordinator.core.replicas import GROWTH, Growth, Join, plan_replicas
@@ -20,37 +18,15 @@ from coordinator.model.view import Phase
 from coordinator.replay.carriage import Carriage
 from coordinator.replay.course import Course, Sending
 from coordinator.replay.foresight import Foresight
+from coordinator.replay.gridlimits import Keeper
 from coordinator.replay.group import Group
 from coordinator.replay.journal import Interval, Stage
+from coordinator.replay.record import Record
 from coordinator.replay.sending import needed, still_worth_it
 from coordinator.replay.sight import Sight
 from coordinator.replay.transfers import Transfer
 from coordinator.replay.world import Task, World, check
 from sterna.errors import PermanentError
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """What one policy did to one world; `asked`: how often it was asked; `transfers`: where they are told."""
-
-    policy: str
-    intervals: tuple[Interval, ...]
-    asked: int
-    transfers: tuple[Transfer, ...] = ()
-
-
-def settings_of(world: World, **numbers: float) -> PlannerSettings:
-    """Return the planner's numbers as a world fixes them; others by keyword.
-
-    No margin is asked for before a move: recorded hours hold still, and a margin costs some energy.
-    """
-    fixed: dict[str, Any] = {
-        "gain_margin_frac": 0.0,
-        "alpha": world.costs.alpha,
-        "eta": world.costs.eta,
-        "network_wh_per_gb": world.costs.network_wh_per_gb,
-    }
-    return PlannerSettings(**(fixed | numbers))
 
 
 def run(
@@ -103,11 +79,14 @@ class _Exact:
         self._policy = policy
         self._settings = settings
         self._sight = sight
-        # A policy that never moves a job is not asked: its jobs wait for their homes, one queue each.
         self._tells_transfers = world.tells_transfers
         self._defers = world.hold_back_s is not None
         self._slows = any(task.slow is not None for task in world.tasks)
-        self._stays = bool(getattr(policy, "never_moves", False))
+        self._limits = Keeper(world)
+        # A policy that never moves a job is not asked: its jobs wait for their homes, one queue each. But
+        # where jobs may be held back, or limits be kept, who starts, and where, is all the policy's.
+        self._stays = bool(getattr(policy, "never_moves", False)) and not self._limits
+        self._chooses = self._defers or bool(self._limits)
         self._carriage = Carriage(world.wan, world.costs.eta)
         self._growth = GROWTH.get(policy.name, Growth())
         self._groups: dict[str, Group] = {}
@@ -132,15 +111,16 @@ class _Exact:
         arrival_s = self._coming[0].submitted_s if self._coming else inf
         phase_s = self._ends[0][0] if self._ends else inf
         group_s = min((group.next_s() for group in self._groups.values()), default=inf)
-        self._now_s = min(self._carriage.next_s, phase_s, self._next_step_s, arrival_s, group_s)
+        moments = (self._carriage.next_s, phase_s, self._next_step_s, arrival_s, group_s, self._limits.next_s)
+        self._now_s = min(moments)
         if not self._now_s < self._world.end_s:
             left = f"surplus is known for {self._world.end_s:.0f} s only, {len(self._present)} jobs are left"
             raise PermanentError(f"{self._world.name}: {left}")
         for group in self._groups.values():
             group.settle(self._now_s)
         # Exchanges alone change nothing that a policy could answer, nor do ends that were put off.
-        put_off = self._defers or self._slows
-        news = not (self._groups or put_off)
+        put_off = self._chooses or self._slows
+        news = self._limits.passes(self._now_s) or not (self._groups or put_off)
         for key in self._carriage.arrived(self._now_s):
             news = self._arrive(key) or news
         while self._ends and self._ends[0][0] <= self._now_s:
@@ -160,14 +140,24 @@ class _Exact:
                 self._queue.append(course)
         if news:
             self._answer()
+            self._keep_limits()
         return True
+
+    def _keep_limits(self) -> None:
+        """Let jobs stand still for which limits leave no room, as their sites would, and go on."""
+        for course, runs in self._limits.changes(self._now_s, self._present.values()):
+            self._log(course)
+            if runs:
+                self._run(course)
+            else:
+                course.enter(Phase.HELD, self._now_s)
 
     def _answer(self) -> None:
         """Let those start who wait, and the policy decide."""
         if self._stays:
             self._serve_homes()
         else:
-            if not self._defers:
+            if not self._chooses:
                 self._serve_queue()
             self._ask()
 
@@ -198,9 +188,8 @@ class _Exact:
             return
         free = sum(self._slots.values()) - sum(self._held.values())
         self.asked += 1
-        # Where jobs may be held back, who of those that wait starts, and where, is all the policy's. Where
-        # they may be slowed it sees one more than can start, and so whether anybody waits for a slot.
-        asking = self._queue if self._defers else self._queue[: free + self._slows]
+        # Where jobs may be slowed it sees one more than can start, and so whether anybody waits for a slot.
+        asking = self._queue if self._chooses else self._queue[: free + self._slows]
         view = self._sight.view(self._now_s, self._present.values(), asking, self._held, self._groups)
         plan = plan_replicas(self._policy, view, self._settings, self._growth)
         decisions = {one.job_id: one for one in plan.decisions}
@@ -230,7 +219,7 @@ class _Exact:
         """Return where a job starts: the policy's choice; where it may not be held back, somewhere."""
         if decision is not None and decision.kind is DecisionKind.START and decision.target_site is not None:
             return decision.target_site
-        if self._defers or course.replica_of is not None:  # what else is free may be beside a sibling
+        if self._chooses or course.replica_of is not None:  # what else is free may be beside a sibling
             return None
         return next((site for site in sorted(self._slots) if self._free(site)), None)
 
@@ -280,7 +269,7 @@ class _Exact:
         course = self._present.get(decision.job_id)
         destination = decision.target_site
         movable = course is not None and course.replica_of is None and course.bound_for is None
-        ready = course is not None and course.phase in (Phase.RUNNING, Phase.PAUSED)
+        ready = course is not None and course.phase in (Phase.RUNNING, Phase.PAUSED, Phase.HELD)
         if course is None or not (movable and ready) or destination in (None, course.site):
             raise PermanentError(f"{self._policy.name}: {decision.job_id} cannot move to {destination}")
         assert destination is not None and course.site is not None

@@ -12,9 +12,10 @@ from coordinator.core.policies import policy_named
 from coordinator.core.policy import Policy
 from coordinator.core.sterna_policy import SternaPolicy
 from coordinator.replay import svg
-from coordinator.replay.exact import run, settings_of
+from coordinator.replay.exact import run
 from coordinator.replay.foresight import Foresight
 from coordinator.replay.metrics import Metrics, measure
+from coordinator.replay.record import settings_of
 from coordinator.replay.world import World
 
 EPSILONS = (0.1, 0.3, 0.5, 0.7, 0.9)

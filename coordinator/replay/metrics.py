@@ -64,6 +64,8 @@ class Metrics:
     """Replicas that trained at a time, a mean over the time in which their jobs ran; 0: there were none."""
     given_up: int = 0
     """Moves whose pieces had travelled ahead when they were no longer worth it."""
+    stood_s: float = 0.0
+    """For how long jobs stood still at a site, slot kept, between two stages there: all of them together."""
     cost: float | None = None
     """Of what jobs drew from the grid, in the world's currency, not of the network; None: part is unknown."""
     carbon_g: float | None = None
@@ -135,6 +137,7 @@ def measure(world: World, intervals: Iterable[Interval], transfers: Iterable[Tra
         ),
         replicas=_replicas(rows),
         given_up=_given_up(rows, carried),
+        stood_s=sum(end_s - start_s for _, start_s, end_s in pauses(by_course)),
         cost=_of_imports(world, by_site, power, {site.site_id: site.price for site in world.sites}),
         carbon_g=_of_imports(world, by_site, power, {site.site_id: site.carbon for site in world.sites}),
     )

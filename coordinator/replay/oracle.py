@@ -20,8 +20,9 @@ from coordinator.core.policies import policy_named
 from coordinator.core.policy import PlannerSettings, Policy
 from coordinator.model.decision import Decision
 from coordinator.model.view import FleetView, JobView
-from coordinator.replay.exact import Record, run, settings_of
+from coordinator.replay.exact import run
 from coordinator.replay.foresight import MakeForesight, Perfect
+from coordinator.replay.record import Record, settings_of
 from coordinator.replay.world import World
 
 ORACLE = "oracle"

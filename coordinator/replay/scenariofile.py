@@ -17,6 +17,7 @@ from coordinator.forecast.series import Series
 from coordinator.model.replication import Replication
 from coordinator.replay import importers
 from coordinator.replay.batteries import BatteryTable, firm
+from coordinator.replay.gridlimits import LimitTable, limits_of
 from coordinator.replay.jobtables import KindTable, ReplicasTable, SlowTable
 from coordinator.replay.signals import Signals, SignalTable, read_signals
 from coordinator.replay.sources import (
@@ -117,6 +118,7 @@ class ScenarioFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     battery: BatteryTable | None = None
     replicas: ReplicasTable | None = None
     slow: SlowTable | None = None
+    limits: tuple[LimitTable, ...] = ()
 
     @property
     def offsets(self) -> range:
@@ -244,6 +246,7 @@ def _plant(scenario: ScenarioFile, traces: Traces, site_id: str, start_at: datet
         past_w=tuple(past.tolist()),
         price=traces.price.on(site_id, start_at, traces.step_s),
         carbon=traces.carbon.on(site_id, start_at, traces.step_s),
+        limits=limits_of(scenario.limits, site_id, traces.step_s * len(ahead)),
     )
 
 
@@ -319,6 +322,10 @@ def _check(scenario: ScenarioFile) -> None:
         for place, kind in enumerate(scenario.jobs.kinds)
         if kind.pieces and all(piece.stays or piece.change_frac == 0.0 for piece in kind.pieces)
     ]
+    names = {site.id for site in scenario.fleet.sites}
+    faults += [f"limits: {one.site} is no site" for one in scenario.limits if one.site not in names]
+    if scenario.limits and scenario.battery is not None:
+        faults.append("limits: not together with a battery")
     if scenario.slow is not None:
         faults += [f"slow.{field}: {text}" for field, text in scenario.slow.range().faults()]
     if scenario.replicas is not None:

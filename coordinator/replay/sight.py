@@ -2,17 +2,19 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import permutations
 
 from coordinator.core import partial
 from coordinator.model.forecast import SurplusForecast
 from coordinator.model.import_cost import ImportCost
+from coordinator.model.site import ActiveLimit
 from coordinator.model.view import FleetView, JobView, LinkView, Phase, SiteView
 from coordinator.replay.carriage import Pair
 from coordinator.replay.course import Course
 from coordinator.replay.foresight import Foresight
 from coordinator.replay.group import Group
-from coordinator.replay.world import Plant, World
+from coordinator.replay.world import GridLimit, Plant, World
 
 
 class Sight:
@@ -40,7 +42,7 @@ class Sight:
         # Else a job looks the same until its next stage, and most jobs of most views are in none that is new.
         self._ages = declared or world.hold_back_s is not None
         self._seen: dict[str, tuple[tuple[object, ...], JobView]] = {}
-        self._seen_sites: dict[str, tuple[tuple[float, ...], SiteView]] = {}
+        self._seen_sites: dict[str, tuple[tuple[object, ...], SiteView]] = {}
         self._step = -1
         self._forecasts: dict[str, SurplusForecast | None] = {}
         self._costs: dict[str, ImportCost | None] = {}
@@ -83,21 +85,35 @@ class Sight:
             promised.exchange(group)
         return FleetView(
             now=self._world.at(now_s),
-            sites={site.site_id: self._seen_site(site, step, held, promised) for site in self._world.sites},
+            sites={site.site_id: self._seen_site(site, now_s, held, promised) for site in self._world.sites},
             jobs={course.task.job_id: self._seen_job(course, now_s) for course in (*courses, *queue)},
             links=self._idle | {pair: self._link(pair, promised) for pair in promised.pair_bps},
         )
 
-    def _seen_site(self, site: Plant, step: int, held: Mapping[str, int], promised: "_Promised") -> SiteView:
-        name, wan = site.site_id, self._world.wan
+    def _seen_site(
+        self, site: Plant, now_s: float, held: Mapping[str, int], promised: "_Promised"
+    ) -> SiteView:
+        name, wan, step = site.site_id, self._world.wan, self._step
         up_bps = wan.uplink_bps[name] - promised.up_bps[name]
         down_bps = wan.downlink_bps[name] - promised.down_bps[name]
-        stands = (step, held[name], up_bps, down_bps)
+        told = tuple(limit for limit in site.limits if limit.told_s <= now_s < limit.end_s)
+        stands = (step, held[name], up_bps, down_bps, told)
         known = self._seen_sites.get(name)
         if known is None or known[0] != stands:
             made = self._site(site, step, held[name], (up_bps, down_bps))
+            made = replace(made, limits=tuple(self._limit(limit) for limit in told)) if told else made
             known = self._seen_sites[name] = (stands, made)
         return known[1]
+
+    def _limit(self, limit: GridLimit) -> ActiveLimit:
+        return ActiveLimit(
+            source="scenario",
+            command_id="",
+            limit_w=limit.import_w,
+            start_at=self._world.at(limit.start_s),
+            end_at=self._world.at(limit.end_s),
+            reason="",
+        )
 
     def _site(self, site: Plant, step: int, held: int, free_bps: tuple[float, float]) -> SiteView:
         return SiteView(
@@ -110,6 +126,7 @@ class Sight:
             surplus_quality_ok=True,
             compute_w=None,
             forecast=self._forecasts[site.site_id],
+            others_w=-site.surplus_w[step],
             uplink_free_bps=free_bps[0],
             downlink_free_bps=free_bps[1],
             import_cost=self._costs[site.site_id],
@@ -130,6 +147,9 @@ class Sight:
         # The planner of production, too, sees a move from the moment on in which something travels ahead.
         phase = course.phase or Phase.QUEUED
         phase = Phase.MIGRATING if course.sending is not None else phase
+        # What its site has paused for a limit may be moved at once, but is nobody's to pause or to slow.
+        limited = phase is Phase.HELD
+        phase = Phase.RUNNING if limited else phase
         running = phase is Phase.RUNNING
         moved_bytes = partial.moved_bytes(task.pieces) if task.pieces else task.checkpoint_bytes
         stop_bytes = partial.effective_bytes(task.pieces) if task.pieces else moved_bytes
@@ -150,8 +170,8 @@ class Sight:
             declared_work_s=task.work_s if self._declared else None,
             progressed_s=course.ran_s(now_s),
             slack_s=self._slack_s(course, now_s),
-            may_pause=self._world.hold_back_s is not None,
-            slow=task.slow,
+            may_pause=self._world.hold_back_s is not None and not limited,
+            slow=None if limited else task.slow,
             slowed_to_w=course.slow_w,
             bound_for=course.bound_for,
             stop_bytes=stop_bytes if stop_bytes < moved_bytes else None,

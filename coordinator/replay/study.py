@@ -11,10 +11,10 @@ from statistics import fmean as mean
 from typing import TypeVar
 
 from coordinator.replay.evaluation import BASELINE, Mean, least_wh_of
-from coordinator.replay.exact import Record
 from coordinator.replay.foresight import MakeForesight, Perfect
 from coordinator.replay.metrics import Metrics, measure
 from coordinator.replay.oracle import replayed
+from coordinator.replay.record import Record
 from coordinator.replay.verify import recompute
 from coordinator.replay.world import World
 from sterna.errors import CorruptError

@@ -12,7 +12,13 @@ from math import floor
 from coordinator.replay.journal import Interval, Stage
 from coordinator.replay.metrics import Metrics
 from coordinator.replay.transfers import Cause, Transfer
-from coordinator.replay.verify_parts import link_faults, piece_faults, replica_faults
+from coordinator.replay.verify_parts import (
+    is_limited,
+    limit_faults,
+    link_faults,
+    piece_faults,
+    replica_faults,
+)
 from coordinator.replay.world import Plant, Signal, Task, World
 from sterna.errors import CorruptError
 
@@ -59,14 +65,18 @@ def recompute(world: World, rows: Iterable[Interval], transfers: Iterable[Transf
             continue
         faults += [*_course_faults(world, task, mine), *_power_faults(task, mine)]
         faults += piece_faults(task, mine, crossed[task.job_id]) if task.pieces else []
-    faults += link_faults(world, carried)
+    faults += [*link_faults(world, carried), *limit_faults(world, every)]
     alone = _alone(world, courses)
     moves = [] if faults else _moves(alone)
     # A job that stands still between two rows at one site keeps its slot, if it may stand still at all.
     stills = [] if faults else _stills(alone)
     faults += [] if faults else _slot_faults(world, every, moves, stills, carried)
     if world.hold_back_s is None:
-        faults += [f"job {row.job_id}: stood still at {row.end_s:.3f} s" for row, _ in stills]
+        faults += [
+            f"job {row.job_id}: stood still at {row.end_s:.3f} s"
+            for row, after in stills
+            if not is_limited(world, after.site_id, row.end_s)
+        ]
     if faults:
         raise CorruptError("\n".join(faults))
     return _count(world, every, courses, carried)
@@ -217,6 +227,7 @@ def _count(
         exchanges_wh=costs.network_wh_per_gb * sum(exchanged) / 1e9,
         replicas=_mean_replicas(every),
         given_up=sum(_was_given_up(one, courses[one.job_id]) for one in carried),
+        stood_s=sum(after.start_s - before.end_s for before, after in stills),
         cost=_charged([site.price for site in world.sites], imports),
         carbon_g=_charged([site.carbon for site in world.sites], imports),
     )

@@ -219,3 +219,45 @@ def _covers(row: Interval, at_s: float) -> bool:
 
 def _overlap(spans: Iterable[tuple[float, float]]) -> bool:
     return any(after[0] < before[1] - SLACK_S for before, after in pairwise(sorted(spans)))
+
+
+def is_limited(world: World, site_id: str, at_s: float) -> bool:
+    """Tell whether a limit of the grid holds at a site, or has ended at that instant."""
+    site = next(one for one in world.sites if one.site_id == site_id)
+    return any(limit.start_s - SLACK_S <= at_s <= limit.end_s + SLACK_S for limit in site.limits)
+
+
+def limit_faults(world: World, rows: list[Interval]) -> list[str]:
+    """Return where jobs ran beyond a limit; seals and loads are not interrupted, and may exceed it alone."""
+    powers_w = {task.job_id: task.power_w for task in world.tasks}
+    faults = []
+    for site in (one for one in world.sites if one.limits):
+        mine = [row for row in rows if row.site_id == site.site_id and row.job_id in powers_w]
+        edges = {edge_s for row in mine for edge_s in (row.start_s, row.end_s)}
+        edges |= {edge_s for limit in site.limits for edge_s in (limit.start_s, limit.end_s)}
+        edges |= {step * world.step_s for step in range(len(site.surplus_w))}
+        changes = sorted(
+            [(row.start_s, 1, row) for row in mine] + [(row.end_s, 0, row) for row in mine], key=_when
+        )
+        there: list[Interval] = []
+        place = 0
+        for begin_s, end_s in pairwise(sorted(edges)):
+            while place < len(changes) and changes[place][0] <= begin_s:
+                _, comes, row = changes[place]
+                there.append(row) if comes else there.remove(row)
+                place += 1
+            limits = [limit.import_w for limit in site.limits if limit.holds(begin_s)]
+            if not limits or end_s - begin_s < SLACK_S or not any(row.stage is Stage.RUN for row in there):
+                continue
+            most_w = min(limits) + site.surplus_w[int(begin_s // world.step_s)]
+            drawn_w = sum(powers_w[row.job_id] if row.power_w is None else row.power_w for row in there)
+            if drawn_w > most_w + 1e-6:
+                faults.append(
+                    f"{site.site_id}: {drawn_w:g} W of {most_w:g} W under a limit at {begin_s:.3f} s"
+                )
+                break
+    return faults
+
+
+def _when(change: tuple[float, int, Interval]) -> tuple[float, int]:
+    return change[:2]

@@ -27,6 +27,20 @@ class Signal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GridLimit:
+    """What jobs of a site may draw beyond its surplus, `import_w`, in a time; known from `told_s` on."""
+
+    told_s: float
+    start_s: float
+    end_s: float
+    import_w: float
+
+    def holds(self, now_s: float) -> bool:
+        """Tell whether it is in force."""
+        return self.start_s <= now_s < self.end_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plant:
     """One site: `surplus_w` (>= 0) holds for one step of the world each, from its start on.
 
@@ -41,6 +55,7 @@ class Plant:
     past_w: tuple[float, ...] = ()
     price: Signal | None = None
     carbon: Signal | None = None
+    limits: tuple[GridLimit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +153,11 @@ class World:
         return any(task.pieces or task.replication is not None for task in self.tasks)
 
     @property
+    def is_limited(self) -> bool:
+        """Tell whether a limit of the grid holds anywhere at any time."""
+        return any(site.limits for site in self.sites)
+
+    @property
     def end_s(self) -> float:
         """Return how far the surplus is known, in seconds from the start."""
         return self.step_s * min(len(site.surplus_w) for site in self.sites)
@@ -207,6 +227,8 @@ def check(world: World) -> None:
     faults += [
         fault for task in world.tasks for fault in _parts_faults(task, len(names), holds_back=holds_back)
     ]
+    if world.is_limited and any(task.replication is not None for task in world.tasks):
+        faults.append("limits: replicas keep to none")
     submitted = [task.submitted_s for task in world.tasks]
     if submitted != sorted(submitted):
         faults.append("tasks: not in order of submission")

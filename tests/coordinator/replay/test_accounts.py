@@ -12,10 +12,11 @@ from coordinator.core.energy_ledger import Entry, MeterSample, Stay, book, meter
 from coordinator.core.ledger import PowerSample
 from coordinator.core.policies import policy_named
 from coordinator.replay.accounts import accounts, write_accounts
-from coordinator.replay.exact import run, settings_of
+from coordinator.replay.exact import run
 from coordinator.replay.foresight import Perfect
 from coordinator.replay.journal import Interval, Stage
 from coordinator.replay.metrics import measure
+from coordinator.replay.record import settings_of
 from coordinator.replay.verify import recompute
 from coordinator.replay.world import Signal
 from tests.coordinator.replay.worlds import HOUR, needs_data, recorded_world, task, world

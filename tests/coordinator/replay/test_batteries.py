@@ -14,10 +14,11 @@ from coordinator.core.four_moves import Worth
 from coordinator.core.policies import policy_named
 from coordinator.model.import_cost import Objective
 from coordinator.replay.batteries import Counted, balance, by_price, firm, table
-from coordinator.replay.exact import run, settings_of
+from coordinator.replay.exact import run
 from coordinator.replay.foresight import Perfect
 from coordinator.replay.journal import Interval, Stage
 from coordinator.replay.metrics import site_energy
+from coordinator.replay.record import settings_of
 from coordinator.replay.scenariofile import read_scenario
 from coordinator.replay.world import Costs, Plant, Signal, Task, World, access_of
 from sterna.errors import ConfigError

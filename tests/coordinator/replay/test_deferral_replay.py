@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from coordinator.core.policies import policy_named, policy_names
 from coordinator.replay.bound import bound_wh
 from coordinator.replay.deferral_bound import deferred_bound_wh
-from coordinator.replay.exact import Record, run, settings_of
+from coordinator.replay.exact import run
 from coordinator.replay.foresight import Perfect
 from coordinator.replay.learnt import LearntSource
 from coordinator.replay.metrics import Metrics, measure
+from coordinator.replay.record import Record, settings_of
 from coordinator.replay.verify import recompute
 from coordinator.replay.world import World
 from sterna.errors import CorruptError, PermanentError

@@ -6,10 +6,11 @@ import pytest
 
 from coordinator.core.policies import policy_named
 from coordinator.replay.bound import bound_wh
-from coordinator.replay.exact import Record, run, settings_of
+from coordinator.replay.exact import run
 from coordinator.replay.foresight import Perfect
 from coordinator.replay.journal import Stage
 from coordinator.replay.metrics import measure
+from coordinator.replay.record import Record, settings_of
 from coordinator.replay.world import World
 from sterna.errors import ConfigError, PermanentError
 from tests.coordinator.replay.worlds import HOUR, needs_data, recorded_world, task, world

@@ -5,10 +5,11 @@ from xml.etree import ElementTree
 import pytest
 
 from coordinator.replay.bound import bound_wh
-from coordinator.replay.exact import run, settings_of
+from coordinator.replay.exact import run
 from coordinator.replay.foresight import Perfect
 from coordinator.replay.front import Knobs, drawn, knobs, means, point, replayed
 from coordinator.replay.metrics import measure
+from coordinator.replay.record import settings_of
 from tests.coordinator.replay.worlds import HOUR, task, world
 
 MADE = world(

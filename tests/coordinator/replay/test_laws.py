@@ -16,10 +16,11 @@ from coordinator.core.policies import policy_named, policy_names
 from coordinator.core.policy import PlannerSettings
 from coordinator.model.job import SlowRange
 from coordinator.replay.bound import bound_wh
-from coordinator.replay.exact import Record, run, settings_of
+from coordinator.replay.exact import run
 from coordinator.replay.foresight import Perfect
 from coordinator.replay.journal import Interval
 from coordinator.replay.metrics import Metrics, measure
+from coordinator.replay.record import Record, settings_of
 from coordinator.replay.timeline import timeline
 from coordinator.replay.verify import recompute
 from coordinator.replay.world import Plant, Wan, World

@@ -7,8 +7,9 @@ import numpy as np
 
 from coordinator.core.policies import policy_named
 from coordinator.model.forecast import SurplusForecast
-from coordinator.replay.exact import run, settings_of
+from coordinator.replay.exact import run
 from coordinator.replay.learnt import LearntSource
+from coordinator.replay.record import settings_of
 from coordinator.replay.world import World
 from tests.coordinator.replay.worlds import HOUR, task, world
 

@@ -6,9 +6,10 @@ from coordinator.core.deferring import may_defer
 from coordinator.core.policies import policy_names
 from coordinator.replay.bound import bound_wh
 from coordinator.replay.evaluation import outcomes, table
-from coordinator.replay.exact import run, settings_of
+from coordinator.replay.exact import run
 from coordinator.replay.foresight import Foresight, Perfect
 from coordinator.replay.oracle import ORACLE, OraclePolicy, replayed
+from coordinator.replay.record import settings_of
 from coordinator.replay.sight import Sight
 from coordinator.replay.world import World
 from sterna.errors import ConfigError

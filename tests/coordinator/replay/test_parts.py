@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from coordinator.core.partial import Piece
 from coordinator.core.policies import policy_named
 from coordinator.model.replication import Replication
-from coordinator.replay.exact import Record, run, settings_of
+from coordinator.replay.exact import run
 from coordinator.replay.foresight import Perfect
 from coordinator.replay.journal import Interval, Stage, read_journal, write_journal
 from coordinator.replay.metrics import Metrics, measure
+from coordinator.replay.record import Record, settings_of
 from coordinator.replay.transfers import Cause, Transfer, read_transfers, write_transfers
 from coordinator.replay.verify import recompute
 from coordinator.replay.world import Task, World

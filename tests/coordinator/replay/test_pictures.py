@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from coordinator.core import domain
 from coordinator.core.policies import policy_named
 from coordinator.replay import pictures, svg
-from coordinator.replay.exact import run, settings_of
+from coordinator.replay.exact import run
 from coordinator.replay.foresight import Perfect
 from coordinator.replay.journal import Interval
 from coordinator.replay.metrics import measure
+from coordinator.replay.record import settings_of
 from coordinator.replay.timeline import timeline
 from coordinator.replay.world import World
 from tests.coordinator.replay.worlds import task, world

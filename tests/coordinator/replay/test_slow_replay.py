@@ -10,10 +10,11 @@ from coordinator.core.policies import policy_named
 from coordinator.model.job import SlowRange
 from coordinator.replay.accounts import accounts
 from coordinator.replay.evaluation import least_wh_of
-from coordinator.replay.exact import Record, run, settings_of
+from coordinator.replay.exact import run
 from coordinator.replay.foresight import Perfect
 from coordinator.replay.journal import Stage, read_journal, write_journal
 from coordinator.replay.metrics import measure
+from coordinator.replay.record import Record, settings_of
 from coordinator.replay.scenariofile import read_scenario
 from coordinator.replay.verify import recompute
 from coordinator.replay.world import World, check

@@ -4,10 +4,11 @@ import pytest
 
 from coordinator.core.policies import policy_named
 from coordinator.replay.bound import bound_wh
-from coordinator.replay.exact import run, settings_of
+from coordinator.replay.exact import run
 from coordinator.replay.foresight import MakeForesight, Perfect
 from coordinator.replay.learnt import LearntSource
 from coordinator.replay.metrics import Metrics, measure
+from coordinator.replay.record import settings_of
 from coordinator.replay.world import World
 from tests.coordinator.replay.worlds import HOUR, needs_data, recorded_world, task, world
 

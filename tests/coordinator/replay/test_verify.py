@@ -8,10 +8,11 @@ from typer.testing import CliRunner
 
 from coordinator.cli.app import app
 from coordinator.core.policies import policy_named
-from coordinator.replay.exact import run, settings_of
+from coordinator.replay.exact import run
 from coordinator.replay.foresight import Perfect
 from coordinator.replay.journal import Interval, Stage, read_journal, write_journal
 from coordinator.replay.metrics import measure
+from coordinator.replay.record import settings_of
 from coordinator.replay.scenariofile import read_scenario, read_traces, shipped_scenarios, world_of
 from coordinator.replay.verify import recompute
 from coordinator.replay.world import World
