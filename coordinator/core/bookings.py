@@ -148,6 +148,11 @@ class Bookings:
             return ()
         return (limit_term(bound.most_w - float(self._limited_w[column]), job.power_w),)
 
+    def here_terms(self, site_id: str) -> tuple[Term, ...]:
+        """Return the term that says whether the limits in force leave what the jobs of a site draw."""
+        most_w = self.limit_now_w(site_id)
+        return (limit_term(most_w, self.draw_w(site_id)),) if isfinite(most_w) else ()
+
     def limit_now_w(self, site_id: str) -> float:
         """Return what the limits in force leave for all jobs of a site; inf: no limit, -inf: not known."""
         return self._ceilings.now_w(self._column[site_id])

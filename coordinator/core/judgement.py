@@ -226,6 +226,7 @@ class Judge:
         """Put staying into words; the score is 0, since gains are counted from it."""
         terms = (
             *_surplus_terms(site, float(ratings.need_here_w[index])),
+            *self.bookings.here_terms(site.site_id),
             _lasts_term(float(ratings.lasts_s[index])),
         )
         return Alternative(

@@ -186,7 +186,7 @@ def _lowest_w(
 
 
 def limit_term(room_w: float, power_w: float) -> Term:
-    """Return the term that says whether the limits of a site leave what a job draws."""
+    """Return the term that says whether the limits of a site leave what is to be drawn."""
     enough = power_w <= room_w + HAIR_W
     return Term(
         name="grid_limit",

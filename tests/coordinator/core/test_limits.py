@@ -203,6 +203,18 @@ def test_a_site_over_its_limit_gives_up_what_it_cannot_feed(
         )
 
 
+def test_where_a_job_is_its_limit_is_a_term_for_all_who_are_there() -> None:
+    here = limited(site("a"), limit(700.0))
+    view = fleet([here], [job("1", "a", power_w=400.0), job("2", "a", power_w=500.0)])
+    told = judge_everywhere(view, "1", PlannerSettings())["a"]
+    (term,) = [term for term in told.terms if term.name == "grid_limit"]
+    assert (term.value, term.limit, term.satisfied) == (700.0, 900.0, False)
+    assert term.remedy == "200 W more under the limit"
+    assert decide("sterna", view)["1"].reason == (
+        "the grid limit at a leaves less than the jobs there draw, but no destination can take it"
+    )
+
+
 @moves_jobs
 def test_who_was_moved_away_does_not_come_back_before_the_limit_ends(name: str) -> None:
     sunny = forecast(*[4000.0] * 12, slot_s=3600.0)
