@@ -7,10 +7,11 @@ import pytest
 from coordinator.core.policies import policy_named
 from coordinator.model.import_cost import Objective
 from coordinator.replay.evaluation import outcomes
-from coordinator.replay.exact import run, settings_of
+from coordinator.replay.exact import run
 from coordinator.replay.foresight import Forecasted, Foresight, MakeForesight, Perfect
 from coordinator.replay.journal import Stage
 from coordinator.replay.learnt import LearntSource
+from coordinator.replay.record import settings_of
 from coordinator.replay.world import Signal, World
 from tests.coordinator.replay.test_learnt import sunny
 from tests.coordinator.replay.worlds import HOUR, needs_data, recorded_world, task, world
