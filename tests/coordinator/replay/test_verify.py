@@ -93,6 +93,7 @@ def test_the_shipped_scenarios_are_usable() -> None:
         "us5-battery-defer",
         "us5-defer",
         "us5-diloco",
+        "us5-limits",
         "us5-slow",
         "us5-thin",
         "us5-thin-defer",
