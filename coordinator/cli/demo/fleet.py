@@ -121,13 +121,14 @@ def start(fleet: Fleet, processes: Processes) -> None:
     )
     commands = Path(sys.executable).parent
     coordinator = str(commands / "sterna-coordinator")
-    processes.spawn("coordinator", [coordinator, "run", "--config", str(fleet.folder / "coordinator.toml")])
+    config = str(fleet.folder / "coordinator.toml")
+    processes.spawn_daemon("coordinator", [coordinator, "run", "--config", config])
     agent = str(commands / "sterna-agent")
     for site in fleet.world.sites:
         processes.spawn(f"plant-{site.site_id}", [agent, "simulate", *_plant(fleet, site)])
     for site in fleet.world.sites:
-        config = fleet.folder / f"{site.site_id}.toml"
-        processes.spawn(f"agent-{site.site_id}", [agent, "run", "--config", str(config)])
+        config = str(fleet.folder / f"{site.site_id}.toml")
+        processes.spawn_daemon(f"agent-{site.site_id}", [agent, "run", "--config", config])
 
 
 def start_operator(fleet: Fleet, processes: Processes) -> None:

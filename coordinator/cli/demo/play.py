@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -32,6 +32,7 @@ READY_WITHIN_S = 60.0
 # Jobs are sized to end within the day; a machine that is busy with other things may need longer.
 OVERTIME_S = 90.0
 REFERENCE_TIMEOUT_S = 300.0
+POLL_S = 0.25
 REPLAYED = ("static", "feasibility-aware", w.POLICY)
 
 if TYPE_CHECKING:  # a class of the type stubs alone
@@ -95,7 +96,7 @@ async def _until_ready(
             if not absent and len(answer.sites) == len(fleet.world.sites):
                 return
             waiting = ", ".join(absent)
-        await asyncio.sleep(0.25)
+        await asyncio.sleep(POLL_S)
     raise PermanentError(f"the fleet did not come up within {READY_WITHIN_S:.0f} s; waiting for {waiting}")
 
 
@@ -133,7 +134,7 @@ async def _follow(
 ) -> Outcome:
     roll, looks = MeterRoll(idle_w=w.NODE_IDLE_W), Counter[str]()
     deadline_at = began_at + timedelta(seconds=fleet.world.day_s + OVERTIME_S)
-    async for _, snapshot in watching.watch(stub):
+    async for snapshot in _snapshots(stub, processes):
         processes.check()
         roll.take(snapshot.sites)
         looks.update(site.forecast_source for site in snapshot.sites)
@@ -156,7 +157,22 @@ async def _follow(
         if now > deadline_at:
             stuck = [f"{job.spec.name} ({job.message})" for job in snapshot.jobs if job.state not in ENDED]
             raise PermanentError(f"these jobs did not end in time: {', '.join(stuck) or 'none'}")
-    raise PermanentError("the coordinator ended the stream")
+    raise AssertionError("snapshots do not end")
+
+
+async def _snapshots(
+    stub: "OperatorServiceAsyncStub", processes: Processes
+) -> AsyncIterator[api.WatchFleetResponse]:
+    """Yield the fleet after each change, for ever: a coordinator that was killed comes back."""
+    while True:
+        try:
+            async for _, snapshot in watching.watch(stub):
+                yield snapshot
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                raise
+        processes.check()
+        await asyncio.sleep(POLL_S)
 
 
 def judge(fleet: Fleet, outcome: Outcome) -> DemoSummary:

@@ -32,10 +32,18 @@ class Processes:
     """
 
     log_dir: Path
+    revived: list[str] = field(default_factory=list)
+    """Daemons that somebody ended and that were started again, in order."""
     _children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    _daemons: dict[str, Sequence[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+    def spawn_daemon(self, name: str, argv: Sequence[str]) -> None:
+        """Start a child that is started again when somebody ends it, as systemd does it on a site."""
+        self._daemons[name] = argv
+        self.spawn(name, argv)
 
     def spawn(self, name: str, argv: Sequence[str]) -> None:
         """Start a child under a name."""
@@ -51,16 +59,21 @@ class Processes:
         self._children[name] = child
 
     def check(self) -> None:
-        """Raise when a child has ended, with the end of what it said.
+        """Start daemons again that a signal ended; raise when any other child has ended.
 
         Raises
         ------
         PermanentError
             Naming the child, how it ended and its last lines.
         """
-        for name, child in self._children.items():
+        for name, child in list(self._children.items()):
             code = child.poll()
-            if code is not None:
+            if code is None:
+                continue
+            if code <= 0 and name in self._daemons:  # 0: asked to stop
+                self.spawn(name, self._daemons[name])
+                self.revived.append(name)
+            else:
                 tail = (self.log_dir / f"{name}.log").read_text(errors="replace").splitlines()[-12:]
                 end = f"ended with {code}" if code >= 0 else f"was ended by {signal.Signals(-code).name}"
                 raise PermanentError(f"{name} {end}; the last it said:\n  " + "\n  ".join(tail))

@@ -77,6 +77,8 @@ def run(options: Options) -> int:
                     )
                 )
             processes.stop_everything()
+            if processes.revived:
+                console.print(f"ended by somebody and started again: {', '.join(processes.revived)}")
             if options.picture is not None:
                 view.draw(options.picture)
             console.print(
