@@ -19,6 +19,7 @@ from typing import Any
 
 from agent.core.signed import signed_bytes
 from agent.model.limits import LimitKind
+from sterna.cancellation import heed
 from sterna.clock import Clock, SystemClock
 from sterna.errors import TransientError
 from sterna.listening import interface
@@ -83,10 +84,12 @@ class GridOperator:
         ) as client:
             for leaf in ("ack", "status", "report"):
                 await client.subscribe(f"dr/v1/{self.name}/+/{leaf}", qos=1)
+                heed()
 
             async def send(site: str, leaf: str, message: dict[str, Any], *, retain: bool) -> None:
                 topic = f"dr/v1/{self.name}/{site}/{leaf}"
                 await client.publish(topic, json.dumps(self._sealed(topic, message)), qos=1, retain=retain)
+                heed()
 
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._heartbeats(send))

@@ -139,6 +139,9 @@ MORE_THAN_ZERO, ZERO_OR_MORE = "expected more than zero", "expected zero or more
 WRONG: list[tuple[Break, str, str]] = [
     (_set("fleet", "Bad_Fleet"), "fleet", "is not made of"),
     (_set("site", "a/b"), "site", "is not made of"),
+    (_set("coordinator.address", "203.0.113.1"), "coordinator.address", "expected host:port"),
+    (_set("transfer.listen", "127.0.0.1"), "transfer.listen", "expected host:port"),
+    (_set("transfer.advertise", "203.0.113.1"), "transfer.advertise", "expected host:port"),
     (_set("coordinator.id", "Main_1"), "coordinator.id", "is not made of"),
     (_set("coordinator.backoff_max_s", 0.0), "coordinator.backoff_max_s", MORE_THAN_ZERO),
     (_drop("tls"), "tls", "missing; give [tls]"),

@@ -184,9 +184,9 @@ class FakeSite:
                     talker.cancel()
 
     async def _talk(self, call: Any, outgoing: "asyncio.Queue[ConnectRequest]") -> None:
-        await call.write(hello(self.site_id, [report_message(one) for one in self.model.hello()]))
-        self.outgoing = outgoing
         with contextlib.suppress(asyncio.InvalidStateError):  # the call is over; the reader says why
+            await call.write(hello(self.site_id, [report_message(one) for one in self.model.hello()]))
+            self.outgoing = outgoing
             while True:
                 await call.write(await outgoing.get())
 
