@@ -4,19 +4,21 @@
 once per slot, so that a planning tick only reads. The memory is a value: whoever keeps it decides where.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 
 import numpy as np
 
 from coordinator.core.confidence import QUANTILES
 from coordinator.forecast import calibration, simple
+from coordinator.forecast.blend import fading, leant, widened
 from coordinator.forecast.calibration import Calibration
 from coordinator.forecast.courses import joint_paths
 from coordinator.forecast.forecaster import SiteSurplus
 from coordinator.forecast.kinds import Kind
-from coordinator.forecast.members import members
+from coordinator.forecast.members import GROWN_DAYS, members
 from coordinator.forecast.series import Array, Series
 from coordinator.model.forecast import ForecastSlot, SurplusForecast
 from sterna.errors import PermanentError
@@ -26,7 +28,10 @@ _KEEP_DAYS = 240
 _MOST_DAYS = 7  # the features of `level` reach back that far
 _LEAN_DAYS = 45
 _LEAN_MOST = {Kind.SUN: 0.3, Kind.WIND: 0.7, Kind.OTHER: 0.3}
+_SHORT_DAYS = 3  # with less, climatology says nothing
 _LEAN_DAY_FRAC = 1.0  # days of lead until the leaning has grown to 1 - 1/e of its most
+
+_Say = Callable[[Series, int, int], Array | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -149,17 +154,33 @@ class Learner:
         return SiteMemory(parts=parts, calibration=calibration.issued(state, bounds), paths=paths)
 
     def _ensemble(self, parts: tuple[Part, ...]) -> Array | None:
-        usual = [simple.climatology(part.series, self._leads, self._paths, _LEAN_DAYS) for part in parts]
-        known = [courses for courses in usual if courses is not None]
+        climate = self._plain(parts, partial(simple.climatology, days=_LEAN_DAYS))
+        if climate is None:
+            return None
+        learnt = self._drawn(parts, climate)
+        past = parts[0].series
+        days = len(past.values) / past.per_day
+        if learnt is not None and days >= GROWN_DAYS:
+            return learnt
+        held = self._plain(parts, simple.persistence)
+        plain = widened(climate if held is None else fading(held, climate, past.per_day), days)
+        young = (GROWN_DAYS - days) / (GROWN_DAYS - _SHORT_DAYS)
+        return plain if learnt is None else leant(learnt, plain, young)
+
+    def _plain(self, parts: tuple[Part, ...], say: _Say) -> Array | None:
+        """Return a plain source's courses of the sum; None where it has none of a part."""
+        told = [say(part.series, self._leads, self._paths) for part in parts]
+        known = [part.sign * one for part, one in zip(parts, told, strict=True) if one is not None]
+        return np.asarray(np.sum(known, axis=0)) if len(known) == len(parts) else None
+
+    def _drawn(self, parts: tuple[Part, ...], climate: Array) -> Array | None:
+        """Return what the parts' past teaches, leant on climatology; None while that is nothing."""
+        drawn = [members(part.series, self._leads) for part in parts]
+        known = [one for one in drawn if one is not None]
         if len(known) < len(parts):
             return None
-        climate = np.sum([p.sign * courses for p, courses in zip(parts, known, strict=True)], axis=0)
-        drawn = [members(part.series, self._leads) for part in parts]
-        learnt = [one for one in drawn if one is not None]
-        if len(learnt) < len(parts):
-            return np.asarray(climate)
-        paths = joint_paths(learnt, [part.sign for part in parts], self._paths)
-        return _leant(paths, climate, _lean(parts, self._leads))
+        paths = joint_paths(known, [part.sign for part in parts], self._paths)
+        return leant(paths, climate, _lean(parts, self._leads))
 
 
 class LearntForecaster:
@@ -204,10 +225,3 @@ def _lean(parts: tuple[Part, ...], leads: int) -> Array:
     most = float(np.mean([_LEAN_MOST[part.series.kind] for part in parts]))
     days = np.arange(leads) / parts[0].series.per_day
     return most * (1.0 - np.exp(-days / _LEAN_DAY_FRAC))
-
-
-def _leant(paths: Array, climate: Array, share: Array) -> Array:
-    """Draw each lead's quantiles towards the climate's; every path keeps its rank, so hours stay linked."""
-    ranks = paths.argsort(axis=0, kind="stable").argsort(axis=0, kind="stable")
-    leant: Array = (1.0 - share) * paths + share * np.take_along_axis(np.sort(climate, axis=0), ranks, axis=0)
-    return leant

@@ -1,7 +1,7 @@
 """A site's surplus of earlier days from a file, for a site that is new to the fleet."""
 
 import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -99,11 +99,3 @@ def _means(table: Array) -> Array:
     total = np.where(known, table, 0.0).sum(axis=1)
     means: Array = np.where(2 * count >= table.shape[1], total / np.maximum(count, 1), np.nan)
     return means
-
-
-def write_past(path: Path, rows: Iterable[tuple[datetime, float]]) -> None:
-    """Write a file that `read_past` reads."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow((STAMP, VALUE))
-        writer.writerows((at.isoformat(), f"{value:.1f}") for at, value in rows)

@@ -90,11 +90,6 @@ class Learning:
         self._early: dict[str, list[tuple[datetime, float]]] = {site: [] for site in self._sites}
         self._turns = deque(self._sites)
 
-    @property
-    def recalls(self) -> bool:
-        """Tell whether the past of a site is still being taken up."""
-        return bool(self._early)
-
     def forecast(self, site_id: str) -> SurplusForecast | None:
         """Return what was learnt last of a site; None: nothing yet."""
         pupil = self._pupils.get(site_id)
@@ -113,9 +108,7 @@ class Learning:
 
     async def run(self, heart: Heart) -> None:
         """Take up what is known, then learn for ever."""
-        for site_id in self._sites:
-            heart.beat()
-            await self._recall(site_id)
+        await self.recall(heart)
         while True:
             heart.beat()
             try:
@@ -123,6 +116,12 @@ class Learning:
             except TransientError as error:
                 log.error("what was learnt could not be stored", extra={"why": str(error)})
             await asyncio.sleep(min(_ROUND_S, self._slot_s / _ROUNDS_PER_SLOT))
+
+    async def recall(self, heart: Heart) -> None:
+        """Take up what is known of every site."""
+        for site_id in self._sites:
+            heart.beat()
+            await self._recall(site_id)
 
     async def round(self) -> None:
         """Learn what is due, site after site, until nothing is or the budget is spent; keep what is new."""

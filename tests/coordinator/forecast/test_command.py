@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from coordinator.cli.app import app
-from sterna.errors import PermanentError
+from sterna.errors import ConfigError, PermanentError
 from tests.coordinator.replay.worlds import DATA, needs_data
 
 DAYS, PER_DAY = 80, 8
@@ -63,6 +63,13 @@ def test_as_json(trace: Path) -> None:
 def test_a_trace_that_is_not_there_is_said_so(trace: Path) -> None:
     ended = CliRunner().invoke(app, ["forecast", "score", "--trace", str(trace), "--site", "nowhere"])
     assert isinstance(ended.exception, PermanentError)
+
+
+@pytest.mark.parametrize("words", [(), ("--trace", "a.csv", "--scenario", "us5")], ids=["neither", "both"])
+def test_what_is_to_be_scored_is_said_once(words: tuple[str, ...]) -> None:
+    ended = CliRunner().invoke(app, ["forecast", "score", *words])
+    assert isinstance(ended.exception, ConfigError)
+    assert "expected --trace FILE or --scenario NAME" in str(ended.exception)
 
 
 @needs_data

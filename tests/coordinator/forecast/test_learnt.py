@@ -93,7 +93,7 @@ def test_parts_of_different_length_are_refused() -> None:
 
 
 @pytest.mark.parametrize(("days", "expected"), [(2, False), (5, True), (30, True)])
-def test_a_short_past_gives_climatology_and_a_shorter_one_nothing(days: int, expected: bool) -> None:
+def test_a_short_past_gives_a_forecast_and_a_shorter_one_nothing(days: int, expected: bool) -> None:
     memory = Learner(leads=24).begin([Part(series=series(Kind.WIND, windy(days)))])
     assert (memory.paths is not None) is expected
     assert (surplus_forecast(memory) is not None) is expected

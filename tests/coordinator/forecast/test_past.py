@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from coordinator.forecast.kinds import Kind
-from coordinator.forecast.past import read_past, write_past
+from coordinator.forecast.past import read_past
 from coordinator.forecast.series import Series
 from sterna.errors import ConfigError
+from tests.coordinator.forecast.pasts import write_past
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 NOW = T0 + timedelta(days=2)
