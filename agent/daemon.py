@@ -11,7 +11,7 @@ from agent.build.gpu import open_gpu
 from agent.build.grid import make_desk
 from agent.build.jobs import make_carriage, make_keeper, serve_checkpoints
 from agent.build.links import make_peers, open_uplink
-from agent.build.meters import Lines, make_lines, make_meters
+from agent.build.meters import Lines, declared_batteries, make_lines, make_meters
 from agent.build.power import budget_settings
 from agent.config import AgentConfig
 from agent.devices.meters import Meter, run_meter
@@ -84,7 +84,12 @@ async def _assemble(build: Build) -> None:
     lines, peers, ticket_key = make_lines(build), make_peers(build), TicketKey()
     meters = make_meters(build, lines)
     gpu = await open_gpu(build, {meter.role for meter in meters}, database)
-    senses = Senses(meters={meter.name: meter.role for meter in meters}, gpu=gpu, clock=clock)
+    senses = Senses(
+        meters={meter.name: meter.role for meter in meters},
+        gpu=gpu,
+        clock=clock,
+        batteries=declared_batteries(config.meters),
+    )
     carriage = make_carriage(build, peers)
     server = serve_checkpoints(build, peers, carriage, ticket_key)
     address = await build.stack.enter_async_context(server)

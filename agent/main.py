@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 EXIT_FAILED = EXIT_UNREAD = 1
 EXIT_USAGE = 2
+EXIT_CONFIG = 78
+"""The file cannot be used: EX_CONFIG of sysexits(3), on which systemd does not start us again."""
 
 COMMANDS = {
     "check-config": ("agent.cli.check_config", "check a configuration and end"),
@@ -40,15 +42,19 @@ def main(argv: list[str] | None = None) -> int:
         module, args = _parse(arguments)
         return _run(args.config) if module is None else _command(module, args)
     except ConfigError as error:
-        for line in str(error).splitlines():
-            sys.stderr.write(f"sterna-agent: {line}\n")
-        return EXIT_USAGE
+        return _refused(error, EXIT_USAGE)
     except SternaError as error:  # before anything ran; what ends a running daemon comes in a group
         sys.stderr.write(f"sterna-agent: {error}\n")
         return EXIT_FAILED
     except BrokenPipeError:  # whoever read our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_UNREAD
+
+
+def _refused(error: ConfigError, code: int) -> int:
+    for line in str(error).splitlines():
+        sys.stderr.write(f"sterna-agent: {line}\n")
+    return code
 
 
 def _parse(arguments: list[str]) -> tuple[Any, "argparse.Namespace"]:
@@ -74,12 +80,17 @@ def _run(path: Path) -> int:
     from sterna.heap import share_one_heap
 
     share_one_heap()
+    # Read when gRPC is imported: its core writes lines of its own on a failed handshake.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from agent.config import AgentConfig
     from agent.daemon import start
     from sterna.config import load
     from sterna.log import setup
 
-    config = load(path, AgentConfig)
+    try:
+        config = load(path, AgentConfig)
+    except ConfigError as error:
+        return _refused(error, EXIT_CONFIG)
     setup(config.log_level.upper(), config.log_style)
     return start(config, path.parent)
 

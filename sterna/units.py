@@ -52,7 +52,7 @@ def kw_to_w(power_kw: float) -> float:
 
 
 def w_to_kw(power_w: float) -> float:
-    """Watts to kilowatts; kW exist only inside OpenADR messages."""
+    """Watts to kilowatts; kW exist only inside OpenADR messages and sentences."""
     return power_w / W_PER_KW
 
 

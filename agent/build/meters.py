@@ -10,14 +10,14 @@ from agent.build.base import Build
 from agent.build.files import both_show
 from agent.config import AgentConfig
 from agent.config.buses import BusTable
-from agent.config.meters import MeterTable
+from agent.config.meters import BatteryTable, MeterTable
 from agent.devices.bus import Bus
 from agent.devices.bus_shared import SharedBus
 from agent.devices.meters import Meter
 from agent.devices.meters_fake import FakeMeter
 from agent.devices.meters_sunspec import SunSpecMeter
 from agent.modbus import ModbusBus, SerialLine
-from agent.model.readings import MeterRole
+from agent.model.readings import DeclaredBattery, MeterRole
 from sterna.clock import Clock
 from sterna.errors import ConfigError
 
@@ -181,4 +181,19 @@ def make_meter(table: MeterTable, bus: Bus, *, base_dir: Path, clock: Clock) -> 
         unit=table.unit_id,
         invert=table.invert,
         max_power_w=table.max_power_w,
+    )
+
+
+def declared_batteries(meters: Iterable[MeterTable]) -> dict[str, DeclaredBattery]:
+    """Return what the operator says of batteries, by meter."""
+    return {meter.name: _declared(meter.battery) for meter in meters if meter.battery is not None}
+
+
+def _declared(table: BatteryTable) -> DeclaredBattery:
+    return DeclaredBattery(
+        capacity_wh=table.capacity_wh,
+        max_charge_w=table.max_charge_w,
+        max_discharge_w=table.max_discharge_w,
+        reserve_frac=table.reserve_frac,
+        serves_site=table.serves_site,
     )

@@ -1,7 +1,5 @@
 """The site as a VEN of an OpenADR 3.1 VTN."""
 
-from datetime import datetime
-from functools import partial
 from pathlib import Path
 
 from agent.build.base import Build
@@ -21,8 +19,7 @@ from agent.grid.openadr_mqtt import MqttNotifier
 from agent.grid.openadr_reports import Reporter
 from agent.grid.openadr_rest import RestVtn
 from agent.model.limits import LimitKind
-from agent.model.openadr import SignalKind
-from agent.model.telemetry import ImportCost
+from agent.model.openadr import Signal, SignalKind
 from agent.tasks.liaison import News
 from agent.tasks.measurements import SiteMeasurements
 from sterna.clock import Clock
@@ -57,15 +54,8 @@ def open_openadr(build: Build, desk: GridDesk, news: News, table: OpenAdrTable) 
         stored=lambda: together(news.senses.readings.values()),
     )
     vtn = make_vtn(table, build.base_dir, build.clock)
-    ven_name, resource_name = (
-        table.ven_name or f"sterna-{config.site}",
-        table.resource_name or config.site,
-    )
-    exports = None
-    if curtails(config.setpoints):
-        # What cannot be read counts as what holds without the VTN, at worst as no export at all.
-        fallback_w = 0.0 if table.failsafe_export_w is None else table.failsafe_export_w
-        exports = (_feed(build, desk, LimitKind.EXPORT_CAPACITY_LIMIT), LimitSettings(fallback_w=fallback_w))
+    ven_name = table.ven_name or f"sterna-{config.site}"
+    resource_name = table.resource_name or config.site
     ven = OpenAdrVen(
         vtn=vtn,
         feed=_feed(build, desk, LimitKind.IMPORT_CAPACITY_LIMIT),
@@ -79,7 +69,7 @@ def open_openadr(build: Build, desk: GridDesk, news: News, table: OpenAdrTable) 
             reference_w=table.reference_w,
             minimum_w=config.grid.minimum_limit_w,
         ),
-        exports=exports,
+        exports=_exports(build, desk, table),
         programs=table.programs,
         reporter=Reporter(
             vtn=vtn,
@@ -92,23 +82,38 @@ def open_openadr(build: Build, desk: GridDesk, news: News, table: OpenAdrTable) 
         poll_period_s=table.poll_period_s,
         on_beat=build.pulse.heart("openadr", OPENADR_DEADLINE_S).beat,
     )
-    if config.surplus is not None:
-        rules = SurplusRules(
-            price_below_per_kwh=config.surplus.price_below_per_kwh,
-            price_w=config.surplus.price_w,
-            curtailed_w=config.surplus.curtailed_w,
-        )
-        # Nobody's word counts while the calendar that it is told on cannot be believed.
-        news.declare = lambda now: declare(ven.signals, rules, now) if build.clock_trust() else ()
-
-    def costs(kind: SignalKind, now: datetime) -> tuple[ImportCost, ...]:
-        return import_costs(ven.signals, kind, now) if build.clock_trust() else ()
-
-    news.prices, news.carbon = partial(costs, SignalKind.PRICE), partial(costs, SignalKind.GHG)
+    _tell_signals(build, ven, news)
     build.clock_trust.listeners.append(ven.poke)  # a schedule waits for the clock
     build.links["openadr"] = lambda: ven.connected
     build.loops["openadr"] = ven.run
     build.listeners.append(measurements.take)
+
+
+def _exports(build: Build, desk: GridDesk, table: OpenAdrTable) -> tuple[PlanFeed, LimitSettings] | None:
+    """Return who keeps limits of the export, and how; None where no device obeys any."""
+    if not curtails(build.config.setpoints):
+        return None
+    # What cannot be read counts as what holds without the VTN, at worst as no export at all.
+    fallback_w = 0.0 if table.failsafe_export_w is None else table.failsafe_export_w
+    return _feed(build, desk, LimitKind.EXPORT_CAPACITY_LIMIT), LimitSettings(fallback_w=fallback_w)
+
+
+def _tell_signals(build: Build, ven: OpenAdrVen, news: News) -> None:
+    """Have the site tell what the VTN's signals make of its surplus and its import."""
+
+    def signals() -> tuple[Signal, ...]:
+        # Nobody's word counts while the calendar that it is told on cannot be believed.
+        return ven.signals if build.clock_trust() else ()
+
+    news.prices = lambda now: import_costs(signals(), SignalKind.PRICE, now)
+    news.carbon = lambda now: import_costs(signals(), SignalKind.GHG, now)
+    if (table := build.config.surplus) is not None:
+        rules = SurplusRules(
+            price_below_per_kwh=table.price_below_per_kwh,
+            price_w=table.price_w,
+            curtailed_w=table.curtailed_w,
+        )
+        news.declare = lambda now: declare(signals(), rules, now)
 
 
 def _feed(build: Build, desk: GridDesk, kind: LimitKind) -> PlanFeed:

@@ -1,4 +1,4 @@
-"""The doctor's looks at how the site is limited and limits: its set-points, its contacts, its own ports."""
+"""The doctor's looks at the site as a whole: its balance, set-points, contacts, and its own ports."""
 
 import asyncio
 import errno
@@ -15,6 +15,18 @@ from agent.grid.relay_inputs import GpioContact
 from sterna.clock import Clock
 from sterna.errors import ConfigError, SternaError, TransientError
 from sterna.listening import interface, listen
+
+
+def check_balance(config: AgentConfig) -> Iterator[Finding]:
+    """Say where the surplus would be an estimate, on which no coordinator plans."""
+    plant = any(meter.role == "generation" for meter in config.meters)
+    counted = any(meter.role in ("compute", "load") for meter in config.meters)
+    if config.coordinator is not None and plant and not counted:
+        yield warn(
+            "surplus",
+            "no meter of role compute or load: it rests on what the GPUs say, quality ESTIMATED",
+            "add such a meter; the coordinator plans on surplus of quality OK alone",
+        )
 
 
 async def check_setpoints(

@@ -70,6 +70,8 @@ async def _looks(config: AgentConfig, base_dir: Path, timeout_s: float) -> Async
         yield finding
     async for finding in checks_peers.check_meters(config, base_dir, clock, timeout_s=timeout_s):
         yield finding
+    for finding in checks_site.check_balance(config):
+        yield finding
     async for finding in checks_site.check_setpoints(config, base_dir, clock, timeout_s=timeout_s):
         yield finding
     for finding in (*checks_site.check_contacts(config, base_dir), *checks_site.check_ports(config)):

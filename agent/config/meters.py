@@ -2,11 +2,26 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 ControlName = Literal["generation-limit", "active-power", "storage-rates", "battery-connection"]
+
+
+class BatteryTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[meters.battery]``: what a battery's device does not tell, or does not know."""
+
+    capacity_wh: Annotated[float, msgspec.Meta(gt=0.0)] | None = None
+    """What can be used of it; in place of what the device states."""
+    max_charge_w: Annotated[float, msgspec.Meta(ge=0.0)] | None = None
+    """The most that it takes; likewise."""
+    max_discharge_w: Annotated[float, msgspec.Meta(ge=0.0)] | None = None
+    """The most that it gives; likewise."""
+    reserve_frac: Annotated[float, msgspec.Meta(ge=0.0, lt=1.0)] = 0.0
+    """Part of its capacity that it keeps back, e.g. for when the grid fails."""
+    serves_site: bool = False
+    """By its own control it gives whatever the site would import: the coordinator may plan on that."""
 
 
 class MeterTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -38,6 +53,8 @@ class MeterTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """The device counts the other way round."""
     writable: tuple[ControlName, ...] = ()
     """sunspec: the controls that `[[setpoints]]` may use; nothing else is ever written to the device."""
+    battery: BatteryTable | None = None
+    """What is known of a battery beside what its device tells; for the role battery only."""
     fake_power_w: float = 0.0
     """What a fake meter reads."""
 
@@ -55,6 +72,8 @@ class MeterTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             yield "port", f"expected 1 to 65535, got {self.port}"
         if not 0 <= self.unit_id <= 247:
             yield "unit_id", f"expected 0 to 247, got {self.unit_id}"
+        if self.battery is not None and self.role != "battery":
+            yield "battery", f"the meter has the role {self.role}"
         for key in ("poll_interval_s", "timeout_s", "max_power_w"):
             if getattr(self, key) <= 0:
                 yield key, f"expected more than zero, got {getattr(self, key)}"

@@ -26,6 +26,7 @@ BOUNDS: Mapping[str, Bounds] = {
     "soc_frac": Bounds(0.0, 1.0),
     "soh_frac": Bounds(0.0, 1.5),  # new ones may be above their rating
     "capacity_wh": Bounds(0.0, 1e12),
+    "battery_w": Bounds(0.0, 1e12),
     "energy_import_wh": Bounds(0.0, 1e15),
     "energy_export_wh": Bounds(0.0, 1e15),
     "energy_total_wh": Bounds(0.0, 1e15),

@@ -3,10 +3,10 @@
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from agent.core.stored import BANK_POINTS, CAPACITY_POINTS, from_bank, from_capacity
+from agent.core.stored import BANK_POINTS, CAPACITY_POINTS, RATING_POINTS, from_bank, from_capacity, rated
 from agent.devices.bus_sunspec import FoundModel
 from agent.model.readings import Storage
-from agent.model.sunspec import BATTERY, DER_STORAGE, Model, Value
+from agent.model.sunspec import BATTERY, DER_CAPACITY, DER_STORAGE, Model, Value
 from sterna.clock import Clock
 from sterna.errors import PeerProtocolError, TransientError
 
@@ -49,6 +49,8 @@ class StorageSide:
     ) -> None:
         found = ((one, *kind[1:]) for kind in KINDS for one in chain if one.model is kind[0])
         self._found = next(found, None)
+        told = self._found is not None and self._found[0].model is DER_STORAGE
+        self._rating = next((one for one in chain if told and one.model is DER_CAPACITY), None)
         self._meter, self._read, self._clock = meter, read, clock
         self._storage: Storage | None = None
         self._read_at_s = self._due_s = float("-inf")
@@ -60,7 +62,10 @@ class StorageSide:
             found, points, make = self._found
             self._due_s = now_s + PERIOD_S
             try:
-                self._storage, self._read_at_s = make(await self._read(found, points)), now_s
+                self._storage = make(await self._read(found, points))
+                if self._rating is not None:
+                    self._storage = rated(self._storage, await self._read(self._rating, RATING_POINTS))
+                self._read_at_s = now_s
             except PeerProtocolError as error:
                 # Power is what the meter is for; without its charge a battery is a battery all the same.
                 self._storage, self._due_s = None, now_s + REFUSED_RETRY_S

@@ -37,7 +37,8 @@ class Storage:
     """A battery's charge; None is what it does not say.
 
     `capacity_wh` is its rating, `available_wh` what could be drawn now, `soc_frac` and `soh_frac` charge and
-    health as parts of 1.
+    health as parts of 1. `max_charge_w` and `max_discharge_w` are the most that it takes and gives,
+    `reserve_wh` what it keeps back; `serves_site`: it gives by itself what the site lacks.
     """
 
     capacity_wh: float | None = None
@@ -45,6 +46,24 @@ class Storage:
     soc_frac: float | None = None
     soh_frac: float | None = None
     status: StorageStatus | None = None
+    max_charge_w: float | None = None
+    max_discharge_w: float | None = None
+    reserve_wh: float | None = None
+    serves_site: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeclaredBattery:
+    """What the operator says of a battery; a figure that is None is left to the device.
+
+    `capacity_wh` is what can be used of it, `reserve_frac` the part of its capacity that it keeps back.
+    """
+
+    capacity_wh: float | None = None
+    max_charge_w: float | None = None
+    max_discharge_w: float | None = None
+    reserve_frac: float = 0.0
+    serves_site: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from agent.model.limits import Envelope, Limit
-from agent.model.readings import GpuReading, SitePower
+from agent.model.readings import GpuReading, SitePower, Storage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,6 +14,8 @@ class TelemetrySample:
     sequence: int
     power: SitePower
     gpus: tuple[GpuReading, ...] = ()
+    storage: Storage | None = None
+    """Of all batteries of the site; None: it has none, or they cannot be believed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +57,9 @@ class GridStatus:
     exports: tuple[Limit, ...] = ()
     """Limits of the export, the most restrictive first."""
     prices: tuple[ImportCost, ...] = ()
+    """What import costs, in the operator's currency, by start."""
     carbon: tuple[ImportCost, ...] = ()
+    """Grams of CO2 of what is imported, likewise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

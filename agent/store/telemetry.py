@@ -19,7 +19,7 @@ from typing import TypeVar
 
 import msgspec
 
-from agent.model.readings import GpuReading, SitePower
+from agent.model.readings import GpuReading, SitePower, Storage
 from agent.model.telemetry import TelemetrySample
 from agent.store.db import Database, Migration
 from sterna.clock import Clock
@@ -110,7 +110,9 @@ class TelemetryStore:
         self._sequence, self._on_disk, self._disk_last = await self._db.run(lambda db: _open(db, seed))
         self._reserved = self._sequence + _RESERVE
 
-    def append(self, power: SitePower, gpus: Iterable[GpuReading] = ()) -> int | None:
+    def append(
+        self, power: SitePower, gpus: Iterable[GpuReading] = (), storage: Storage | None = None
+    ) -> int | None:
         """Take a sample; never waits.
 
         Returns
@@ -123,7 +125,9 @@ class TelemetryStore:
             self._work.set()
             return None
         self._sequence += 1
-        self._memory.append(TelemetrySample(sequence=self._sequence, power=power, gpus=tuple(gpus)))
+        self._memory.append(
+            TelemetrySample(sequence=self._sequence, power=power, gpus=tuple(gpus), storage=storage)
+        )
         if len(self._memory) > self._memory_max:
             self._memory.popleft()
             self._dropped += 1

@@ -118,9 +118,11 @@ class News:
     uplink: Uplink | None
     clock: Clock
     declare: Callable[[datetime], tuple[DeclaredSurplus, ...]] = lambda _now: ()
-    prices: Callable[[datetime], tuple[ImportCost, ...]] = lambda _now: ()
-    carbon: Callable[[datetime], tuple[ImportCost, ...]] = lambda _now: ()
     """What counts as surplus on somebody's word; nothing unless it is configured."""
+    prices: Callable[[datetime], tuple[ImportCost, ...]] = lambda _now: ()
+    """What import costs as the operator tells it; nothing unless it does."""
+    carbon: Callable[[datetime], tuple[ImportCost, ...]] = lambda _now: ()
+    """Grams of CO2 of what is imported, likewise."""
     least_export_w: Callable[[], float | None] = lambda: None
     """What the export could come down to, in watts; None: nothing obeys a limit of it, or it is not known."""
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from agent.core.known import total
 from agent.core.sitepower import site_power
+from agent.core.stored import completed, together
 from agent.devices.gpu_ports import GpuProvider
 from agent.grid.desk import GridDesk
-from agent.model.readings import GpuReading, MeterReading, MeterRole, SitePower
+from agent.model.readings import DeclaredBattery, GpuReading, MeterReading, MeterRole, SitePower
 from agent.store.telemetry import TelemetryStore
 from sterna import pace
 from sterna.clock import Clock
@@ -34,12 +35,15 @@ class Senses:
         The node's GPU; None: it has none that can be read.
     gpu_timeout_s : float
         How long one look at the GPU may take.
+    batteries : mapping of meter name to DeclaredBattery
+        What the operator says of batteries.
     """
 
     meters: Mapping[str, MeterRole]
     gpu: GpuProvider | None
     clock: Clock
     gpu_timeout_s: float = 5.0
+    batteries: Mapping[str, DeclaredBattery] = field(default_factory=dict)
     readings: dict[str, MeterReading] = field(default_factory=dict)
     gpus: tuple[GpuReading, ...] = ()
     power: SitePower | None = None
@@ -47,7 +51,8 @@ class Senses:
 
     def take(self, reading: MeterReading) -> None:
         """Keep a meter's newest reading."""
-        self.readings[reading.meter] = reading
+        declared = self.batteries.get(reading.meter)
+        self.readings[reading.meter] = reading if declared is None else completed(reading, declared)
 
     async def look(self) -> SitePower:
         """Read the GPU, balance the site, and keep both."""
@@ -90,7 +95,7 @@ async def run_senses(
     """Balance the site every `period_s` seconds, judge the sample against the limits, queue it to be sent."""
     while True:
         power = await senses.look()
-        telemetry.append(power, senses.gpus)
+        telemetry.append(power, senses.gpus, together(senses.readings.values()))
         for listener in listeners:
             listener(power)
         try:

@@ -10,7 +10,7 @@ from agent.model.forecast import ForecastSlot, PlantForecast
 from agent.model.jobs import Checkpoint
 from agent.model.limits import Limit
 from agent.model.orders import JobReport, MoveRequest, OrderAck
-from agent.model.readings import GpuReading
+from agent.model.readings import GpuReading, Storage
 from agent.model.telemetry import DeclaredSurplus, GridStatus, ImportCost, SiteCapabilities, TelemetrySample
 from sterna.v1 import job_pb2, site_pb2, site_service_pb2
 
@@ -128,6 +128,19 @@ def _sample(sample: TelemetrySample, historical: bool) -> site_pb2.SiteTelemetry
         gpus=[_gpu(gpu) for gpu in sample.gpus],
         historical=historical,
         sequence=sample.sequence,
+        battery=None if sample.storage is None else _battery(sample.storage),
+    )
+
+
+def _battery(storage: Storage) -> site_pb2.SiteBattery:
+    return site_pb2.SiteBattery(
+        soc_frac=storage.soc_frac,
+        capacity_wh=storage.capacity_wh,
+        available_wh=storage.available_wh,
+        max_charge_w=storage.max_charge_w,
+        max_discharge_w=storage.max_discharge_w,
+        reserve_wh=storage.reserve_wh,
+        serves_site=storage.serves_site,
     )
 
 

@@ -641,6 +641,7 @@ class WatchFleetResponse(_message.Message):
     JOBS_FIELD_NUMBER: _builtins.int
     MIGRATIONS_FIELD_NUMBER: _builtins.int
     LEFT_FIELD_NUMBER: _builtins.int
+    WAITING_SINCE_FIELD_NUMBER: _builtins.int
     policy: _builtins.str
     @_builtins.property
     def at(self) -> _timestamp_pb2.Timestamp: ...
@@ -660,6 +661,12 @@ class WatchFleetResponse(_message.Message):
         those that are new or differ from what was sent before; the others stand, but for these, which are out.
         """
 
+    @_builtins.property
+    def waiting_since(self) -> _timestamp_pb2.Timestamp:
+        """When the coordinator started. Set while sites that it has not heard since may still be on their way back to it:
+        for 30 s at most. Absent: whoever is not heard has had that time, or nobody is missing.
+        """
+
     def __init__(
         self,
         *,
@@ -669,10 +676,11 @@ class WatchFleetResponse(_message.Message):
         jobs: _abc.Iterable[_fleet_pb2.Job] | None = ...,
         migrations: _abc.Iterable[_fleet_pb2.Migration] | None = ...,
         left: Global___FleetLeft | None = ...,
+        waiting_since: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "left", b"left"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "left", b"left", "waiting_since", b"waiting_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "jobs", b"jobs", "left", b"left", "migrations", b"migrations", "policy", b"policy", "sites", b"sites"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "jobs", b"jobs", "left", b"left", "migrations", b"migrations", "policy", b"policy", "sites", b"sites", "waiting_since", b"waiting_since"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -174,6 +174,7 @@ class SiteTelemetry(_message.Message):
     GPUS_FIELD_NUMBER: _builtins.int
     HISTORICAL_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
+    BATTERY_FIELD_NUMBER: _builtins.int
     grid_w: _builtins.float
     """Watts from the grid (import positive, export negative)."""
     generation_w: _builtins.float
@@ -200,6 +201,10 @@ class SiteTelemetry(_message.Message):
 
     @_builtins.property
     def gpus(self) -> _containers.RepeatedCompositeFieldContainer[Global___GpuTelemetry]: ...
+    @_builtins.property
+    def battery(self) -> Global___SiteBattery:
+        """All batteries of the site as one; absent where it has none, or one of them is silent."""
+
     def __init__(
         self,
         *,
@@ -215,10 +220,11 @@ class SiteTelemetry(_message.Message):
         gpus: _abc.Iterable[Global___GpuTelemetry] | None = ...,
         historical: _builtins.bool = ...,
         sequence: _builtins.int = ...,
+        battery: Global___SiteBattery | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_available_w", b"_available_w", "_battery_w", b"_battery_w", "_compute_w", b"_compute_w", "_generation_w", b"_generation_w", "_grid_w", b"_grid_w", "_site_load_w", b"_site_load_w", "_surplus_w", b"_surplus_w", "available_w", b"available_w", "battery_w", b"battery_w", "compute_w", b"compute_w", "generation_w", b"generation_w", "grid_w", b"grid_w", "measured_at", b"measured_at", "site_load_w", b"site_load_w", "surplus_w", b"surplus_w"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_available_w", b"_available_w", "_battery_w", b"_battery_w", "_compute_w", b"_compute_w", "_generation_w", b"_generation_w", "_grid_w", b"_grid_w", "_site_load_w", b"_site_load_w", "_surplus_w", b"_surplus_w", "available_w", b"available_w", "battery", b"battery", "battery_w", b"battery_w", "compute_w", b"compute_w", "generation_w", b"generation_w", "grid_w", b"grid_w", "measured_at", b"measured_at", "site_load_w", b"site_load_w", "surplus_w", b"surplus_w"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_available_w", b"_available_w", "_battery_w", b"_battery_w", "_compute_w", b"_compute_w", "_generation_w", b"_generation_w", "_grid_w", b"_grid_w", "_site_load_w", b"_site_load_w", "_surplus_w", b"_surplus_w", "available_w", b"available_w", "battery_w", b"battery_w", "compute_w", b"compute_w", "generation_w", b"generation_w", "gpus", b"gpus", "grid_w", b"grid_w", "historical", b"historical", "measured_at", b"measured_at", "quality", b"quality", "sequence", b"sequence", "site_load_w", b"site_load_w", "surplus_w", b"surplus_w"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_available_w", b"_available_w", "_battery_w", b"_battery_w", "_compute_w", b"_compute_w", "_generation_w", b"_generation_w", "_grid_w", b"_grid_w", "_site_load_w", b"_site_load_w", "_surplus_w", b"_surplus_w", "available_w", b"available_w", "battery", b"battery", "battery_w", b"battery_w", "compute_w", b"compute_w", "generation_w", b"generation_w", "gpus", b"gpus", "grid_w", b"grid_w", "historical", b"historical", "measured_at", b"measured_at", "quality", b"quality", "sequence", b"sequence", "site_load_w", b"site_load_w", "surplus_w", b"surplus_w"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__available_w: _TypeAlias = _typing.Literal["available_w"]  # noqa: Y015
     _WhichOneofArgType__available_w: _TypeAlias = _typing.Literal["_available_w", b"_available_w"]  # noqa: Y015
@@ -250,6 +256,75 @@ class SiteTelemetry(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__surplus_w) -> _WhichOneofReturnType__surplus_w | None: ...
 
 Global___SiteTelemetry: _TypeAlias = SiteTelemetry  # noqa: Y015
+
+@_typing.final
+class SiteBattery(_message.Message):
+    """What is known of a site's batteries beside their power. Absent is unknown, never zero."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOC_FRAC_FIELD_NUMBER: _builtins.int
+    CAPACITY_WH_FIELD_NUMBER: _builtins.int
+    AVAILABLE_WH_FIELD_NUMBER: _builtins.int
+    MAX_CHARGE_W_FIELD_NUMBER: _builtins.int
+    MAX_DISCHARGE_W_FIELD_NUMBER: _builtins.int
+    RESERVE_WH_FIELD_NUMBER: _builtins.int
+    SERVES_SITE_FIELD_NUMBER: _builtins.int
+    soc_frac: _builtins.float
+    """State of charge, 0 to 1."""
+    capacity_wh: _builtins.float
+    """Watt-hours, zero or more: what they hold when full, as the devices rate it or the operator says."""
+    available_wh: _builtins.float
+    """Watt-hours, zero or more, that could be drawn now, reserve_wh among them."""
+    max_charge_w: _builtins.float
+    """Watts, zero or more: the most that they take."""
+    max_discharge_w: _builtins.float
+    """Watts, zero or more: the most that they give."""
+    reserve_wh: _builtins.float
+    """Watt-hours, zero or more, that they keep back."""
+    serves_site: _builtins.bool
+    """True where by their own control they give whatever the site would import, on the operator's word."""
+    def __init__(
+        self,
+        *,
+        soc_frac: _builtins.float | None = ...,
+        capacity_wh: _builtins.float | None = ...,
+        available_wh: _builtins.float | None = ...,
+        max_charge_w: _builtins.float | None = ...,
+        max_discharge_w: _builtins.float | None = ...,
+        reserve_wh: _builtins.float | None = ...,
+        serves_site: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_available_wh", b"_available_wh", "_capacity_wh", b"_capacity_wh", "_max_charge_w", b"_max_charge_w", "_max_discharge_w", b"_max_discharge_w", "_reserve_wh", b"_reserve_wh", "_soc_frac", b"_soc_frac", "available_wh", b"available_wh", "capacity_wh", b"capacity_wh", "max_charge_w", b"max_charge_w", "max_discharge_w", b"max_discharge_w", "reserve_wh", b"reserve_wh", "soc_frac", b"soc_frac"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_available_wh", b"_available_wh", "_capacity_wh", b"_capacity_wh", "_max_charge_w", b"_max_charge_w", "_max_discharge_w", b"_max_discharge_w", "_reserve_wh", b"_reserve_wh", "_soc_frac", b"_soc_frac", "available_wh", b"available_wh", "capacity_wh", b"capacity_wh", "max_charge_w", b"max_charge_w", "max_discharge_w", b"max_discharge_w", "reserve_wh", b"reserve_wh", "serves_site", b"serves_site", "soc_frac", b"soc_frac"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__available_wh: _TypeAlias = _typing.Literal["available_wh"]  # noqa: Y015
+    _WhichOneofArgType__available_wh: _TypeAlias = _typing.Literal["_available_wh", b"_available_wh"]  # noqa: Y015
+    _WhichOneofReturnType__capacity_wh: _TypeAlias = _typing.Literal["capacity_wh"]  # noqa: Y015
+    _WhichOneofArgType__capacity_wh: _TypeAlias = _typing.Literal["_capacity_wh", b"_capacity_wh"]  # noqa: Y015
+    _WhichOneofReturnType__max_charge_w: _TypeAlias = _typing.Literal["max_charge_w"]  # noqa: Y015
+    _WhichOneofArgType__max_charge_w: _TypeAlias = _typing.Literal["_max_charge_w", b"_max_charge_w"]  # noqa: Y015
+    _WhichOneofReturnType__max_discharge_w: _TypeAlias = _typing.Literal["max_discharge_w"]  # noqa: Y015
+    _WhichOneofArgType__max_discharge_w: _TypeAlias = _typing.Literal["_max_discharge_w", b"_max_discharge_w"]  # noqa: Y015
+    _WhichOneofReturnType__reserve_wh: _TypeAlias = _typing.Literal["reserve_wh"]  # noqa: Y015
+    _WhichOneofArgType__reserve_wh: _TypeAlias = _typing.Literal["_reserve_wh", b"_reserve_wh"]  # noqa: Y015
+    _WhichOneofReturnType__soc_frac: _TypeAlias = _typing.Literal["soc_frac"]  # noqa: Y015
+    _WhichOneofArgType__soc_frac: _TypeAlias = _typing.Literal["_soc_frac", b"_soc_frac"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__available_wh) -> _WhichOneofReturnType__available_wh | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__capacity_wh) -> _WhichOneofReturnType__capacity_wh | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_charge_w) -> _WhichOneofReturnType__max_charge_w | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_discharge_w) -> _WhichOneofReturnType__max_discharge_w | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reserve_wh) -> _WhichOneofReturnType__reserve_wh | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__soc_frac) -> _WhichOneofReturnType__soc_frac | None: ...
+
+Global___SiteBattery: _TypeAlias = SiteBattery  # noqa: Y015
 
 @_typing.final
 class ForecastSlot(_message.Message):

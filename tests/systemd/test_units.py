@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.config.node import JobsTable
+from agent.main import EXIT_CONFIG
 
 ROOT = Path(__file__).parents[2]
 UNITS = sorted((ROOT / "systemd").glob("*.service"))
@@ -53,6 +54,7 @@ def test_exposure_stays_at_two_or_below(unit: Path) -> None:
 def test_the_daemons_are_watched_and_come_back(name: str) -> None:
     lines = (ROOT / "systemd" / f"{name}.service").read_text().splitlines()
     assert {"Type=notify", "WatchdogSec=30", "Restart=always", "StartLimitIntervalSec=0"} <= set(lines)
+    assert f"RestartPreventExitStatus={EXIT_CONFIG}" in lines
     command = next(line for line in lines if line.startswith("ExecStart="))
     assert command.split()[0] == f"ExecStart=/opt/sterna/bin/{name}"
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from agent.build.meters import Lines, make_meter
+from agent.build.meters import Lines, declared_batteries, make_meter
 from agent.config import AgentConfig
 from agent.modbus import NotConnectedError
 from agent.modbus_server import RegisterDevice, RegisterServer
-from agent.model.readings import Quality
+from agent.model.readings import DeclaredBattery, Quality
 from sterna.clock import SystemClock
 from sterna.config import parse
 from sterna.errors import ConfigError, PermanentError, TransientError
@@ -37,6 +37,18 @@ async def polled_w(lines: Lines) -> float | None:
         lines.close()
     assert reading.quality is Quality.OK
     return reading.active_power_w
+
+
+def test_what_is_declared_of_batteries() -> None:
+    meter = '[[meters]]\nname = "b"\nrole = "battery"\nkind = "fake"\n'
+    declared = "[meters.battery]\ncapacity_wh = 8000.0\nreserve_frac = 0.2\nserves_site = true\n"
+    config = lines_of(meter + declared).config
+    assert declared_batteries(config.meters) == {
+        "b": DeclaredBattery(capacity_wh=8000.0, reserve_frac=0.2, serves_site=True)
+    }
+    assert declared_batteries(lines_of(meter).config.meters) == {}
+    with pytest.raises(ConfigError, match=r"meters\[0\].battery: the meter has the role grid"):
+        lines_of((meter + declared).replace('"battery"', '"grid"'))
 
 
 async def test_modbus_tcp() -> None:

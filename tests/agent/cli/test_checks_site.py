@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.cli.checks_peers import check_meters, check_vtn
-from agent.cli.checks_site import check_contacts, check_ports, check_setpoints
+from agent.cli.checks_site import check_balance, check_contacts, check_ports, check_setpoints
 from agent.cli.dial import trouble_at, trouble_with
 from agent.cli.findings import Finding, Health
 from agent.config import AgentConfig
@@ -39,6 +39,25 @@ def taken(listener: socket.socket) -> str:
     listener.bind((HOST, 0))
     listener.listen()
     return f"{HOST}:{listener.getsockname()[1]}"
+
+
+PLANT = '[[meters]]\nname = "pv"\nrole = "generation"\nkind = "fake"\n'
+FLEET = '[coordinator]\naddress = "127.0.0.1:1"\n[tls]\nca = "c"\ncert = "c"\nkey = "k"\n'
+
+
+@pytest.mark.parametrize(
+    ("more", "estimated"),
+    [
+        (FLEET + PLANT, True),
+        (FLEET + PLANT + PLANT.replace("pv", "house").replace("generation", "load"), False),
+        (FLEET + PLANT + PLANT.replace("pv", "node").replace("generation", "compute"), False),
+        (FLEET, False),
+        (PLANT, False),
+    ],
+    ids=["plant", "load metered", "compute metered", "no plant", "alone"],
+)
+def test_a_surplus_that_would_be_an_estimate_is_said_so(more: str, estimated: bool) -> None:
+    assert [one.health for one in check_balance(config(BASE + NOBODY + more))] == [WARN] * estimated
 
 
 async def test_a_set_point_is_looked_for_and_nothing_is_written() -> None:

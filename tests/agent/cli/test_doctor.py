@@ -65,6 +65,7 @@ async def test_a_site_that_works_and_then_does_not(
             "meter plant": "ok",
             "meter grid": "ok",
             "meter battery": "ok",
+            "surplus": "warn",
             "broker": "skipped",
             "vtn": "skipped",
             "coordinator": "ok",

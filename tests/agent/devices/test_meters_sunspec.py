@@ -19,6 +19,7 @@ from agent.model.sunspec import (
     BATTERY,
     COMMON,
     DER_AC,
+    DER_CAPACITY,
     DER_STORAGE,
     END_OF_MAP,
     HEADER,
@@ -353,6 +354,7 @@ BANK: Mapping[str, Value] = {
     "Evt1": 0,
 }
 POWER = encode(DER_AC, {"W": 700.0})
+RATING = encode(DER_CAPACITY, {"WChaRteMax": 5000.0, "WDisChaRteMaxRtg": 6000.0, "W_SF": 0})
 
 
 @pytest.mark.parametrize(
@@ -368,6 +370,17 @@ POWER = encode(DER_AC, {"W": 700.0})
             Storage(capacity_wh=13_500.0, available_wh=6000.0, soc_frac=0.5, soh_frac=0.99),
         ),
         ((POWER,), None),
+        (
+            (POWER, RATING, CAPACITY),
+            Storage(
+                capacity_wh=13_500.0,
+                available_wh=6000.0,
+                soc_frac=0.5,
+                soh_frac=0.99,
+                max_charge_w=5000.0,
+                max_discharge_w=6000.0,
+            ),
+        ),
     ],
 )
 async def test_a_battery_tells_its_charge(blocks: tuple[Sequence[int], ...], stored: Storage | None) -> None:

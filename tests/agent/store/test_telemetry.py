@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.model.readings import GpuReading, Quality, SitePower
+from agent.model.readings import GpuReading, Quality, SitePower, Storage, StorageStatus
 from agent.model.telemetry import TelemetrySample
 from agent.store.telemetry import MIGRATIONS, TelemetryStore
 from sterna.clock import FakeClock
@@ -61,8 +61,9 @@ def path(tmp_path: Path) -> Iterator[Path]:
 async def test_samples_come_back_as_they_were(path: Path) -> None:
     gpu = GpuReading(name="gpu0", measured_at=NOW, power_w=12.5)
     async with opened(path) as (store, _):
-        assert store.append(power(1), [gpu]) == SEED + 1
-        expected = (TelemetrySample(sequence=SEED + 1, power=power(1), gpus=(gpu,)),)
+        charge = Storage(soc_frac=0.5, status=StorageStatus.OK)
+        assert store.append(power(1), [gpu], charge) == SEED + 1
+        expected = (TelemetrySample(sequence=SEED + 1, power=power(1), gpus=(gpu,), storage=charge),)
         assert await store.unsent(10) == expected
         await store.flush()
         assert await store.unsent(10) == expected

@@ -32,7 +32,7 @@ from agent.model.orders import (
     Start,
     Stop,
 )
-from agent.model.readings import GpuReading, Quality, SitePower
+from agent.model.readings import GpuReading, Quality, SitePower, Storage
 from agent.model.telemetry import (
     DeclaredSurplus,
     FlexibilityOffer,
@@ -91,6 +91,15 @@ def test_what_a_gpus_watts_are_at_the_meter_is_told() -> None:
     with_gpu = TelemetrySample(sequence=7, power=sample().power, gpus=(gpu,))
     message = encode.telemetry([with_gpu], historical=False).telemetry.samples[0].gpus[0]
     assert (message.power_w, message.calibration_factor, message.clock_hz) == (17.0, 1.7, 612e6)
+
+
+def test_a_battery_keeps_its_gaps_and_a_site_without_one_says_nothing() -> None:
+    storage = Storage(soc_frac=0.0, capacity_wh=1e4, reserve_wh=500.0, serves_site=True)
+    stored = TelemetrySample(sequence=7, power=sample().power, storage=storage)
+    messages = encode.telemetry([stored, sample()], historical=False).telemetry.samples
+    assert [message.HasField("battery") for message in messages] == [True, False]
+    told = {field.name: value for field, value in messages[0].battery.ListFields()}
+    assert told == {"soc_frac": 0.0, "capacity_wh": 1e4, "reserve_wh": 500.0, "serves_site": True}
 
 
 @pytest.mark.parametrize("quality", Quality)
