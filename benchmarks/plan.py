@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import pairwise
 from statistics import mean
 from time import perf_counter, process_time
 from typing import Any
@@ -26,6 +27,7 @@ from coordinator.core.feasibility import Move, MoveArrays, Tolerance, evaluate
 from coordinator.core.policies import policy_named
 from coordinator.core.policy import PlannerSettings, changes_of
 from coordinator.model.forecast import ForecastSlot, SurplusForecast
+from coordinator.model.import_cost import CostSlot, ImportCost
 from coordinator.model.links import LinkTable
 from coordinator.model.site import ActiveLimit
 from coordinator.model.view import FleetView, JobView, Phase, SiteView
@@ -66,8 +68,24 @@ def some_limits() -> tuple[ActiveLimit, ...]:
     )
 
 
-def some_fleet(sites: int, jobs: int, seed: int, paths: int = 0, *, limited: bool = False) -> FleetView:
+def some_costs(dice: random.Random) -> ImportCost:
+    """What import costs in 48 hours: cheap sites and dear ones, and every hour another figure."""
+    usual = dice.uniform(50.0, 600.0)
+    hours = [timedelta(hours=i) for i in range(49)]
+    return ImportCost(
+        unit="g/kWh",
+        slots=tuple(
+            CostSlot(start_at=NOW + a, end_at=NOW + b, per_kwh=usual * dice.uniform(0.7, 1.3))
+            for a, b in pairwise(hours)
+        ),
+    )
+
+
+def some_fleet(
+    sites: int, jobs: int, seed: int, paths: int = 0, *, limited: bool = False, valued: bool = False
+) -> FleetView:
     dice = random.Random(seed)
+    costs = random.Random(-seed)
     per_site = jobs // sites + 1
     names = [f"s{i:04}" for i in range(sites)]
     by_site = {}
@@ -85,6 +103,7 @@ def some_fleet(sites: int, jobs: int, seed: int, paths: int = 0, *, limited: boo
             forecast=some_forecast(dice, peak_w, paths),
             limits=some_limits() if limited else (),
             others_w=-peak_w,
+            import_cost=some_costs(costs) if valued else None,
         )
     by_job = {
         f"j{i:05}": JobView(
@@ -129,9 +148,11 @@ def with_effort(effort_pairs: int) -> PlannerSettings:
     return replace(SETTINGS, effort_pairs=effort_pairs)
 
 
-def tick(size: str, runs: int, paths: int, efforts: list[int], *, limited: bool) -> dict[str, Any]:
+def tick(
+    size: str, runs: int, paths: int, efforts: list[int], *, limited: bool, valued: bool
+) -> dict[str, Any]:
     """Measure one size, in this process."""
-    view = some_fleet(*size_of(size), seed=1, paths=paths, limited=limited)
+    view = some_fleet(*size_of(size), seed=1, paths=paths, limited=limited, valued=valued)
     policy = policy_named("sterna")
     view_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
     act_s, wall_s = timed(lambda: changes_of(policy, view, SETTINGS), runs)
@@ -188,6 +209,7 @@ def main() -> None:
         "--paths", type=int, default=0, help="whole courses in each forecast, as learnt ones have"
     )
     parser.add_argument("--limited", action="store_true", help="every site has two grid limits")
+    parser.add_argument("--valued", action="store_true", help="import costs another figure everywhere")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--efforts", default=EFFORTS, help="of the planner, beside its usual one")
     parser.add_argument("--one", action="store_true", help="measure the first size in this process")
@@ -196,21 +218,25 @@ def main() -> None:
     usual = SETTINGS.effort_pairs
     efforts = sorted({usual, *map(int, given.efforts.split(","))})
     if given.one:
-        print(json.dumps(tick(sizes[0], given.runs, given.paths, efforts, limited=given.limited)))
+        found = tick(sizes[0], given.runs, given.paths, efforts, limited=given.limited, valued=given.valued)
+        print(json.dumps(found))
         return
     measured = {}
     for size in sizes:
         command = [sys.executable, __file__, "--one", "--sizes", size]
         command += ["--limited"] if given.limited else []
+        command += ["--valued"] if given.valued else []
         command += ["--runs", str(given.runs), "--paths", str(given.paths), "--efforts", given.efforts]
         answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         measured[size] = json.loads(answer.splitlines()[-1])
         print(f"{size}: {measured[size]}", flush=True)
-    solved = [size for size in given.solved.split(",") if size]
+    # HiGHS is asked where energy alone counts.
+    solved = [size for size in given.solved.split(",") if size and not given.valued]
     behind = {size: gaps(size, given.seeds, given.limit_s, efforts) for size in solved}
     every = [gap for found in behind.values() for gap in found[usual]]
     largest = measured[sizes[-1]]
     figures = {
+        "objective": "carbon" if given.valued else "energy",
         "tick_s": largest["tick_s"],
         "rss_mb": largest["rss_mb"],
         "sizes": sizes,

@@ -1,14 +1,17 @@
 """`sterna-coordinator`: run the daemon, or check its configuration. Imports little before it must."""
 
 import argparse
+import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from sterna.errors import ConfigError, CorruptError
+from sterna.errors import ConfigError, CorruptError, SternaError
 
 DEFAULT_CONFIG = Path("/etc/sterna/coordinator.toml")
 EXIT_USAGE = 2
+EXIT_CONFIG = 78
+"""The file cannot be used: EX_CONFIG of sysexits(3), on which systemd does not start us again."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,9 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _run(args.config, restored=args.restored) if args.command == "run" else _check(args.config)
     except (ConfigError, CorruptError) as error:
-        for line in str(error).splitlines():
-            sys.stderr.write(f"sterna-coordinator: {line}\n")
-        return EXIT_USAGE
+        return _refused(error, EXIT_USAGE)
     except ModuleNotFoundError as error:  # a base installation is an agent's
         sys.stderr.write(
             f"sterna-coordinator: {error.name} is not installed; it is of the extra `coordinator`: "
@@ -42,13 +43,24 @@ def main(argv: list[str] | None = None) -> int:
         return EXIT_USAGE
 
 
+def _refused(error: SternaError, code: int) -> int:
+    for line in str(error).splitlines():
+        sys.stderr.write(f"sterna-coordinator: {line}\n")
+    return code
+
+
 def _run(path: Path, *, restored: bool) -> int:
+    # Read when gRPC is imported: its core writes lines of its own on a failed handshake.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from coordinator.config import CoordinatorConfig
     from coordinator.daemon import start
     from sterna.config import load
     from sterna.log import setup
 
-    config = load(path, CoordinatorConfig)
+    try:
+        config = load(path, CoordinatorConfig)
+    except ConfigError as error:
+        return _refused(error, EXIT_CONFIG)
     setup(config.log_level.upper(), config.log_style)
     return start(config, path.parent, restored=restored)
 

@@ -12,7 +12,7 @@ import typer
 
 from coordinator.cli.options import JsonOption
 from coordinator.forecast.kinds import Kind
-from sterna.errors import PermanentError
+from sterna.errors import ConfigError, PermanentError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -80,6 +80,8 @@ def score(
     """
     from coordinator.forecast.backtest import Plan, run
 
+    if bool(trace) is (scenario is not None):
+        raise ConfigError("expected --trace FILE or --scenario NAME, one of both")
     if scenario is not None:
         found = _of_scenario(scenario, data, period)
     else:

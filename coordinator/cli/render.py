@@ -88,8 +88,10 @@ def present(message: Message, field: str) -> Any | None:
 
 def sites_table(sites: Sequence[fleet_pb2.Site], now: datetime) -> Table:
     """One line per site: energy, limit, what runs there."""
+    batteries = any(site.telemetry.HasField("battery") for site in sites)
     table = _table(
-        "site", "link", "surplus", "generation", "grid", "compute", "limit", "window", "forecast", "slots"
+        *("site", "link", "surplus", "generation", "grid", *(("battery",) if batteries else ())),
+        *("compute", "limit", "window", "forecast", "slots"),
     )
     for site in sites:
         telemetry = site.telemetry
@@ -99,6 +101,7 @@ def sites_table(sites: Sequence[fleet_pb2.Site], now: datetime) -> Table:
             _surplus(site, now),
             watts(present(telemetry, "generation_w")),
             watts(present(telemetry, "grid_w")),
+            *((_battery(telemetry),) if batteries else ()),
             watts(present(telemetry, "compute_w")),
             Text.assemble(
                 limit_words(site), _limit_end(site.grid_status.limits, now), _export_words(site, now)
@@ -118,6 +121,18 @@ def _surplus(site: fleet_pb2.Site, now: datetime) -> str:
     holds = [one for one in site.grid_status.declared if instant(one.start_at) <= now < instant(one.end_at)]
     most = max(holds, key=lambda one: one.surplus_w, default=None)
     return measured if most is None else f"{measured}; {watts(most.surplus_w)} ({most.source})"
+
+
+def _battery(telemetry: site_pb2.SiteTelemetry) -> str:
+    """Say how full the batteries of a site are, and what they take or give."""
+    if not telemetry.HasField("battery"):
+        return UNKNOWN
+    soc_frac, capacity_wh = (present(telemetry.battery, name) for name in ("soc_frac", "capacity_wh"))
+    charge = UNKNOWN if soc_frac is None else f"{soc_frac:.0%}"
+    held = "" if capacity_wh is None else f" of {capacity_wh / 1000:.1f} kWh"
+    power_w = present(telemetry, "battery_w")
+    flow = "" if not power_w else f", {'takes' if power_w > 0 else 'gives'} {watts(abs(power_w))}"
+    return f"{charge}{held}{flow}"
 
 
 def limit_words(site: fleet_pb2.Site) -> Text:
@@ -292,11 +307,12 @@ def _checkpoint(job: fleet_pb2.Job) -> str:
 def warnings(snapshot: api.WatchFleetResponse) -> list[str]:
     """Return what needs somebody's attention, a line each."""
     now = instant(snapshot.at)
+    awaited = _awaited(snapshot)
     lines = []
     for site in snapshot.sites:
         if site.fenced:
             lines.append(f"site {site.site_id} is fenced; `sterna site resume {site.site_id}` ends it")
-        elif not site.connected:
+        elif not site.connected and site not in awaited:
             jobs = "; its jobs may well run" if site.job_ids else ""
             lines.append(f"site {site.site_id}: {_link(site, now)}{jobs}")
         if site.connected and site.telemetry.quality in DOUBTFUL:
@@ -311,6 +327,19 @@ def warnings(snapshot: api.WatchFleetResponse) -> list[str]:
     failed = [job for job in snapshot.jobs if job.state == fleet_pb2.JOB_STATE_FAILED]
     lines += [f"job {job.job_id[:8]} ({job.spec.name}) failed: {job.message}" for job in failed]
     return lines
+
+
+def waiting(snapshot: api.WatchFleetResponse) -> str:
+    """Return for how many sites a coordinator that has just started waits; empty: for none."""
+    awaited = len(_awaited(snapshot))
+    if not awaited:
+        return ""
+    return f"waiting for {awaited} site{'s'[: awaited > 1]} since {instant(snapshot.waiting_since):%H:%M:%S}"
+
+
+def _awaited(snapshot: api.WatchFleetResponse) -> list[fleet_pb2.Site]:
+    waits = snapshot.HasField("waiting_since")
+    return [site for site in snapshot.sites if waits and not (site.fenced or site.HasField("last_seen_at"))]
 
 
 def figure(value: float, unit: str) -> str:
@@ -350,7 +379,7 @@ def _link(site: fleet_pb2.Site, now: datetime) -> Text:
         return Text("fenced", style="red")
     if not site.connected:
         if not site.HasField("last_seen_at"):
-            return Text("not heard yet", style="red")
+            return Text("not heard yet", style="yellow")
         silent_s = (now - instant(site.last_seen_at)).total_seconds()
         return Text(f"silent {duration(silent_s)}", style="red")
     return Text("draining", style="yellow") if site.draining else Text("up", style="green")

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -108,7 +109,7 @@ def _replay(
 ) -> "list[Outcome]":
     from coordinator.replay import pictures
     from coordinator.replay.accounts import accounts, write_accounts
-    from coordinator.replay.evaluation import outcomes, summary
+    from coordinator.replay.evaluation import outcomes
     from coordinator.replay.oracle import ORACLE
     from coordinator.replay.scenariofile import world_of
 
@@ -140,11 +141,10 @@ def _replay(
                 runs.setdefault(outcome.policy, []).append((world, outcome.record.intervals))
         sys.stderr.write(f"sterna: {chosen.name} {period} offset {offset} replayed\n")
     if asked.out is not None:
-        network_wh = {
-            policy: 1e3 * figures["network_kwh"].mean
-            for policy, figures in summary(found).items()
-            if figures["network_kwh"] is not None
+        moved_wh = {
+            policy: [one.metrics.network_wh for one in found if one.policy == policy] for policy in runs
         }
+        network_wh = {policy: fmean(values) for policy, values in moved_wh.items()}
         energy = pictures.energy_by_source(runs, network_wh)
         (asked.out / period / "energy.svg").write_text(energy, encoding="utf-8")
         (asked.out / period / "completion.svg").write_text(pictures.completions(runs), encoding="utf-8")
@@ -278,6 +278,7 @@ def _verify(folder: Path, data: Path) -> None:
 def _differences(
     folder: Path, about: Mapping[str, object], scenario: "ScenarioFile", traces: "Traces"
 ) -> list[str]:
+    from coordinator.replay.evaluation import figures_of
     from coordinator.replay.journal import read_journal
     from coordinator.replay.scenariofile import world_of
     from coordinator.replay.transfers import read_transfers
@@ -292,28 +293,9 @@ def _differences(
         return str(error).splitlines()
     stated = about["figures"]
     assert isinstance(stated, dict)
-    counted = {
-        "nonrenewable_kwh": again.nonrenewable_wh / 1e3,
-        "renewable_frac": again.renewable_frac,
-        "total_kwh": again.total_wh / 1e3,
-        "absorbed_kwh": again.absorbed_wh / 1e3,
-        "network_kwh": again.network_wh / 1e3,
-        "mean_completion_h": again.mean_completion_s / 3600.0,
-        "p95_completion_h": again.p95_completion_s / 3600.0,
-        "migrations_per_job": again.migrations_per_job,
-        "overrun_frac": again.overrun_frac,
-        "late_jobs": float(again.late),
-        "slots_held": again.slots_held,
-        "exchanges_kwh": again.exchanges_wh / 1e3,
-        "replicas": again.replicas,
-        "given_up": float(again.given_up),
-        "stood_h": again.stood_s / 3600.0,
-        "cost": again.cost,
-        "carbon_kg": None if again.carbon_g is None else again.carbon_g / 1e3,
-    }
     return [
         f"{name}: {stated[name]!r} is stated, {value!r} was counted"
-        for name, value in counted.items()
+        for name, value in figures_of(again).items()
         # A folder of an earlier version states fewer figures.
         if name in stated
         if _differ(stated[name], value)

@@ -42,6 +42,8 @@ def fleet_screen(
             title="migrations",
         ),
     ]
+    if waiting := render.waiting(snapshot):
+        parts.insert(0, Text(waiting, style="yellow"))
     if news:
         parts.append(Panel(Text("\n".join(news)), title="news"))
     return Group(*parts)

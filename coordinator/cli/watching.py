@@ -31,6 +31,7 @@ def changed(fleet: api.WatchFleetResponse, by: api.WatchFleetResponse) -> api.Wa
     return api.WatchFleetResponse(
         at=by.at,
         policy=by.policy,
+        waiting_since=by.waiting_since if by.HasField("waiting_since") else None,
         sites=[sites[name] for name in sorted(sites)],
         jobs=sorted(jobs.values(), key=lambda job: (job.submitted_at.ToNanoseconds(), job.job_id)),
         migrations=sorted(

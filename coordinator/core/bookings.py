@@ -4,14 +4,14 @@ Starts from what the view says is held; grows while decisions are taken, so that
 take the same slot or the same bits per second.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import accumulate
 from math import inf, isfinite, isnan, nan
 
 import numpy as np
 from numpy.typing import NDArray
 
-from coordinator.core.limits import Ceilings, limit_term
+from coordinator.core.limits import AHEAD_S, Bound, Ceilings, limit_term
 from coordinator.model.decision import Term
 from coordinator.model.links import LinkTable
 from coordinator.model.view import FleetView, JobView, LinkView, Phase
@@ -119,7 +119,9 @@ class Bookings:
         """Tell whether a grid limit holds anywhere, or is known to come."""
         return bool(self._ceilings)
 
-    def rooms_w(self, arrives_s: Array, columns: NDArray[np.intp] | None = None) -> Array:
+    def rooms_w(
+        self, arrives_s: Array, columns: NDArray[np.intp] | None = None, ahead_s: float = AHEAD_S
+    ) -> Array:
         """Return what grid limits leave sites for one more job, in watts; inf: no limit; below 0: none.
 
         What a move away will free is not given away, as for slots: until then it is drawn.
@@ -130,9 +132,11 @@ class Bookings:
             Shape (..., S): when the job would arrive, in seconds from now; NaN: not known.
         columns : array or None
             Shape (S): which sites; None: all.
+        ahead_s : float
+            Limits count that begin so soon after the arrival.
         """
         some = np.arange(len(self._names)) if columns is None else columns
-        found: Array = self._ceilings.most_w(some, arrives_s) - self._limited_w[some]
+        found: Array = self._ceilings.most_w(some, arrives_s, ahead_s) - self._limited_w[some]
         return found
 
     def against(self, job: JobView, site_id: str, arrives_s: float = 0.0) -> str:
@@ -157,10 +161,10 @@ class Bookings:
         """Return what the limits in force leave for all jobs of a site; inf: no limit, -inf: not known."""
         return self._ceilings.now_w(self._column[site_id])
 
-    def lacks_until_s(self, site_id: str) -> float:
-        """Return until when the limits in force leave less than the jobs of a site draw; 0: they do not."""
+    def pressing(self, site_id: str) -> Bound | None:
+        """Return the limit, in force or about to be, that leaves less than the jobs of a site draw."""
         column = self._column.get(site_id)
-        return 0.0 if column is None else self._ceilings.lacks_until_s(column, float(self._draw_w[column]))
+        return None if column is None else self._ceilings.pressing(column, float(self._draw_w[column]))
 
     def start(self, job: JobView, site_id: str) -> None:
         """Promise a slot and the job's watts at a site."""
@@ -212,6 +216,16 @@ class Bookings:
     def _add_up(self, site_id: str) -> None:
         self._needs_w.pop(site_id, None)
         self._draw_w[self._column[site_id]] = _watts(self._residents[site_id])
+
+
+def rooms_under_limits(view: FleetView) -> Mapping[str, float]:
+    """Return what grid limits leave each site that has one for one more job now, in watts; below 0: none."""
+    limited = [site.site_id for site in view.sites.values() if site.limits]
+    if not limited:
+        return {}
+    rooms_w = Bookings(view).rooms_w(np.zeros(len(view.sites)))
+    by_site = dict(zip(sorted(view.sites), rooms_w.tolist(), strict=True))
+    return {site_id: by_site[site_id] for site_id in limited}
 
 
 def draws_at(job: JobView) -> str | None:

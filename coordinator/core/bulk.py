@@ -14,7 +14,7 @@ from math import inf
 import numpy as np
 from numpy.typing import NDArray
 
-from coordinator.core import confidence, domain
+from coordinator.core import confidence, domain, windows
 from coordinator.core.absorption import Absorption
 from coordinator.core.horizon import HorizonJudge
 from coordinator.core.manner import Made
@@ -26,9 +26,10 @@ from coordinator.model.view import JobView
 Array = NDArray[np.float64]
 
 _POWERS = 64  # jobs whose powers lie close together share a row of what sites offer
-_PAIRS = 500_000  # figures held in memory at once, beside the arrays that stay
+_PAIRS = 100_000  # figures held in memory at once, beside the arrays that stay: few enough for a cache
 _HAIR_J = 1e-3  # what rounding may make of equal energies
 _DOUBT_FRAC = 0.01  # by which a value may be off where jobs of like power share a row
+_ANY_W = 1e15  # above any draw
 _LOOKS = 4  # at a row, before its job is left where it is
 
 
@@ -62,6 +63,8 @@ class BulkMoves:
         self._absorbs = Absorption(judge.ahead, judge.reach_s)
         self._floors_w, self._edges_s = judge.stacked.floors_w, judge.stacked.edges_s
         self._mix = confidence.between(self._settings.epsilon)
+        low, high, share = self._mix or (0, 0, 0.0)
+        self._hopeful = high if share > 0.0 else low
         self._draws_w = self._bookings.draws_w.tolist()
         self._falling: dict[tuple[int, int], tuple[list[float], list[float]]] = {}
         self._links: dict[int, Array] = {}
@@ -82,7 +85,7 @@ class BulkMoves:
         able = who_may_leave(jobs, self._judge.view.now, self._settings)
         if not able or self._mix is None:
             return []
-        self._open_columns(able[0].power_w)
+        self._open_columns(able)
         self._movers = movers_of(
             [job for job in able if self._may_go(job)], self._judge, self._slack_margin_s
         )
@@ -161,12 +164,15 @@ class BulkMoves:
 
     # What holds for the whole tick
 
-    def _open_columns(self, least_w: float) -> None:
+    def _open_columns(self, able: Sequence[JobView]) -> None:
         """Note the sites that somebody could go to, each with its place in the arrays."""
         sites, slots = self._judge.sites, self._bookings.slots
         takes = [is_open(site) for site in sites]
-        now_w = self._floors_w[-1, :, 0]
-        self._columns = np.flatnonzero(np.array(takes, dtype=np.bool_) & (slots >= 1) & (now_w >= least_w))
+        sources = sorted({self._judge.column_of(job.site_id or "") for job in able})
+        self._cheaper_s = np.zeros((len(sites), len(sites)))
+        self._cheaper_s[sources] = self._judge.cheaper_until_s(sources, range(len(sites)))
+        wanted = (self._floors_w[-1, :, 0] >= able[0].power_w) | (self._cheaper_s > 0.0).any(axis=0)
+        self._columns = np.flatnonzero(np.array(takes, dtype=np.bool_) & (slots >= 1) & wanted)
         self._places: list[int] = self._columns.tolist()
         self._place_of = {column: place for place, column in enumerate(self._places)}
 
@@ -216,7 +222,11 @@ class BulkMoves:
             figures([mover.job.downtime_s for mover in movers]),
         )
         away = np.minimum(total, self._judge.reach_s)
+        sources = np.array([mover.source for mover in movers])
+        dearest, whole_s = self._judge.dearest, self._judge.import_s
         cost = power * away + figures([mover.energy_j for mover in movers])
+        cost *= np.maximum(dearest[sources, None], dearest[self._columns])
+        cost += power * (whole_s[self._columns] - whole_s[sources, None])
         cost -= self._absorbs.spared(self._columns, self._bookings.draws_w[self._columns], power, away)
         lasts = figures([self._lasts_s(mover.source) for mover in movers])
         slack = figures([mover.slack_s for mover in movers])
@@ -227,7 +237,8 @@ class BulkMoves:
         self._cost_j[rows] = cost
         pays_s = figures([mover.break_even_s for mover in movers])
         wanted_s = total + np.maximum(total / self._settings.alpha, pays_s)
-        most = self._takes_w(wanted_s, float(power.min()))
+        most = windows.most_w(self._judge.stacked, self._columns, self._hopeful, wanted_s, float(power.min()))
+        most[self._cheaper_s[np.ix_(sources, self._columns)] > wanted_s] = _ANY_W
         if self._bookings.limits_any:
             room = self._bookings.rooms_w(total, self._columns)
             np.minimum(most, room + self._bookings.draws_w[self._columns], out=most)
@@ -243,19 +254,6 @@ class BulkMoves:
                 found[self._place_of[source]] = np.nan
             self._links[source] = found
         return found
-
-    def _takes_w(self, wanted_s: Array, least_w: float) -> Array:
-        """Return the draw up to which windows outlast `wanted_s`, by the more hopeful of two quantiles."""
-        assert self._mix is not None
-        row = self._mix[1] if self._mix[2] > 0.0 else self._mix[0]
-        floors, edges = self._floors_w[row, self._columns], self._edges_s[self._columns]
-        most = np.tile(floors[:, 0], (len(wanted_s), 1))
-        for step in range(1, edges.shape[1]):
-            later = wanted_s >= edges[:, step]
-            if not (later & (most >= least_w)).any():
-                break
-            np.copyto(most, floors[:, step], where=later)
-        return most
 
     # Choosing
 
@@ -304,12 +302,15 @@ class BulkMoves:
 
     def _gain_j(self, mover: Mover, value_j: float) -> float | None:
         """Return what a move gains over staying, in J; None: less than the margin."""
-        draw_w, settings = self._draws_w[mover.source], self._settings
-        stay_j = self._absorbs.carried_one(mover.source, draw_w)
-        stay_j -= self._absorbs.carried_one(mover.source, draw_w - mover.power_w)
+        settings, stay_j = self._settings, self._stay_j(mover)
         margin_j = settings.gain_margin_s * mover.power_w + settings.gain_margin_frac * stay_j
         gain_j = value_j - stay_j
         return gain_j if gain_j > margin_j else None
+
+    def _stay_j(self, mover: Mover) -> float:
+        """Return what a job has where it is."""
+        draw_w, carried = self._draws_w[mover.source], self._absorbs.carried_one
+        return carried(mover.source, draw_w) - carried(mover.source, draw_w - mover.power_w)
 
     def _value(self, row: int, place: int) -> _Offer | None:
         """Value one move exactly, as it would be now; None where a gate is shut."""
@@ -322,9 +323,9 @@ class BulkMoves:
         need_w = draw_w + mover.power_w
         takes_s = total_s(job, rate_bps, self._settings.eta)
         low, high, share = self._mix
-        until_s = self._ends_s(low, column, need_w)
+        until_s = self._open_until_s(low, mover.source, column, need_w)
         if share > 0.0:
-            until_s += share * (self._ends_s(high, column, need_w) - until_s)
+            until_s += share * (self._open_until_s(high, mover.source, column, need_w) - until_s)
         window_s = until_s - takes_s
         if not (takes_s < self._settings.alpha * window_s and mover.break_even_s < window_s):
             return None
@@ -334,14 +335,21 @@ class BulkMoves:
             return None
         absorbs, away_s = self._absorbs, min(takes_s, self._judge.reach_s)
         value_j = absorbs.carried_one(column, need_w) - absorbs.carried_one(column, draw_w)
+        dearest, whole_s = self._judge.dearest, self._judge.import_s
         cost_j = mover.power_w * away_s + mover.energy_j
-        if away_s > self._edges_s[column, 1]:
+        cost_j *= float(max(dearest[mover.source], dearest[column]))
+        cost_j += mover.power_w * float(whole_s[column] - whole_s[mover.source])
+        if self._judge.costs is not None or away_s > self._edges_s[column, 1]:
             cost_j -= absorbs.spared_one(column, draw_w, mover.power_w, away_s)
         return _Offer(place, value_j - cost_j, rate_bps, takes_s, cost_j)
 
     def _lasts_s(self, column: int) -> float:
         """Return how long the median surplus of a site goes on covering every job there."""
         return self._ends_s(confidence.MEDIAN, column, self._draws_w[column])
+
+    def _open_until_s(self, quantile: int, source: int, column: int, need_w: float) -> float:
+        """Return until when a site is open to a job of another, by surplus or by what import costs."""
+        return max(self._ends_s(quantile, column, need_w), float(self._cheaper_s[source, column]))
 
     def _ends_s(self, quantile: int, column: int, need_w: float) -> float:
         """Return `windows.ends_s` of one need at one site."""
@@ -358,7 +366,9 @@ class BulkMoves:
     def _make(self, row: int, offer: _Offer) -> None:
         """Book a move, and note what it changes."""
         mover, column = self._movers[row], self._places[offer.place]
-        ends_s = self._ends_s(confidence.MEDIAN, column, self._draws_w[column] + mover.power_w)
+        need_w, median = self._draws_w[column] + mover.power_w, confidence.MEDIAN
+        ends_s = self._open_until_s(median, mover.source, column, need_w)
+        gain_j = offer.value_j - self._stay_j(mover)
         source, destination = mover.job.site_id or "", self._judge.sites[column].site_id
         self._bookings.move(mover.job, destination, offer.rate_bps)
         self._look_again_at(column, mover.source)
@@ -368,7 +378,12 @@ class BulkMoves:
             self._cost_j[rows, offer.place] = inf
         self._offers[row] = offer
         self._made[row] = Made(
-            job=mover.job, column=column, rate_bps=offer.rate_bps, total_s=offer.total_s, ends_s=ends_s
+            job=mover.job,
+            column=column,
+            rate_bps=offer.rate_bps,
+            total_s=offer.total_s,
+            ends_s=ends_s,
+            gain_s=gain_j / mover.power_w,
         )
 
     def _take_back(self, row: int) -> None:

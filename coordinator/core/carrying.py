@@ -5,11 +5,13 @@ would wait for as long as that lasts. So another site is told to fetch the check
 it holds it, the planner may start the job there. Nothing is stored: the sites' own reports are the memory.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from math import inf
 
 from coordinator.core.coming import carried_to, has_failed, is_coming, slots_promised
 from coordinator.core.containers import lack_at
 from coordinator.core.endings import holders_of
+from coordinator.core.limits import HAIR_W
 from coordinator.core.migration import BEFORE_COMMIT
 from coordinator.core.view import ViewSettings, can_meet, link_rate_bps, slots_held
 from coordinator.model.fleet import FleetState, Job, JobState, Site
@@ -21,10 +23,11 @@ LEAST_FRAC = 0.05
 """Of a link's rate: with less than this left by moves, nothing is carried over it."""
 
 
-def is_stuck(state: FleetState, job: Job, live: Live) -> bool:
+def is_stuck(state: FleetState, job: Job, live: Live, rooms_w: Mapping[str, float]) -> bool:
     """Tell whether a waiting job cannot start where its checkpoint is, and could be carried from there.
 
-    Not while it is carried: where that fails it waits as long again, for others want the room too.
+    Not while it is carried: where that fails it waits as long again, for others want the room too. `rooms_w`
+    is what grid limits leave sites for one more job; one that is not named has no limit.
     """
     if job.state is not JobState.QUEUED or job.cancelling or not job.sealed_once:
         return False
@@ -32,12 +35,18 @@ def is_stuck(state: FleetState, job: Job, live: Live) -> bool:
         return False
     holders = holders_of(state, job)
     return any(is_connected(live, site_id) for site_id in holders) and not any(
-        _has_room(state, job, live, site_id) for site_id in holders
+        _has_room(state, job, live, site_id, rooms_w) for site_id in holders
     )
 
 
 def carry_orders(
-    state: FleetState, job: Job, live: Live, settings: ViewSettings, reservation_s: float
+    state: FleetState,
+    job: Job,
+    live: Live,
+    settings: ViewSettings,
+    reservation_s: float,
+    *,
+    rooms_w: Mapping[str, float],
 ) -> Iterator[tuple[str, Action]]:
     """Return the orders that bring a stuck job's checkpoint to a site with room.
 
@@ -49,6 +58,8 @@ def carry_orders(
         For the rates of links.
     reservation_s : float
         How long the reservation lasts by itself.
+    rooms_w : mapping
+        As in `is_stuck`.
     """
     under_way = carried_to(job, live)
     found = [
@@ -56,7 +67,7 @@ def carry_orders(
         for holder in sorted(holders_of(state, job))
         if is_connected(live, holder) and (held := newest(job.copies.get(holder, ()))) is not None
         for site_id in sorted(state.sites)
-        if site_id == under_way or (under_way is None and _has_room(state, job, live, site_id))
+        if site_id == under_way or (under_way is None and _has_room(state, job, live, site_id, rooms_w))
         if (rate_bps := _rate_bps(state, holder, site_id, settings)) is not None
     ]
     if not found:
@@ -97,11 +108,13 @@ def _transfer(
         )
 
 
-def _has_room(state: FleetState, job: Job, live: Live, site_id: str) -> bool:
+def _has_room(state: FleetState, job: Job, live: Live, site_id: str, rooms_w: Mapping[str, float]) -> bool:
     site = state.sites.get(site_id)
     if site is None or site.capabilities is None or not is_connected(live, site_id):
         return False
     if lack_at(job.spec.container, site.capabilities):
+        return False
+    if job.spec.power_w > rooms_w.get(site_id, inf) + HAIR_W:
         return False
     taken = slots_held(state, site_id) + slots_promised(state, live, site_id)
     return not site.draining and not site.fenced and taken < site.capabilities.slots

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from coordinator.core.bookings import rooms_under_limits
 from coordinator.model.decision import Decision, DecisionKind
 from coordinator.model.fleet import Job
 from coordinator.model.job import JobPhase, JobReport
@@ -39,9 +40,13 @@ class Wish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holds:
-    """Every job that is to stand still or to be slow, by id."""
+    """Every job that is to stand still or to be slow, by id.
+
+    `rooms_w`: what grid limits leave sites for one more job, by the same tick; others have no limit.
+    """
 
     wishes: Mapping[str, Wish] = field(default_factory=dict)
+    rooms_w: Mapping[str, float] = field(default_factory=dict)
 
 
 def holds_of(
@@ -78,7 +83,7 @@ def holds_of(
             known = before.wishes.get(job.job_id) if before is not None else None
             stands = known is not None and known.power_w == fresh.power_w and not _runs_out(known, view.now)
             wishes[job.job_id] = known if known is not None and stands else fresh
-    return Holds(wishes=wishes)
+    return Holds(wishes=wishes, rooms_w=rooms_under_limits(view))
 
 
 def _is_wanted(job: JobView, decision: Decision) -> bool:

@@ -15,6 +15,7 @@ from coordinator.core.bookings import Bookings
 from coordinator.core.containers import lack
 from coordinator.core.domain import Figure
 from coordinator.core.feasibility import Feasible, Move, MoveArrays, TermArrays
+from coordinator.core.leaving import worthwhile_s
 from coordinator.core.limits import HAIR_W
 from coordinator.core.policy import PlannerSettings
 from coordinator.core.starting import arrival_rejections, sites_in_order, slots_term, start_rejections
@@ -89,6 +90,8 @@ class Judge:
         need = power[:, None] + self.bookings.draws_w[None, :]
         ends = self._ends_s(jobs, need)
         until = confidence.end_at_risk(ends, self.settings.epsilon)
+        if self.bookings.limits_any:
+            until = worthwhile_s(jobs, self.bookings, until, self.settings.horizon_s)
         link = self._links(jobs)
         terms = feasibility.evaluate(_moves(jobs, link, until, along=(-1, 1)), self.tolerance)
         worth = self._worth(jobs, ends, terms)
@@ -237,7 +240,7 @@ class Judge:
         """Return the terms that hold for any job that arrives: slots and surplus."""
         return (slots_term(self.bookings.free_slots(site.site_id)), *_surplus_terms(site, need_w))
 
-    def aside(self, job: JobView, column: int) -> str:
+    def aside(self, job: JobView, column: int, gain_s: float) -> str:
         """Return what else there is to say of a move, as a sentence goes on; "": nothing."""
         return ""
 

@@ -3,13 +3,20 @@
 Weeks of a replay, and most ticks of a fleet, are made of moments in which nobody could.
 """
 
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from math import inf
 
+import numpy as np
+from numpy.typing import NDArray
+
 from coordinator.core.bookings import Bookings
+from coordinator.core.limits import HAIR_W
 from coordinator.core.policy import PlannerSettings
 from coordinator.model.view import FleetView, JobView, SiteView
+from sterna.units import w_to_kw
+
+Array = NDArray[np.float64]
 
 DRAIN, SHED, VOLUNTARY = 2, 1, 0
 """How urgently a job must leave: the higher goes first."""
@@ -70,21 +77,55 @@ def how_urgent(site: SiteView, bookings: Bookings) -> int:
     """Return how urgently jobs must leave a site, surplus or not: `DRAIN`, `SHED` or `VOLUNTARY`."""
     if site.draining:
         return DRAIN
-    return SHED if shed_until_s(site, bookings) > 0.0 else VOLUNTARY
+    return SHED if too_many_s(site, bookings) > 0.0 else VOLUNTARY
 
 
-def shed_until_s(site: SiteView, bookings: Bookings) -> float:
-    """Return until when a site has too many jobs, in seconds from now; 0: it has not; inf: unknown."""
-    return inf if site.wants_to_shed else bookings.lacks_until_s(site.site_id)
+def too_many_s(site: SiteView, bookings: Bookings) -> float:
+    """Return for how long some jobs of a site will have to stand still; 0: none has to; inf: unknown."""
+    if site.wants_to_shed:
+        return inf
+    bound = bookings.pressing(site.site_id)
+    return 0.0 if bound is None else bound.lasts_s
 
 
-def why_leave(site: SiteView) -> str:
-    """Say why jobs must leave a site."""
+def worthwhile_s(jobs: Sequence[JobView], bookings: Bookings, until_s: Array, horizon_s: float) -> Array:
+    """Return until when being elsewhere is worth it: so long, too, as a limit here would stop jobs.
+
+    That counts only for sites with room under every limit that begins before the one here ends.
+
+    Parameters
+    ----------
+    jobs, bookings
+        The rows, and what is promised.
+    until_s : array
+        Shape (J, S): until when it is by the surplus, in seconds from now.
+    horizon_s : float
+        How far ahead anything counts.
+    """
+    until_s, rooms_w = until_s.copy(), dict[str, Array]()
+    for row, job in enumerate(jobs):
+        here = job.site_id or ""
+        bound = bookings.pressing(here)
+        if bound is None:
+            continue
+        if here not in rooms_w:
+            rooms_w[here] = bookings.rooms_w(np.zeros(until_s.shape[1]), ahead_s=bound.end_s)
+        free = rooms_w[here] >= job.power_w - HAIR_W
+        until_s[row, free] = np.maximum(until_s[row, free], min(bound.lasts_s, horizon_s))
+    return until_s
+
+
+def why_leave(site: SiteView, bookings: Bookings, now: datetime, *, leaves: bool) -> str:
+    """Say why jobs must leave a site; `leaves` False: of one that cannot."""
     if site.draining:
         return f"{site.site_id} is draining"
-    if site.wants_to_shed:
+    bound = bookings.pressing(site.site_id)
+    if site.wants_to_shed or bound is None:
         return f"{site.site_id} asks for jobs to be moved away"
-    return f"the grid limit at {site.site_id} leaves less than the jobs there draw"
+    if bound.start_s <= 0.0:
+        return f"the grid limit at {site.site_id} leaves less than the jobs there draw"
+    limit = f"{w_to_kw(bound.limit_w):g} kW at {now + timedelta(seconds=bound.start_s):%H:%M} UTC"
+    return f"{'leaves' if leaves else 'would leave'} before the limit of {limit}"
 
 
 def _sure_w(site: SiteView, view: FleetView, reach_at: datetime) -> float:

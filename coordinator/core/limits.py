@@ -23,6 +23,8 @@ Array = NDArray[np.float64]
 
 AHEAD_S = 3600.0
 """A limit that begins so soon after a job has arrived counts against it: less would not be worth a start."""
+LEAVE_S = 1800.0
+"""So long before a limit begins jobs leave a site where they would have to stand still under it."""
 HAIR_W = 1e-6  # sums of watts are taken in different orders
 
 
@@ -39,6 +41,16 @@ class Bound:
     now_w: float
     most_w: float
     limit_w: float
+
+    @property
+    def from_start_w(self) -> float:
+        """Return what it leaves as soon as it holds: now, where it does."""
+        return self.now_w if self.start_s <= 0.0 else self.most_w
+
+    @property
+    def lasts_s(self) -> float:
+        """Return for how long it holds from now on, in seconds."""
+        return self.end_s - max(0.0, self.start_s)
 
     def meets(self, arrives_s: float) -> bool:
         """Tell whether it counts against a job that arrives then; NaN, an unknown time: it does."""
@@ -81,7 +93,7 @@ class Ceilings:
         met = [bound for bound in self._bounds.get(column, ()) if bound.meets(arrives_s)]
         return min(met, key=lambda bound: bound.most_w, default=None)
 
-    def most_w(self, columns: NDArray[np.intp], arrives_s: Array) -> Array:
+    def most_w(self, columns: NDArray[np.intp], arrives_s: Array, ahead_s: float = AHEAD_S) -> Array:
         """Return up to which draw of all jobs sites may take one; inf: no limit.
 
         Parameters
@@ -90,20 +102,29 @@ class Ceilings:
             Shape (S): which sites.
         arrives_s : array
             Shape (..., S): when a job would arrive, in seconds from now; NaN: not known.
+        ahead_s : float
+            Limits count that begin so soon after that.
         """
         most = np.full(arrives_s.shape, inf)
         some = np.flatnonzero(self._limited[columns])
         at, least = arrives_s[..., some], most[..., some]
         for start_s, end_s, bound_w in self._layers[:, :, columns[some]]:
-            over = (end_s <= at) | (start_s >= at + AHEAD_S)
+            over = (end_s <= at) | (start_s >= at + ahead_s)
             np.minimum(least, np.where(over, inf, bound_w), out=least)
         most[..., some] = least
         return most
 
-    def lacks_until_s(self, column: int, draw_w: float) -> float:
-        """Return until when limits in force leave less than a draw, in seconds from now; 0: they do not."""
-        short = (bound.end_s for bound in self._in_force(column) if -inf < bound.now_w < draw_w - HAIR_W)
-        return max(short, default=0.0)
+    def pressing(self, column: int, draw_w: float) -> Bound | None:
+        """Return the limit that leaves less than a draw, of those in force and to begin within `LEAVE_S`.
+
+        Of several the one that holds longest; None: none does, or the import is not measured.
+        """
+        short = (
+            bound
+            for bound in self._bounds.get(column, ())
+            if bound.start_s <= LEAVE_S and -inf < bound.from_start_w < draw_w - HAIR_W
+        )
+        return max(short, key=lambda bound: bound.lasts_s, default=None)
 
     def now_w(self, column: int) -> float:
         """Return what the limits in force leave for all jobs of a site; inf: no limit, -inf: not known."""

@@ -15,13 +15,14 @@ from coordinator.model.view import FleetView, JobView
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """A move that was chosen and booked: its column, rate, T_mig and when the window there ends."""
+    """A move that was chosen and booked: column, rate, T_mig, when the window there ends, and its gain."""
 
     job: JobView
     column: int
     rate_bps: float
     total_s: float
     ends_s: float
+    gain_s: float
 
 
 class Bulk(Protocol):

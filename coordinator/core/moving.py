@@ -16,7 +16,7 @@ from coordinator.core import confidence
 from coordinator.core.bookings import Bookings
 from coordinator.core.emptying import Emptying
 from coordinator.core.judgement import Judge, Ratings
-from coordinator.core.leaving import DRAIN, SHED, VOLUNTARY, could_leave, how_urgent, shed_until_s, why_leave
+from coordinator.core.leaving import DRAIN, SHED, VOLUNTARY, could_leave, how_urgent, too_many_s, why_leave
 from coordinator.core.manner import Made, Manner
 from coordinator.core.policy import PlannerSettings
 from coordinator.core.starting import HELD_REASONS, is_open, jobs_in_start_order, leave_alone
@@ -35,7 +35,7 @@ def plan(view: FleetView, settings: PlannerSettings, manner: Manner, *, tells: b
     """Decide about every job; `tells` False: only starts and moves, and without alternatives.
 
     In a fleet of more than `FEW_PAIRS` pairs of a job and a site voluntary moves are the `bulk`'s where the
-    manner has one and energy alone counts; of more than `LARGE_PAIRS`, no decision names its alternatives.
+    manner has one; of more than `LARGE_PAIRS`, no decision names its alternatives.
     """
     bookings = Bookings(view)
     running = [job for job in view.jobs.values() if _runs(job, view)]
@@ -48,7 +48,7 @@ def plan(view: FleetView, settings: PlannerSettings, manner: Manner, *, tells: b
         leaving = could_leave(running, view, bookings, settings, manner.need_w)
         if not (tells or leaving or queued):
             return ()
-    together = (large or pairs > FEW_PAIRS) and manner.bulk is not None and not view.is_valued
+    together = (large or pairs > FEW_PAIRS) and manner.bulk is not None
     judge = manner.judge(view, settings, bookings)
     planning = _Planning(judge, manner, tells=tells and not large, together=together)
     decisions = {job.job_id: planning.start(job) for job in queued}
@@ -251,7 +251,7 @@ class _Planning:
         usable &= terms.in_time[index] & terms.pays[index]
         if urgency == SHED:
             here = self.judge.view.sites[job.site_id or ""]
-            usable &= terms.migration_s[index] < shed_until_s(here, bookings)
+            usable &= terms.migration_s[index] < too_many_s(here, bookings)
             return usable
         if resident_s(job, self.judge.view.now) < max(job.min_residence_s, settings.min_residence_s):
             return np.zeros_like(usable)
@@ -291,6 +291,7 @@ class _Planning:
             rate_bps=rate_bps,
             total_s=total_s,
             ends_s=float(ratings.ends_s[(confidence.MEDIAN, *cell)]),
+            gain_s=float(ratings.gain_s[cell]),
         )
         decision = self._moved(made, alternatives, company)
         self.judge.bookings.move(job, site.site_id, rate_bps)
@@ -298,7 +299,7 @@ class _Planning:
 
     def _moved(self, made: Made, alternatives: tuple[Alternative, ...] = (), company: str = "") -> Decision:
         site_id = self.judge.sites[made.column].site_id
-        aside = self.judge.aside(made.job, made.column)
+        aside = self.judge.aside(made.job, made.column, made.gain_s)
         reason = f"{self._why_leave(made.job)}; {site_id} gains the most{aside}{company}"
         decision = self._decision(made.job, DecisionKind.MIGRATE, site_id, reason, alternatives)
         return replace(
@@ -324,7 +325,7 @@ class _Planning:
             return "the job may not migrate"
         if self._urgency(job) != VOLUNTARY:
             queue = self._emptying.queue(job) if self._urgency(job) == DRAIN else ""
-            return f"{self._why_leave(job)}, but {queue or 'no destination can take it'}"
+            return f"{self._why_leave(job, leaves=False)}, but {queue or 'no destination can take it'}"
         if lasts_s > 0.0:
             return f"the surplus here covers it for {lasts_s:.1f} s more"
         return "no surplus here covers it, but no move elsewhere passes every test"
@@ -334,7 +335,7 @@ class _Planning:
     ) -> tuple[Alternative, ...]:
         """Return every site with all that speaks against it; nothing speaks against the chosen one."""
         told, urgency = [], self._urgency(job)
-        until_s = shed_until_s(self.judge.view.sites[job.site_id or ""], self.judge.bookings)
+        least_s = too_many_s(self.judge.view.sites[job.site_id or ""], self.judge.bookings)
         for column, site in enumerate(self.judge.sites):
             pair = (index, column)
             if site.site_id == job.site_id:
@@ -346,17 +347,18 @@ class _Planning:
                 rejections = ()
             elif urgency == VOLUNTARY:
                 rejections += against_leaving(job, ratings, pair, self.judge, self._manner.slack_margin_s)
-            elif urgency == SHED and ratings.terms.migration_s[pair] >= until_s:
-                rejections += ("the limit here ends before the move could be over",)
+            elif urgency == SHED and ratings.terms.migration_s[pair] >= least_s:
+                rejections += ("a move would take longer than the limit here holds",)
             if site.site_id != chosen and not rejections:
                 rejections = (f"{chosen} {self._beats}",)
             told.append(replace(alternative, rejections=rejections))
         return tuple(told)
 
-    def _why_leave(self, job: JobView) -> str:
+    def _why_leave(self, job: JobView, *, leaves: bool = True) -> str:
         if self._urgency(job) == VOLUNTARY:
             return f"the surplus at {job.site_id} {self._manner.loss}"
-        return why_leave(self.judge.view.sites[job.site_id or ""])
+        here = self.judge.view.sites[job.site_id or ""]
+        return why_leave(here, self.judge.bookings, self.judge.view.now, leaves=leaves)
 
     def _urgency(self, job: JobView) -> int:
         return how_urgent(self.judge.view.sites[job.site_id or ""], self.judge.bookings)

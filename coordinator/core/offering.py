@@ -93,7 +93,7 @@ class _Fleet:
             import_w=sample.grid_w if sample is not None else None,
             compute_w=sample.compute_w if sample is not None else None,
             idle_w=capabilities.idle_power_w if capabilities is not None else 0.0,
-            limit_w=site.limit_w,
+            limit_w=live.grid_status.limit_w if live.grid_status is not None else None,
             running=self._movable([self._job(job) for job in running]),
             others_w=sum(job.power_w for job in others),
             waiting=tuple(self._job(job) for job in (*paused, *self.queued.get(site.site_id, ()))),

@@ -64,7 +64,8 @@ def orders_for(state: FleetState, job: Job, live: Live, settings: OrderSettings)
         wanted = list(_migrating(state, job, migration, live, settings))
     elif job.state is JobState.QUEUED and (carried_to(job, live) or job.job_id in settings.stuck):
         migration_id = carry_id(job)
-        wanted = list(carry_orders(state, job, live, settings.view, settings.reservation_s))
+        rooms_w = settings.holds.rooms_w if settings.holds is not None else {}
+        wanted = list(carry_orders(state, job, live, settings.view, settings.reservation_s, rooms_w=rooms_w))
         parties = set(filter(None, (carried_to(job, live), *(site_id for site_id, _ in wanted))))
     else:
         parties = {job.owner_site} if job.owner_site is not None else set()

@@ -18,7 +18,6 @@ from coordinator.core.manner import Manner
 from coordinator.core.moving import plan
 from coordinator.core.policy import PlannerSettings
 from coordinator.core.slowing import may_slow, with_slowing
-from coordinator.core.valuing import ValueJudge
 from coordinator.model.decision import Decision
 from coordinator.model.view import FleetView, JobView
 
@@ -57,7 +56,7 @@ class SternaPolicy:
             policy=_NAME,
             loss="no longer covers every job there, or ends before a move could",
             need_w=_all_there_w,
-            judge=partial(_judge, reach_frac=reach_frac),
+            judge=partial(HorizonJudge, reach_frac=reach_frac),
             slack_margin_s=self._rules.margin_s,
             by_energy=True,
             bulk=_bulk,
@@ -94,13 +93,6 @@ class SternaPolicy:
 
     def _tuned(self, settings: PlannerSettings) -> PlannerSettings:
         return replace(settings, epsilon=max(settings.epsilon, self._epsilon))
-
-
-def _judge(
-    view: FleetView, settings: PlannerSettings, bookings: Bookings, *, reach_frac: float
-) -> HorizonJudge:
-    kind = ValueJudge if view.is_valued else HorizonJudge
-    return kind(view, settings, bookings, reach_frac=reach_frac)
 
 
 def _bulk(judge: Judge, slack_margin_s: float) -> BulkMoves:

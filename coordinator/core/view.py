@@ -15,6 +15,7 @@ from coordinator.core.coming import carried_to, slots_promised
 from coordinator.core.deadlines import deadline_slack_s, ran_s
 from coordinator.core.declared import declared_at, declared_w, surplus_of
 from coordinator.core.endings import holders_of
+from coordinator.core.firming import with_batteries
 from coordinator.core.import_costs import import_cost
 from coordinator.core.migration import BEFORE_COMMIT
 from coordinator.core.windows import site_curve, window
@@ -102,7 +103,7 @@ def build_view(
     settings : ViewSettings
         Defaults and bounds.
     """
-    sites = site_views(state, live, forecasts, now, settings)
+    sites = with_batteries(site_views(state, live, forecasts, now, settings), state, live, now)
     jobs = {
         job_id: _on_its_way(
             _paced(
@@ -193,7 +194,6 @@ def _site(
         surplus_quality_ok=believed,
         compute_w=sample.compute_w if sample is not None else None,
         forecast=forecast,
-        limit_w=live.grid_status.limit_w if live.grid_status is not None else None,
         limits=limits_at(live),
         emergency=any(limit.start_at <= now and is_emergency(limit) for limit in limits_at(live)),
         others_w=_others_w(sample, site),

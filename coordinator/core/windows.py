@@ -181,6 +181,23 @@ def ends_at_s(stacked: CurveStack, columns: Sequence[int], need_w: Array) -> Arr
     return ends
 
 
+def most_w(
+    stacked: CurveStack, columns: NDArray[np.intp], quantile: int, wanted_s: Array, least_w: float
+) -> Array:
+    """Return the draw up to which windows outlast `wanted_s`, seconds from now, shape (J, D), at D sites.
+
+    Exact where it is `least_w` or more.
+    """
+    floors, edges = stacked.floors_w[quantile, columns], stacked.edges_s[columns]
+    most = np.tile(floors[:, 0], (len(wanted_s), 1))
+    for step in range(1, edges.shape[1]):
+        later = wanted_s >= edges[:, step]
+        if not (later & (most >= least_w)).any():
+            break
+        np.copyto(most, floors[:, step], where=later)
+    return most
+
+
 def covered_s(steps: SurplusCurve, need_w: float, until_s: Array) -> Array:
     """Return the seconds between now and each of `until_s` in which the median covers the need.
 

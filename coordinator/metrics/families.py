@@ -16,6 +16,10 @@ SITE_FENCED = gauge("sterna_fleet_site_fenced", "1 while the site is declared of
 SITE_SILENCE = gauge("sterna_fleet_site_silence_seconds", "Since the site said anything.", "site")
 SITE_SAMPLE_AGE = gauge("sterna_fleet_site_sample_age_seconds", "Age of the newest sample.", "site")
 SITE_SURPLUS = gauge("sterna_fleet_site_surplus_watts", "Generation beyond the site's other load.", "site")
+SITE_CHARGE = gauge(
+    "sterna_fleet_site_charge_ratio", "State of charge of the site's batteries, 0 to 1.", "site"
+)
+SITE_STORED = gauge("sterna_fleet_site_stored_joules", "What can be drawn of the site's batteries.", "site")
 SITE_COMPUTE = gauge("sterna_fleet_site_compute_watts", "What the training nodes draw.", "site")
 SITE_LIMIT = gauge("sterna_fleet_site_limit_watts", "The import limit in force; absent: none.", "site")
 SITE_SLOTS = gauge("sterna_fleet_site_slots", "Jobs that may be there at once.", "site")

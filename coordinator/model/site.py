@@ -59,6 +59,22 @@ class GpuSample:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SiteBattery:
+    """All batteries of a site as one; None is unknown. `reserve_wh` is in `available_wh`, and kept back.
+
+    `serves_site`: by their own control they give whatever the site would import.
+    """
+
+    soc_frac: float | None = None
+    capacity_wh: float | None = None
+    available_wh: float | None = None
+    max_charge_w: float | None = None
+    max_discharge_w: float | None = None
+    reserve_wh: float | None = None
+    serves_site: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SiteSample:
     """One instant at a site; watts into the site or device are positive, None is unknown."""
 
@@ -74,6 +90,8 @@ class SiteSample:
     surplus_w: float | None = None
     gpus: tuple[GpuSample, ...] = ()
     historical: bool = False
+    battery: SiteBattery | None = None
+    """None: it has none, or it is not believed. Not stored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,7 +29,7 @@ class Phase(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteView:
-    """One site. `forecast` None: nothing is known of its future. `limit_w` None: no limit is known."""
+    """One site. `forecast` None: nothing is known of its future."""
 
     site_id: str
     available: bool
@@ -42,8 +42,6 @@ class SiteView:
     surplus_quality_ok: bool
     compute_w: float | None
     forecast: SurplusForecast | None
-    limit_w: float | None = None
-    """Grid import limit in force."""
     limits: tuple[ActiveLimit, ...] = ()
     """Every limit of the import that is in force or known to come."""
     emergency: bool = False

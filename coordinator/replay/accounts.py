@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from coordinator.core.energy_ledger import Course, Entry, Stay, book
 from coordinator.replay.journal import Interval
-from coordinator.replay.metrics import at_steps, site_draw
+from coordinator.replay.metrics import at_steps, site_course
 from coordinator.replay.world import Plant, World
 
 Array = NDArray[np.float64]
@@ -61,15 +61,13 @@ def write_accounts(path: Path, booked: Mapping[tuple[str, str], Account]) -> Non
 def _site(
     world: World, site: Plant, rows: Sequence[Interval], power_w: Mapping[str, float]
 ) -> dict[str, Account]:
-    last = world.step_of(max(row.end_s for row in rows)) + 1
-    edges, drawn_w = site_draw(rows, power_w, (step * world.step_s for step in range(last + 1)))
-    steps = np.minimum((edges[:-1] // world.step_s).astype(int), len(site.surplus_w) - 1)
+    drawn = site_course(world, site, rows, power_w)
     course = Course(
-        edges_s=edges,
-        surplus_w=np.asarray(site.surplus_w)[steps],
-        compute_w=drawn_w,
-        carbon_g_per_kwh=at_steps(site.carbon, steps),
-        estimated=np.zeros(len(drawn_w), dtype=np.bool_),
+        edges_s=drawn.edges_s,
+        surplus_w=drawn.surplus_w,
+        compute_w=drawn.drawn_w,
+        carbon_g_per_kwh=at_steps(site.carbon, drawn.steps),
+        estimated=np.zeros(len(drawn.drawn_w), dtype=np.bool_),
     )
     stays = [
         Stay(
@@ -81,7 +79,7 @@ def _site(
         for row in rows
     ]
     # What is imported is shared alike whatever a kilowatt-hour of it is charged with: grams, or money.
-    charged = book(replace(course, carbon_g_per_kwh=at_steps(site.price, steps)), stays)
+    charged = book(replace(course, carbon_g_per_kwh=at_steps(site.price, drawn.steps)), stays)
     return {
         job_id: Account(entry=entry, cost=charged[job_id].known_carbon_g)
         for job_id, entry in book(course, stays).items()

@@ -17,9 +17,10 @@ from coordinator.core.battery import Battery
 from coordinator.core.four_moves import Moves, Slot, Worth, allocate, firmed
 from coordinator.forecast.series import SECONDS_PER_DAY
 from coordinator.model.forecast import SurplusForecast
+from coordinator.replay import markdown
 from coordinator.replay.foresight import Foresight
 from coordinator.replay.journal import Interval
-from coordinator.replay.metrics import at_steps, site_draw
+from coordinator.replay.metrics import charged, site_draw
 from coordinator.replay.world import Plant, World
 from sterna.units import joules_to_wh, wh_to_joules
 
@@ -165,8 +166,7 @@ def balance(world: World, intervals: Iterable[Interval], battery: Battery, worth
         of = (edges[:-1] // world.step_s).astype(int)
         course = _course(site, zip(np.diff(edges), of, drawn_w, strict=True), battery, worths)
         imported_j = np.array([length_s * made.import_w for length_s, made in course])
-        per_kwh = np.where(imported_j > 0.0, at_steps(site.price, of), 0.0)
-        import_cost += joules_to_wh(float(per_kwh @ imported_j)) / 1e3
+        import_cost += charged(imported_j, site.price, of)
         courses.append(course)
 
     def total(name: str) -> float:
@@ -235,8 +235,7 @@ def table(found: Mapping[tuple[str, str, str], Sequence[Counted]], currency: str
         "left over, kWh",
         *((f"import, {currency}", f"wear, {currency}", f"both, {currency}") if currency else ()),
     )
-    texts = 3 if currency else 2
-    lines = [head, ("---",) * texts + ("---:",) * (len(head) - texts)]
+    lines = []
     for (period, policy, order), counted in found.items():
         made = [one.balance for one in counted]
         nonrenewable_wh = _mean([one.balance.imported_wh + one.network_wh for one in counted])
@@ -251,7 +250,7 @@ def table(found: Mapping[tuple[str, str, str], Sequence[Counted]], currency: str
             f"{_mean([one.curtailed_wh for one in made]) / 1e3:.0f}",
         )
         lines.append((*line, *(_money(made) if currency else ())))
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown.table(head, lines, texts=3 if currency else 2)
 
 
 def _money(made: Sequence[Balance]) -> tuple[str, str, str]:

@@ -10,9 +10,9 @@ from statistics import fmean as mean
 
 import msgspec
 
-from coordinator.replay import svg
+from coordinator.replay import markdown, svg
 from coordinator.replay.scenariofile import ScenarioFile
-from coordinator.replay.study import LEARNT, STATIC, Case, Row, groups, markdown, summed
+from coordinator.replay.study import LEARNT, STATIC, Case, Row, groups, summed
 
 CASES = (
     STATIC,
@@ -62,7 +62,7 @@ def named(scenario: ScenarioFile, choice: Choice | None) -> str:
 def table(rows: Sequence[Row]) -> str:
     """Return a line for each choice: how much there was to gain, and each policy's share of it."""
     heads = ("`scenario`, and what was set", "static, kWh", "slots held", "bound: less, %")
-    lines: list[Sequence[str]] = [(*heads, *(case.policy for case in CASES[1:])), ("---", *["---:"] * 6)]
+    lines = []
     for name, some in groups(rows, lambda row: row.scenario):
         static = [row for row in some if row.case == STATIC]
         cells = []
@@ -78,7 +78,7 @@ def table(rows: Sequence[Row]) -> str:
                 *cells,
             )
         )
-    return markdown(lines)
+    return markdown.table((*heads, *(case.policy for case in CASES[1:])), lines, texts=1)
 
 
 def drawn(rows: Sequence[Row], scenario: ScenarioFile) -> str:

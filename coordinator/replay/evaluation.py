@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 
+from coordinator.replay import markdown
 from coordinator.replay.bound import bound_wh
 from coordinator.replay.foresight import MakeForesight
 from coordinator.replay.metrics import Metrics, measure
@@ -38,34 +39,40 @@ class Outcome:
     currency: str = ""
 
     def figures(self) -> dict[str, float | None]:
-        """Return the metrics of the scenario README by name; energy in kWh, shares 0 to 1.
+        """Return the metrics of the scenario README by name, and how they stand to `static` and the bound.
 
         None: there is no such figure, as of a reduction where `static` draws nothing that is not renewable.
         """
         m, base = self.metrics, self.baseline
-        return {
-            "nonrenewable_kwh": m.nonrenewable_wh / 1e3,
+        return figures_of(m) | {
             "reduction_frac": _reduction(m.nonrenewable_wh, base.nonrenewable_wh),
             "bound_frac": _reduction(self.bound_wh, base.nonrenewable_wh),
-            "renewable_frac": m.renewable_frac,
-            "total_kwh": m.total_wh / 1e3,
-            "absorbed_kwh": m.absorbed_wh / 1e3,
-            "network_kwh": m.network_wh / 1e3,
-            "mean_completion_h": s_to_hours(m.mean_completion_s),
-            "p95_completion_h": s_to_hours(m.p95_completion_s),
             "mean_completion_ratio": m.mean_completion_s / base.mean_completion_s,
             "p95_completion_ratio": m.p95_completion_s / base.p95_completion_s,
-            "migrations_per_job": m.migrations_per_job,
-            "overrun_frac": m.overrun_frac,
-            "late_jobs": float(m.late),
-            "slots_held": m.slots_held,
-            "exchanges_kwh": m.exchanges_wh / 1e3,
-            "replicas": m.replicas,
-            "given_up": float(m.given_up),
-            "stood_h": s_to_hours(m.stood_s),
-            "cost": m.cost,
-            "carbon_kg": None if m.carbon_g is None else m.carbon_g / 1e3,
         }
+
+
+def figures_of(m: Metrics) -> dict[str, float | None]:
+    """Return one replay's own metrics by name; energy in kWh, shares 0 to 1; None: part of it is unknown."""
+    return {
+        "nonrenewable_kwh": m.nonrenewable_wh / 1e3,
+        "renewable_frac": m.renewable_frac,
+        "total_kwh": m.total_wh / 1e3,
+        "absorbed_kwh": m.absorbed_wh / 1e3,
+        "network_kwh": m.network_wh / 1e3,
+        "mean_completion_h": s_to_hours(m.mean_completion_s),
+        "p95_completion_h": s_to_hours(m.p95_completion_s),
+        "migrations_per_job": m.migrations_per_job,
+        "overrun_frac": m.overrun_frac,
+        "late_jobs": float(m.late),
+        "slots_held": m.slots_held,
+        "exchanges_kwh": m.exchanges_wh / 1e3,
+        "replicas": m.replicas,
+        "given_up": float(m.given_up),
+        "stood_h": s_to_hours(m.stood_s),
+        "cost": m.cost,
+        "carbon_kg": None if m.carbon_g is None else m.carbon_g / 1e3,
+    }
 
 
 def _reduction(wh: float | None, of_wh: float) -> float | None:
@@ -172,7 +179,7 @@ def table(periods: Mapping[str, Sequence[Outcome]]) -> str:
     every = [outcome for found in periods.values() for outcome in found]
     more = tuple(column for column in _MORE if any(column.shown(outcome) for outcome in every))
     head += tuple(column.head.format(every[0].currency) for column in more)
-    lines = [head, ("---",) * 2 + ("---:",) * (len(head) - 2)]
+    lines: list[Sequence[str]] = []
     for period, found in periods.items():
         for policy, figures in summary(found).items():
             lines.append(
@@ -193,7 +200,7 @@ def table(periods: Mapping[str, Sequence[Outcome]]) -> str:
                 )
             )
         lines.append(_bound_line(period, found, len(head)))
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown.table(head, lines, texts=2)
 
 
 def _bound_line(period: str, found: Sequence[Outcome], columns: int) -> tuple[str, ...]:

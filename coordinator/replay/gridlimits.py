@@ -12,6 +12,7 @@ from typing import Annotated
 
 import msgspec
 
+from coordinator.core.limits import LEAVE_S
 from coordinator.model.view import Phase
 from coordinator.replay.course import Course
 from coordinator.replay.journal import Stage
@@ -56,6 +57,11 @@ def limits_of(tables: Sequence[LimitTable], site_id: str, end_s: float) -> tuple
     return tuple(sorted(mine, key=lambda limit: (limit.start_s, limit.import_w)))
 
 
+def _news_of(limit: GridLimit) -> tuple[float, ...]:
+    """Return when a policy may answer to a limit otherwise than before."""
+    return (limit.told_s, max(limit.told_s, limit.start_s - LEAVE_S), limit.start_s, limit.end_s)
+
+
 class Keeper:
     """Keeps the jobs of a world to its limits.
 
@@ -69,7 +75,7 @@ class Keeper:
         self._world = world
         self._sites = {site.site_id: site for site in world.sites if site.limits}
         every = (limit for site in self._sites.values() for limit in site.limits)
-        edges = {edge_s for limit in every for edge_s in (limit.told_s, limit.start_s, limit.end_s)}
+        edges = {edge_s for limit in every for edge_s in _news_of(limit)}
         self._edges = sorted((edge_s for edge_s in edges if edge_s >= 0.0), reverse=True)
 
     def __bool__(self) -> bool:
@@ -78,7 +84,7 @@ class Keeper:
 
     @property
     def next_s(self) -> float:
-        """Return when a limit is told of, begins or ends next."""
+        """Return when a limit is told of, comes near, begins or ends next."""
         return self._edges[-1] if self._edges else inf
 
     def passes(self, now_s: float) -> bool:

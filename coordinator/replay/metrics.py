@@ -106,17 +106,14 @@ def measure(world: World, intervals: Iterable[Interval], transfers: Iterable[Tra
         by_course[row.job_id if row.replica is None else f"{row.job_id}/{row.replica}"].append(row)
         by_site[row.site_id].append(row)
     power = {task.job_id: task.power_w for task in world.tasks}
-    energy = sum(
-        (site_energy(world, site, by_site[site.site_id], power) for site in world.sites), start=Energy()
-    )
+    courses = [(site, site_course(world, site, by_site[site.site_id], power)) for site in world.sites]
+    energy = sum((course.energy for _, course in courses), start=Energy())
     moves = landings(world, by_course, by_site)
     size = {task.job_id: task.checkpoint_bytes for task in world.tasks}
     network_wh = sum(world.costs.network_wh_per_gb * bytes_to_gb(size[move.job_id]) for move in moves)
     if world.tells_transfers:
         network_wh = sum(world.costs.network_wh_per_gb * bytes_to_gb(one.size_bytes) for one in carried)
-    ended: dict[str, float] = {}
-    for row in rows:
-        ended[row.job_id] = max(row.end_s, ended.get(row.job_id, 0.0))
+    ended = ends(rows)
     took = np.array([ended[task.job_id] - task.submitted_s for task in world.tasks])
     return Metrics(
         nonrenewable_wh=energy.nonrenewable_wh + network_wh,
@@ -138,8 +135,8 @@ def measure(world: World, intervals: Iterable[Interval], transfers: Iterable[Tra
         replicas=_replicas(rows),
         given_up=_given_up(rows, carried),
         stood_s=sum(end_s - start_s for _, start_s, end_s in pauses(by_course)),
-        cost=_of_imports(world, by_site, power, {site.site_id: site.price for site in world.sites}),
-        carbon_g=_of_imports(world, by_site, power, {site.site_id: site.carbon for site in world.sites}),
+        cost=_of_imports((course, site.price) for site, course in courses),
+        carbon_g=_of_imports((course, site.carbon) for site, course in courses),
     )
 
 
@@ -160,12 +157,18 @@ def _replicas(rows: Iterable[Interval]) -> float:
     return sum(row.end_s - row.start_s for row in trained) / total_s if total_s > 0.0 else 0.0
 
 
-def _given_up(rows: Iterable[Interval], carried: Iterable[Transfer]) -> int:
-    """Return how many transfers ahead were not followed by a seal at that instant, nor by the job's end."""
-    seals = {(row.job_id, round(row.start_s, 5)) for row in rows if row.stage is Stage.SEAL}
+def ends(rows: Iterable[Interval]) -> dict[str, float]:
+    """Return when each job ended, in seconds from the start."""
     ended: dict[str, float] = {}
     for row in rows:
         ended[row.job_id] = max(row.end_s, ended.get(row.job_id, 0.0))
+    return ended
+
+
+def _given_up(rows: Iterable[Interval], carried: Iterable[Transfer]) -> int:
+    """Return how many transfers ahead were not followed by a seal at that instant, nor by the job's end."""
+    seals = {(row.job_id, round(row.start_s, 5)) for row in rows if row.stage is Stage.SEAL}
+    ended = ends(rows)
     return sum(
         one.cause is Cause.AHEAD
         and (one.job_id, round(one.end_s, 5)) not in seals
@@ -204,40 +207,49 @@ def site_draw(
     return edges, np.maximum(0.0, np.round(total[:-1], 6))
 
 
-def site_energy(world: World, site: Plant, rows: Sequence[Interval], power_w: Mapping[str, float]) -> Energy:
-    """Return what a site's jobs drew, split against its surplus."""
-    if not rows:
-        return Energy()
-    edges, drawn_w, surplus_w = _site_course(world, site, rows, power_w)
-    return account_steps(edges, surplus_w, drawn_w)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SiteCourse:
+    """A site in K stretches in which nothing changes: K + 1 edges, and of each the step that it lies in."""
+
+    edges_s: Array
+    steps: NDArray[np.int_]
+    drawn_w: Array
+    surplus_w: Array
+
+    @property
+    def energy(self) -> Energy:
+        """Return what was drawn, split against the surplus."""
+        return account_steps(self.edges_s, self.surplus_w, self.drawn_w)
+
+    @property
+    def imported_j(self) -> Array:
+        """Return what was drawn beyond the surplus."""
+        imported: Array = np.maximum(0.0, self.drawn_w - self.surplus_w) * np.diff(self.edges_s)
+        return imported
 
 
-def _site_course(
+def site_course(
     world: World, site: Plant, rows: Sequence[Interval], power_w: Mapping[str, float]
-) -> tuple[Array, Array, Array]:
-    """Return stretches in which nothing changes: edges in seconds, watts drawn, watts of surplus."""
-    last = world.step_of(max(row.end_s for row in rows)) + 1
-    edges, drawn_w = site_draw(rows, power_w, (step * world.step_s for step in range(last + 1)))
-    steps = np.minimum((edges[:-1] // world.step_s).astype(int), len(site.surplus_w) - 1)
-    return edges, drawn_w, np.asarray(site.surplus_w)[steps]
+) -> SiteCourse:
+    """Return what a site's jobs drew beside its surplus; `rows`: its own."""
+    last = world.step_of(max((row.end_s for row in rows), default=0.0)) + 1
+    edges_s, drawn_w = site_draw(rows, power_w, (step * world.step_s for step in range(last + 1)))
+    steps = np.minimum((edges_s[:-1] // world.step_s).astype(int), len(site.surplus_w) - 1)
+    return SiteCourse(
+        edges_s=edges_s, steps=steps, drawn_w=drawn_w, surplus_w=np.asarray(site.surplus_w)[steps]
+    )
 
 
-def _of_imports(
-    world: World,
-    by_site: Mapping[str, Sequence[Interval]],
-    power_w: Mapping[str, float],
-    signals: Mapping[str, Signal | None],
-) -> float | None:
-    """Return what a signal makes of all that was imported; None where some of it has none."""
-    total = 0.0
-    for site in world.sites:
-        if not by_site[site.site_id]:
-            continue
-        edges, drawn_w, surplus_w = _site_course(world, site, by_site[site.site_id], power_w)
-        imported_j = np.maximum(0.0, drawn_w - surplus_w) * np.diff(edges)
-        per_kwh = at_steps(signals[site.site_id], (edges[:-1] // world.step_s).astype(int))
-        total += joules_to_wh(float(np.sum(np.where(imported_j > 0.0, per_kwh, 0.0) * imported_j))) / 1e3
+def _of_imports(imports: Iterable[tuple[SiteCourse, Signal | None]]) -> float | None:
+    """Return what signals make of all that sites imported; None where some of it has none."""
+    total = sum(charged(course.imported_j, signal, course.steps) for course, signal in imports)
     return None if np.isnan(total) else total
+
+
+def charged(imported_j: Array, signal: Signal | None, steps: NDArray[np.int_]) -> float:
+    """Return what a signal makes of joules imported in some steps; NaN where some of it has none."""
+    per_kwh = np.where(imported_j > 0.0, at_steps(signal, steps), 0.0)
+    return joules_to_wh(float(np.sum(per_kwh * imported_j))) / 1e3
 
 
 def at_steps(signal: Signal | None, steps: NDArray[np.int_]) -> Array:

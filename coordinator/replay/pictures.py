@@ -11,15 +11,15 @@ import numpy as np
 from coordinator.core import domain, partial
 from coordinator.replay import svg
 from coordinator.replay.journal import Interval
-from coordinator.replay.metrics import landings, measure, site_energy
+from coordinator.replay.metrics import Landing, ends, landings, site_course
 from coordinator.replay.timeline import Line
 from coordinator.replay.world import World
 from sterna.units import BITS_PER_BYTE, SECONDS_PER_HOUR, s_to_hours
 
 _DAY_S = 24.0 * SECONDS_PER_HOUR
 _NONRENEWABLE = "#5b5b5b"
-_NETWORK = "the network, for moves"
-_UNCOVERED = {"beyond the surplus": _NONRENEWABLE, _NETWORK: "#b0b0b0"}
+_BEYOND, _NETWORK = "beyond the surplus", "the network, for moves"
+_UNCOVERED = {_BEYOND: _NONRENEWABLE, _NETWORK: "#b0b0b0"}
 
 Rows = Sequence[Interval]
 Runs = Mapping[str, Sequence[tuple[World, Rows]]]
@@ -72,15 +72,12 @@ def placement(world: World, lines: Sequence[Line], policy: str) -> str:
     return svg.document(1150.0, 60.0 + 150.0 * len(rows), title, parts)
 
 
-def energy_by_source(runs: Runs, network_wh: Mapping[str, float] | None = None) -> str:
+def energy_by_source(runs: Runs, network_wh: Mapping[str, float]) -> str:
     """Draw what each policy's jobs drew, by whose surplus covered it; means over the worlds.
 
-    With what the network drew, which counts as covered by none, as in the tables: `network_wh` by policy
-    where rows do not tell it (jobs in pieces, distributed jobs), else that of the moves.
+    With what the network drew by policy, `network_wh`, which counts as covered by none, as in the tables.
     """
-    shares = {policy: _by_source(some) for policy, some in runs.items()}
-    for policy, carried_wh in (network_wh or {}).items():
-        shares[policy][_NETWORK] = carried_wh
+    shares = {policy: _by_source(some) | {_NETWORK: network_wh[policy]} for policy, some in runs.items()}
     sources = [name for name in next(iter(shares.values()), {}) if name not in _UNCOVERED]
     colours = {name: svg.COLOURS[number % len(svg.COLOURS)] for number, name in enumerate(sources)}
     most_wh = max(sum(one.values()) for one in shares.values()) or 1.0
@@ -142,35 +139,9 @@ def feasible_domain(world: World, rows: Rows, policy: str) -> str:
     stands at the fastest link out of its home, if there is any. Dots grow with the number of moves or jobs
     in one place.
     """
-    by_job: defaultdict[str, list[Interval]] = defaultdict(list)
-    by_site: dict[str, list[Interval]] = {site.site_id: [] for site in world.sites}
-    for row in rows:
-        by_job[row.job_id].append(row)
-        by_site[row.site_id].append(row)
-    size = {
-        task.job_id: float(partial.effective_bytes(task.pieces) if task.pieces else task.checkpoint_bytes)
-        for task in world.tasks
-    }
-    moves = landings(world, by_job, by_site)
-    moved = {move.job_id for move in moves}
-    wan = world.wan
-    rate = {
-        (source, destination): min(bps, wan.uplink_bps[source], wan.downlink_bps[destination])
-        for (source, destination), bps in wan.pair_bps.items()
-    }
-    best: defaultdict[str, float] = defaultdict(float)
-    for (source, _), bps in rate.items():
-        best[source] = max(best[source], bps)
-    there: dict[bool, list[svg.Point]] = {False: [], True: []}
-    for move in moves:
-        point = (size[move.job_id], rate[move.source, move.destination])
-        there[move.overran(world.costs.alpha)].append(point)
-    stayed = [
-        (size[task.job_id], best[task.home_site])
-        for task in world.tasks
-        if task.job_id not in moved and best[task.home_site] > 0.0
-    ]
-    points = [*there[False], *there[True], *stayed]
+    moves = _moves(world, rows)
+    met, overran, stayed = _in_domain(world, moves)
+    points = [*met, *overran, *stayed]
     x, y = ([at for at, _ in points] or [1e9], [at for _, at in points] or [1e9])
     panel = svg.Panel(
         left=70.0,
@@ -182,11 +153,11 @@ def feasible_domain(world: World, rows: Rows, policy: str) -> str:
         title=f"{world.name}, {policy}: moves in the feasible domain",
     )
     panel.dots(stayed, svg.GREY, hollow=True)
-    panel.dots(there[False], svg.COLOURS[0])
-    panel.dots(there[True], svg.COLOURS[5])
+    panel.dots(met, svg.COLOURS[0])
+    panel.dots(overran, svg.COLOURS[5])
     entries = [
-        (svg.COLOURS[0], f"{len(there[False])} moves within α of the window met"),
-        (svg.COLOURS[5], f"{len(there[True])} moves that overran"),
+        (svg.COLOURS[0], f"{len(met)} moves within α of the window met"),
+        (svg.COLOURS[5], f"{len(overran)} moves that overran"),
         (svg.GREY, f"{len(stayed)} jobs that never moved"),
     ]
     bounds = (("A", domain.SHORT_WINDOW_S, svg.COLOURS[2]), ("C", domain.LONG_WINDOW_S, svg.COLOURS[3]))
@@ -201,6 +172,44 @@ def feasible_domain(world: World, rows: Rows, policy: str) -> str:
     return svg.document(920.0, 500.0, "Feasible domain", [panel.drawn(), svg.legend(645.0, 55.0, entries)])
 
 
+def _moves(world: World, rows: Rows) -> tuple[Landing, ...]:
+    by_job: defaultdict[str, list[Interval]] = defaultdict(list)
+    by_site: dict[str, list[Interval]] = {site.site_id: [] for site in world.sites}
+    for row in rows:
+        by_job[row.job_id].append(row)
+        by_site[row.site_id].append(row)
+    return landings(world, by_job, by_site)
+
+
+def _in_domain(
+    world: World, moves: Sequence[Landing]
+) -> tuple[list[svg.Point], list[svg.Point], list[svg.Point]]:
+    """Return (S, B) of the moves that met their window, of those that overran, of jobs that never moved."""
+    size = {
+        task.job_id: float(partial.effective_bytes(task.pieces) if task.pieces else task.checkpoint_bytes)
+        for task in world.tasks
+    }
+    wan = world.wan
+    rate = {
+        (source, destination): min(bps, wan.uplink_bps[source], wan.downlink_bps[destination])
+        for (source, destination), bps in wan.pair_bps.items()
+    }
+    best: defaultdict[str, float] = defaultdict(float)
+    for (source, _), bps in rate.items():
+        best[source] = max(best[source], bps)
+    there: dict[bool, list[svg.Point]] = {False: [], True: []}
+    for move in moves:
+        point = (size[move.job_id], rate[move.source, move.destination])
+        there[move.overran(world.costs.alpha)].append(point)
+    moved = {move.job_id for move in moves}
+    stayed = [
+        (size[task.job_id], best[task.home_site])
+        for task in world.tasks
+        if task.job_id not in moved and best[task.home_site] > 0.0
+    ]
+    return there[False], there[True], stayed
+
+
 def largest_bytes(world: World, window_s: float, link_bps: float) -> float:
     """Return S_max of a link alone, in bytes: all of the move takes α of the window; 0: nothing fits."""
     costs = world.costs
@@ -209,24 +218,20 @@ def largest_bytes(world: World, window_s: float, link_bps: float) -> float:
 
 
 def _by_source(runs: Sequence[tuple[World, Rows]]) -> dict[str, float]:
-    """Return mean watt-hours by the site whose surplus covered them, and what none covered."""
+    """Return jobs' mean watt-hours by the site whose surplus covered them, and what none covered."""
     wh: defaultdict[str, float] = defaultdict(float)
-    beyond, network = _UNCOVERED
     for world, rows in runs:
         power = {task.job_id: task.power_w for task in world.tasks}
         for site in world.sites:
             mine = [row for row in rows if row.site_id == site.site_id]
-            energy = site_energy(world, site, mine, power)
+            energy = site_course(world, site, mine, power).energy
             wh[site.site_id] += energy.renewable_wh / len(runs)
-            wh[beyond] += energy.nonrenewable_wh / len(runs)
-        wh[network] += measure(world, rows).network_wh / len(runs)
+            wh[_BEYOND] += energy.nonrenewable_wh / len(runs)
     return dict(wh)
 
 
 def _completion_h(world: World, rows: Rows) -> list[float]:
-    ended: dict[str, float] = {}
-    for row in rows:
-        ended[row.job_id] = max(row.end_s, ended.get(row.job_id, 0.0))
+    ended = ends(rows)
     return [s_to_hours(ended[task.job_id] - task.submitted_s) for task in world.tasks]
 
 

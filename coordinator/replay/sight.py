@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from itertools import permutations
 
 from coordinator.core import partial
@@ -100,9 +99,7 @@ class Sight:
         stands = (step, held[name], up_bps, down_bps, told)
         known = self._seen_sites.get(name)
         if known is None or known[0] != stands:
-            made = self._site(site, step, held[name], (up_bps, down_bps))
-            made = replace(made, limits=tuple(self._limit(limit) for limit in told)) if told else made
-            known = self._seen_sites[name] = (stands, made)
+            known = self._seen_sites[name] = (stands, self._site(site, held[name], (up_bps, down_bps), told))
         return known[1]
 
     def _limit(self, limit: GridLimit) -> ActiveLimit:
@@ -115,18 +112,21 @@ class Sight:
             reason="",
         )
 
-    def _site(self, site: Plant, step: int, held: int, free_bps: tuple[float, float]) -> SiteView:
+    def _site(
+        self, site: Plant, held: int, free_bps: tuple[float, float], told: Iterable[GridLimit]
+    ) -> SiteView:
         return SiteView(
             site_id=site.site_id,
             available=True,
             draining=False,
             slots=site.slots,
             slots_held=held,
-            surplus_w=site.surplus_w[step],
+            surplus_w=site.surplus_w[self._step],
             surplus_quality_ok=True,
             compute_w=None,
             forecast=self._forecasts[site.site_id],
-            others_w=-site.surplus_w[step],
+            limits=tuple(self._limit(limit) for limit in told),
+            others_w=-site.surplus_w[self._step],
             uplink_free_bps=free_bps[0],
             downlink_free_bps=free_bps[1],
             import_cost=self._costs[site.site_id],

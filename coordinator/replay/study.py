@@ -10,6 +10,7 @@ from math import isclose
 from statistics import fmean as mean
 from typing import TypeVar
 
+from coordinator.replay import markdown
 from coordinator.replay.evaluation import BASELINE, Mean, least_wh_of
 from coordinator.replay.foresight import MakeForesight, Perfect
 from coordinator.replay.metrics import Metrics, measure
@@ -149,7 +150,7 @@ def every_figure(rows: Sequence[Row]) -> str:
         *("of the bound, %", "renewable, %", "completion, × static", "p95, × static", "moves a job"),
         *("overruns, %", "absorbed, kWh", "slots held", "late jobs"),
     )
-    lines = [heads, ("---",) * 4 + ("---:",) * (len(heads) - 4)]
+    lines: list[Sequence[str]] = []
     for (scenario, period), world_rows in groups(rows, lambda row: (row.scenario, row.period)):
         lines += [
             (f"`{scenario}`", period, *_named(case), *_figures(some))
@@ -162,7 +163,7 @@ def every_figure(rows: Sequence[Row]) -> str:
             "100.0",
         )
         lines.append((f"`{scenario}`", period, "bound", "–", *bound, *["–"] * (len(heads) - 4 - len(bound))))
-    return markdown(lines)
+    return markdown.table(heads, lines, texts=4)
 
 
 def at_a_glance(rows: Sequence[Row]) -> str:
@@ -170,7 +171,7 @@ def at_a_glance(rows: Sequence[Row]) -> str:
     periods = " / ".join(dict.fromkeys(row.period.capitalize() for row in rows))
     share = f"share of the bound's reduction, % ({periods})"
     heads = ("scenario", "policy", "forecasts", share, "overruns, %", "completion, × static", "late jobs")
-    lines = [heads, ("---",) * 4 + ("---:",) * 3]
+    lines = []
     for (scenario, case), some in groups(rows, lambda row: (row.scenario, row.case)):
         if case != STATIC:
             sums = summed(some)
@@ -181,7 +182,7 @@ def at_a_glance(rows: Sequence[Row]) -> str:
                     *(f"{100.0 * sums.overrun_frac:.1f}", f"{sums.completion:.3f}", _late(some)),
                 )
             )
-    return markdown(lines)
+    return markdown.table(heads, lines, texts=4)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,8 +260,3 @@ def _named(case: Case) -> tuple[str, str]:
 def _spread(values: Sequence[float], digits: int) -> str:
     found = Mean.of(values)
     return f"{found.mean:.{digits}f} ± {found.spread:.{digits}f}"
-
-
-def markdown(lines: Iterable[Sequence[str]]) -> str:
-    """Return lines of cells as a table."""
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

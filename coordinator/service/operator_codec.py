@@ -11,7 +11,14 @@ from coordinator.model.fleet import Job, JobState, Migration, Site
 from coordinator.model.import_cost import CostSlot
 from coordinator.model.job import Checkpoint, JobReport
 from coordinator.model.live import LiveSite, is_connected, report_of
-from coordinator.model.site import ActiveLimit, Capabilities, DeclaredSurplus, GridStatus, SiteSample
+from coordinator.model.site import (
+    ActiveLimit,
+    Capabilities,
+    DeclaredSurplus,
+    GridStatus,
+    SiteBattery,
+    SiteSample,
+)
 from coordinator.service.operator_ports import FleetPicture, StoredDecision
 from coordinator.service.wire import duration, job_spec, timestamp
 from sterna.v1 import fleet_pb2, job_pb2, site_pb2
@@ -202,6 +209,19 @@ def telemetry(sample: SiteSample) -> site_pb2.SiteTelemetry:
         ],
         historical=sample.historical,
         sequence=sample.sequence,
+        battery=None if sample.battery is None else _battery(sample.battery),
+    )
+
+
+def _battery(battery: SiteBattery) -> site_pb2.SiteBattery:
+    return site_pb2.SiteBattery(
+        soc_frac=battery.soc_frac,
+        capacity_wh=battery.capacity_wh,
+        available_wh=battery.available_wh,
+        max_charge_w=battery.max_charge_w,
+        max_discharge_w=battery.max_discharge_w,
+        reserve_wh=battery.reserve_wh,
+        serves_site=battery.serves_site,
     )
 
 

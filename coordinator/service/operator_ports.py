@@ -45,7 +45,8 @@ class FleetPicture:
 
     `window_end_at` has the sites in whose renewable window `at` lies, with its forecast end. `forecasts` has
     the sites of whose future something is believed. `version` changes whenever anything in the picture but
-    `at`, or what follows from its passing, does.
+    `at`, or what follows from its passing, does. `waiting_since`: when we started, while sites
+    that were not heard since may still be on their way back.
     """
 
     at: datetime
@@ -55,6 +56,7 @@ class FleetPicture:
     live: Live
     window_end_at: Mapping[str, datetime] = field(default_factory=dict)
     forecasts: Mapping[str, SurplusForecast] = field(default_factory=dict)
+    waiting_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ from coordinator.model.site import (
     GridStatus,
     MoveRequest,
     Quality,
+    SiteBattery,
     SiteSample,
 )
 from sterna.errors import PeerProtocolError
@@ -112,6 +113,26 @@ def _sample(message: site_pb2.SiteTelemetry) -> SiteSample:
         surplus_w=watts("surplus_w"),
         gpus=tuple(_gpu(gpu) for gpu in message.gpus),
         historical=message.historical,
+        battery=_battery(message.battery) if message.HasField("battery") else None,
+    )
+
+
+def _battery(message: site_pb2.SiteBattery) -> SiteBattery:
+    def figure(name: str) -> float | None:
+        value = _optional("telemetry.battery", message, name)
+        return None if value is None else _not_negative(f"telemetry.battery.{name}", value)
+
+    soc_frac = figure("soc_frac")
+    if soc_frac is not None and soc_frac > 1.0:
+        raise PeerProtocolError(f"telemetry.battery.soc_frac: expected 0 to 1, got {soc_frac}")
+    return SiteBattery(
+        soc_frac=soc_frac,
+        capacity_wh=figure("capacity_wh"),
+        available_wh=figure("available_wh"),
+        max_charge_w=figure("max_charge_w"),
+        max_discharge_w=figure("max_discharge_w"),
+        reserve_wh=figure("reserve_wh"),
+        serves_site=message.serves_site,
     )
 
 

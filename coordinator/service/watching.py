@@ -166,6 +166,7 @@ def _response(
     return api.WatchFleetResponse(
         at=timestamp(look.picture.at),
         policy=look.picture.policy,
+        waiting_since=timestamp(look.picture.waiting_since),
         sites=[told.message for told in sites],
         jobs=[told.message for told in jobs],
         migrations=[told.message for told in migrations],

@@ -43,6 +43,9 @@ A = TypeVar("A")
 Decided = tuple[ev.Event, ...] | Refusal
 
 WATCH_POLL_S = 0.5
+# How long a coordinator that has just started waits for its sites before they need attention; over a good
+# link they are back within 5 s (docs/reliability.md).
+PATIENCE_S = 30.0
 
 
 class Desk:
@@ -100,6 +103,8 @@ class Desk:
         self._sites = frozenset(sites)
         self._clock = clock
         self._offers = offers
+        self._started_at = clock.now()
+        self._patient_until_s = clock.boottime_s() + PATIENCE_S
         self._one_at_a_time = asyncio.Lock()
 
     @property
@@ -120,11 +125,18 @@ class Desk:
             forecasts={
                 site_id: site.forecast for site_id, site in sites.items() if site.forecast is not None
             },
+            waiting_since=self._started_at if self._waits else None,
         )
 
     @property
     def _version(self) -> int:
-        return self._fleet.version + self._live.edition
+        return self._fleet.version + self._live.edition + (not self._waits)
+
+    @property
+    def _waits(self) -> bool:
+        """Tell whether sites that were not heard since we started may still be on their way back."""
+        patient = self._clock.boottime_s() < self._patient_until_s
+        return patient and not self._sites <= self._live.sites.keys()
 
     async def wait_for_change(self, version: int) -> None:
         """Return once the picture's version differs from `version`."""

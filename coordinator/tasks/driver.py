@@ -6,7 +6,7 @@ It keeps nothing that matters: what was sent and when is forgotten at a restart,
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from coordinator.core.carrying import is_stuck
@@ -208,7 +208,10 @@ class Driver:
         """Send every order that stands, to sites that are there, unless it was sent just now."""
         now_boot_s = self._clock.boottime_s()
         standing: dict[OrderKey, Order] = {}
-        settings = replace(self._order_settings, stuck=self._stuck(state, now_boot_s), holds=self._holds())
+        holds = self._holds()
+        rooms_w = holds.rooms_w if holds is not None else {}
+        stuck = self._stuck(state, now_boot_s, rooms_w)
+        settings = replace(self._order_settings, stuck=stuck, holds=holds)
         for job in state.jobs.values():
             for order in orders_for(state, job, self._live.sites, settings):
                 standing[order.key] = order
@@ -217,12 +220,12 @@ class Driver:
             self._send(order, now_boot_s)
         self._leases.keep_only({job.job_id for job in state.jobs.values() if not job.ended})
 
-    def _stuck(self, state: FleetState, now_boot_s: float) -> frozenset[str]:
+    def _stuck(self, state: FleetState, now_boot_s: float, rooms_w: Mapping[str, float]) -> frozenset[str]:
         """Return the jobs that have waited long enough for room where their checkpoints are."""
         self._stuck_since = {
             job.job_id: self._stuck_since.get(job.job_id, now_boot_s)
             for job in state.jobs.values()
-            if is_stuck(state, job, self._live.sites)
+            if is_stuck(state, job, self._live.sites, rooms_w)
         }
         waited = self._stuck_since.items()
         return frozenset(job_id for job_id, s in waited if now_boot_s - s >= self._carry_after_s)

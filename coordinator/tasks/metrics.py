@@ -15,6 +15,7 @@ from coordinator.tasks.planning import Planner
 from sterna.clock import Clock
 from sterna.exposition.families import Sample
 from sterna.supervise import Heart
+from sterna.units import wh_to_joules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +74,10 @@ def site_samples(site_id: str, site: Site | None, live: LiveSite, now: datetime)
         if sample.quality is Quality.OK:
             yield from names.SITE_SURPLUS.of(sample.surplus_w, site_id)
             yield from names.SITE_COMPUTE.of(sample.compute_w, site_id)
+        if (battery := sample.battery) is not None:
+            yield from names.SITE_CHARGE.of(battery.soc_frac, site_id)
+            stored_wh = battery.available_wh
+            yield from names.SITE_STORED.of(None if stored_wh is None else wh_to_joules(stored_wh), site_id)
     if live.grid_status is not None:
         yield from names.SITE_LIMIT.of(live.grid_status.limit_w, site_id)
 

@@ -124,7 +124,7 @@ def test_check_config(tmp_path: Path, capsys: pytest.CaptureFixture[str], fleet:
     assert "not of spiffe://test-fleet/coordinator/other" in capsys.readouterr().err
     assert main(["check-config", "--config", str(toml(tmp_path, head + "lissten = 1\n" + tls))]) == 2
     assert "lissten: unknown key; did you mean listen?" in capsys.readouterr().err
-    assert main(["run", "--config", str(tmp_path / "none.toml")]) == 2
+    assert main(["run", "--config", str(tmp_path / "none.toml")]) == 78
     assert "cannot read" in capsys.readouterr().err
 
 

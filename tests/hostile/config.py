@@ -174,6 +174,7 @@ WRONG: list[tuple[Break, str, str]] = [
     (_drop("meters.3.table"), "meters[3].table", "needs one of table and table_file"),
     (_set("meters.0.port", 0), "meters[0].port", "expected 1 to 65535"),
     (_set("meters.0.unit_id", 248), "meters[0].unit_id", "expected 0 to 247"),
+    (_set("meters.0.battery", {}), "meters[0].battery", "the meter has the role"),
     *_each("meters.0", "poll_interval_s timeout_s max_power_w", 0.0, MORE_THAN_ZERO),
     # set-points
     (_set("setpoints.0.meter", "nobody"), "setpoints[0].meter", "no meter is named"),

@@ -158,7 +158,7 @@ async def test_a_misspelt_key_in_the_agents_file(tmp_path: Path) -> None:
     config["meters"][1]["pol_interval_s"] = 2.0
     write(tmp_path / "north.toml", config)
     code, said = _run(system, "north")
-    assert code == 2
+    assert code == 78
     assert "north.toml: meters[1].pol_interval_s: " in said
     assert "Traceback" not in said
     assert not (tmp_path / "state-north").exists(), "nothing was touched"
@@ -167,7 +167,7 @@ async def test_a_misspelt_key_in_the_agents_file(tmp_path: Path) -> None:
 async def test_a_misspelt_key_in_the_coordinators_file(tmp_path: Path) -> None:
     system = System(folder=tmp_path, sites=("north",), coordinator={"planner": {"tik_s": 1.0}})
     code, said = _run(system, "coordinator")
-    assert code == 2
+    assert code == 78
     assert "coordinator.toml: planner.tik_s: " in said
     assert "Traceback" not in said
     assert not system.database.exists(), "nothing was touched"
@@ -221,6 +221,8 @@ async def test_sites_that_the_coordinator_must_not_let_in(tmp_path: Path) -> Non
                 within_s=15,
                 what="a bad handshake",
             )
+            for name in ("coordinator", "south"):
+                assert "ssl_transport_security" not in system[name].said(), "gRPC's own lines in our log"
             for name in ("south", "east"):
                 site = await admin.site(name)
                 assert site is None or not site.connected

@@ -1,14 +1,16 @@
 """A limit of the grid over MQTT changes the plan of the shipped daemons, by meters of plants on Modbus."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from agent.grid.wire import stamp
 from sterna.v1 import fleet_pb2
 from tests.brokers import Broker
 from tests.ports import free_port
-from tests.system.dso import BASE_LOAD_W, dso, metered, plant_argv
+from tests.system.dso import BASE_LOAD_W, CLOCK, dso, metered, plant_argv
 from tests.system.harness import IDLE_W, JOB_POWER_W, Admin, System, Training
 
 pytestmark = [pytest.mark.procs, pytest.mark.broker]
@@ -65,12 +67,13 @@ async def runs_at(admin: Admin, job_id: str, site_id: str) -> None:
     await admin.until(look, within_s=60, what=f"{job_id} at {site_id}")
 
 
+def training(name: str) -> Training:
+    return Training(name=name, home="west", steps=10**7, step_s=0.5)
+
+
 async def test_a_limit_sends_jobs_elsewhere_and_its_release_lets_them_come(
     fleet: System, broker: Broker
 ) -> None:
-    def training(name: str) -> Training:
-        return Training(name=name, home="west", steps=10**7, step_s=0.5)
-
     async with fleet.admin() as admin, dso(broker, "west") as operator:
         await admin.connected()
         await operator.send(operator.command(LIMIT_W, rampS=0))
@@ -93,3 +96,22 @@ async def test_a_limit_sends_jobs_elsewhere_and_its_release_lets_them_come(
         assert moved is not None
         assert "the grid limit at west leaves less than the jobs there draw" in moved.reason
         assert len(fleet.trainers(home)) == 1
+
+
+async def test_a_job_has_left_when_a_limit_that_was_announced_begins(fleet: System, broker: Broker) -> None:
+    async with fleet.admin() as admin, dso(broker, "west") as operator:
+        await admin.connected()
+        await operator.send(operator.command(None))
+        await limit_seen(admin, None)
+        job_id = await admin.submit(training("early"))
+        await runs_at(admin, job_id, "west")
+
+        begins_at = CLOCK.now() + timedelta(minutes=20)
+        await operator.send(operator.command(LIMIT_W, start=stamp(begins_at), durationS=7200))
+        await runs_at(admin, job_id, "east")
+        assert CLOCK.now() < begins_at
+        await limit_seen(admin, None)
+        moved = await admin.migration(job_id)
+        assert moved is not None
+        limit = f"{LIMIT_W / 1e3:g} kW at {begins_at:%H:%M} UTC"
+        assert moved.reason.startswith(f"leaves before the limit of {limit}; east")

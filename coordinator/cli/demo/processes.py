@@ -38,7 +38,7 @@ class Processes:
     _daemons: dict[str, Sequence[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        adopt_orphans(True)
 
     def spawn_daemon(self, name: str, argv: Sequence[str]) -> None:
         """Start a child that is started again when somebody ends it, as systemd does it on a site."""
@@ -101,6 +101,11 @@ class Processes:
             if time.monotonic() > deadline_s:  # noqa: TID251
                 signum = signal.SIGKILL
             time.sleep(_POLL_S)
+
+
+def adopt_orphans(adopts: bool) -> None:
+    """Have this process be the parent of each descendant whose own parent ends, or no longer."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, adopts)
 
 
 def descendants(root_pid: int) -> list[int]:

@@ -140,7 +140,7 @@ class _View:
 
     def draw(self, path: Path) -> None:
         """Write the busy screen as SVG."""
-        paper = Console(record=True, width=132, file=io.StringIO(), force_terminal=True, markup=False)
+        paper = Console(record=True, width=120, file=io.StringIO(), force_terminal=True, markup=False)
         paper.print(self.busy)
         paper.save_svg(str(path), title="sterna demo")
 

@@ -63,6 +63,7 @@ class PageDesk:
             async for message, fleet in watching.watch(self.stub):
                 name = "changes" if message.HasField("left") else "fleet"
                 await stream.write(_event(name, document.encode("fleet", message, indent=0)))
+                await stream.write(_event("waiting", msgspec.json.encode(render.waiting(fleet))))
                 await stream.write(_event("warnings", msgspec.json.encode(render.warnings(fleet))))
         except grpc.aio.AioRpcError as error:
             await stream.write(_event("lost", msgspec.json.encode(str(self._explained(error)))))

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.cli.demo import processes
-from coordinator.cli.demo.processes import Processes
+from coordinator.cli.demo.processes import Processes, adopt_orphans
 from sterna.errors import PermanentError
 from tests.waiting import wait_until
 
@@ -20,7 +19,7 @@ def children(tmp_path: Path) -> Iterator[Processes]:
     made = Processes(tmp_path)
     yield made
     made.stop()
-    processes._prctl(processes._PR_SET_CHILD_SUBREAPER, 0)
+    adopt_orphans(False)
 
 
 def pids(tmp_path: Path, name: str, count: int) -> list[int]:

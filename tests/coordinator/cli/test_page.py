@@ -67,6 +67,7 @@ async def test_the_fleet_comes_at_once_and_whenever_it_changes(browser: Browser)
     first = await next_event(events, "fleet")
     assert first["kind"] == "fleet"
     assert {site["site_id"] for site in first["data"]["sites"]} == {"kiel", "malaga", "miami"}
+    assert await next_event(events, "waiting") == ""
     assert any("miami" in line for line in await next_event(events, "warnings"))
     assert (await browser.post("/sites/kiel/drain")).status == 200
     changes = await next_event(events, "changes")

@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 import pytest
 from rich.console import Console
 
-from coordinator.cli import render
+from coordinator.cli import render, screen
 from sterna.v1 import fleet_pb2, site_pb2
 from sterna.v1 import operator_service_pb2 as api
 
@@ -54,6 +54,58 @@ def test_a_limit_that_ends_on_another_day_names_the_day(end_at: datetime | None,
     with console.capture() as captured:
         console.print(render.sites_table([fleet_pb2.Site(site_id="miami", grid_status=status)], NOW))
     assert said in captured.get()
+
+
+@pytest.mark.parametrize(
+    ("waiting_since", "waiting", "warned"),
+    [
+        (NOW, "waiting for 2 sites since 12:00:00", ["nome", "oslo"]),
+        (None, "", ["miami", "nome", "oslo", "malaga"]),
+    ],
+)
+def test_sites_that_a_new_coordinator_waits_for_need_no_attention_yet(
+    waiting_since: datetime | None, waiting: str, warned: list[str]
+) -> None:
+    unheard = [fleet_pb2.Site(site_id=name) for name in ("miami", "malaga")]
+    others = [
+        fleet_pb2.Site(site_id="kiel", connected=True, last_seen_at=NOW),
+        fleet_pb2.Site(site_id="nome", last_seen_at=NOW),
+        fleet_pb2.Site(site_id="oslo", fenced=True),
+    ]
+    sites = [unheard[0], *others, unheard[1]]
+    fleet = api.WatchFleetResponse(at=NOW, sites=sites, waiting_since=waiting_since)
+    assert render.waiting(fleet) == waiting
+    assert [line.split()[1].rstrip(":") for line in render.warnings(fleet)] == warned
+    console = Console(width=80, color_system=None)
+    with console.capture() as captured:
+        console.print(screen.fleet_screen(fleet, title="fleet"))
+    assert ("waiting for" in captured.get()) == bool(waiting)
+
+
+@pytest.mark.parametrize(
+    ("battery", "power_w", "said"),
+    [
+        (
+            site_pb2.SiteBattery(soc_frac=0.64, capacity_wh=13_500.0),
+            -1200.0,
+            "64% of 13.5 kWh, gives 1.20 kW",
+        ),
+        (site_pb2.SiteBattery(soc_frac=0.0), 300.0, "0%, takes 300 W"),
+        (site_pb2.SiteBattery(capacity_wh=13_500.0), None, "– of 13.5 kWh"),
+    ],
+)
+def test_a_battery_says_how_full_it_is(
+    battery: site_pb2.SiteBattery, power_w: float | None, said: str
+) -> None:
+    telemetry = site_pb2.SiteTelemetry(battery_w=power_w, battery=battery)
+    sites = [fleet_pb2.Site(site_id="miami", telemetry=telemetry), fleet_pb2.Site(site_id="kiel")]
+    console = Console(width=200, color_system=None)
+    with console.capture() as captured:
+        console.print(render.sites_table(sites, NOW))
+    assert "battery" in captured.get() and said in captured.get()
+    with console.capture() as captured:
+        console.print(render.sites_table(sites[1:], NOW))
+    assert "battery" not in captured.get(), "no column where nobody has one"
 
 
 def test_breaches_of_either_direction_are_named() -> None:

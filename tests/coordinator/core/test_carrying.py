@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from math import inf
 
 import pytest
 
@@ -10,6 +11,7 @@ from coordinator.core.carrying import is_stuck
 from coordinator.core.coming import carried_to, carry_id, slots_promised
 from coordinator.core.endings import GrantSettings
 from coordinator.core.fleet import fold
+from coordinator.core.holding import Holds, holds_of
 from coordinator.core.orders import OrderSettings, orders_for
 from coordinator.core.policies import policy_named
 from coordinator.core.policy import PlannerSettings
@@ -21,6 +23,8 @@ from coordinator.model.job import JobPhase as P
 from coordinator.model.job import JobReport
 from coordinator.model.live import Live
 from coordinator.model.orders import Fetch, Offer, Order, Prepare, Release
+from coordinator.model.site import ActiveLimit
+from tests.coordinator.core.fleets import fleet, job, site
 from tests.coordinator.core.histories import C1, C2, NOW, SPEC, granted, here, report, seen, submitted
 
 CARRY = "carry-j-2"
@@ -72,13 +76,13 @@ def coming(phase: P, **changes: object) -> JobReport:
 )
 def test_which_jobs_are_stuck(state: FleetState, gone: tuple[str, ...], stuck: bool) -> None:
     live = {site_id: site for site_id, site in here(**HOLDS).items() if site_id not in gone}
-    assert is_stuck(state, state.jobs["j"], live) is stuck
+    assert is_stuck(state, state.jobs["j"], live, {}) is stuck
 
 
 def test_a_job_that_is_carried_begins_to_wait_anew() -> None:
     state = waiting()
     for phase, stuck in ((P.RESERVED, False), (P.FETCHING, False), (P.RELEASED, True)):
-        assert is_stuck(state, state.jobs["j"], here(**HOLDS, b=coming(phase))) is stuck
+        assert is_stuck(state, state.jobs["j"], here(**HOLDS, b=coming(phase)), {}) is stuck
 
 
 def test_step_by_step() -> None:
@@ -132,7 +136,7 @@ def test_where_it_failed_the_slot_is_given_back_at_once() -> None:
     state = waiting()
     failed = here(**HOLDS, b=coming(P.RESERVED, message="fetch failed: no progress"))
     assert carried_to(state.jobs["j"], failed) is None
-    assert is_stuck(state, state.jobs["j"], failed)
+    assert is_stuck(state, state.jobs["j"], failed, {})
     not_yet = replace(SETTINGS, stuck=frozenset())
     (release,) = orders(state, failed, not_yet)
     assert brief([release]) == [("b", "Release", "")]
@@ -196,3 +200,27 @@ def test_it_is_told_why_a_job_waits(policy: str) -> None:
     assert "no free slot: all 1 are held" in told["a"]
     assert "its checkpoint is on its way there" in told["b"]
     assert "no verified checkpoint of the job is there, and it has progress to lose" in told["c"]
+
+
+def test_limits_of_the_grid_are_looked_at_at_both_ends() -> None:
+    free, needed_w = waiting(full=False), SPEC.power_w
+    live = here(**HOLDS)
+    assert not is_stuck(free, free.jobs["j"], live, {"a": needed_w})
+    assert is_stuck(free, free.jobs["j"], live, {"a": needed_w - 1.0}), "there is a slot, but not the watts"
+    assert is_stuck(free, free.jobs["j"], live, {"a": -inf}), "what the limit leaves is not known"
+    for rooms_w, expected in (
+        ({"b": needed_w}, "b"),
+        ({"b": needed_w - 1.0}, "c"),
+        ({"b": -inf, "c": 0.0}, None),
+    ):
+        found = brief(orders(waiting(), live, replace(SETTINGS, holds=Holds(rooms_w=rooms_w))))
+        assert found == ([] if expected is None else [(expected, "Prepare", CARRY)])
+
+
+def test_the_planner_tells_what_limits_leave() -> None:
+    free = fleet([site("b")])
+    tight = ActiveLimit(source="dso", command_id="", limit_w=900.0, start_at=free.now, end_at=None, reason="")
+    sites = [replace(site("a"), limits=(tight,), others_w=100.0), site("b")]
+    view = fleet(sites, [job("1", "a", power_w=300.0)])
+    assert holds_of(view, (), 60.0, before=None, live={}).rooms_w == {"a": 500.0}
+    assert holds_of(free, (), 60.0, before=None, live={}).rooms_w == {}

@@ -165,7 +165,7 @@ def test_a_checkpoint_is_not_carried_to_where_nothing_runs_it() -> None:
                 ev.JobRequeued(at=NOW, job_id="j", epoch=2, message="stopped"),
             ]
         )
-        return is_stuck(state, state.jobs["j"], here(a=report(P.SEALED, checkpoints=(C2,))))
+        return is_stuck(state, state.jobs["j"], here(a=report(P.SEALED, checkpoints=(C2,))), {})
 
     assert waiting("docker"), "it cannot start where it lies"
     assert not waiting("podman")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from coordinator.core import moving
 from coordinator.core.bookings import Bookings
 from coordinator.core.judgement import judge_everywhere
-from coordinator.core.limits import AHEAD_S, Ceilings
+from coordinator.core.limits import AHEAD_S, LEAVE_S, Ceilings
 from coordinator.core.policies import policy_named, policy_names
 from coordinator.core.policy import PlannerSettings
 from coordinator.model.decision import Decision, DecisionKind
@@ -229,6 +229,74 @@ def test_who_was_moved_away_does_not_come_back_before_the_limit_ends(name: str) 
     assert comes_back is (name != "energy-only"), "it would arrive when the limit has ended"
 
 
+@pytest.mark.parametrize(
+    ("limits", "others_w", "lasts_s"),
+    [
+        ((), 0.0, None),
+        ((limit(900.0),), 0.0, inf),
+        ((limit(900.0),), None, None),
+        ((limit(1000.0),), 0.0, None),
+        ((limit(900.0, end_s=60.0),), 0.0, 60.0),
+        ((limit(900.0, start_s=LEAVE_S, end_s=LEAVE_S + 60.0),), 0.0, 60.0),
+        ((limit(900.0, start_s=LEAVE_S + 1.0),), 0.0, None),
+        ((limit(900.0, end_s=60.0), limit(700.0, start_s=60.0, end_s=600.0)), 0.0, 540.0),
+        ((limit(900.0, end_s=-1.0),), 0.0, None),
+    ],
+)
+def test_which_limit_presses_jobs_to_leave(
+    limits: Sequence[ActiveLimit], others_w: float | None, lasts_s: float | None
+) -> None:
+    view = fleet([limited(site("a"), *limits, others_w=others_w)], [job("j", "a", power_w=1000.0)])
+    bound = Bookings(view).pressing("a")
+    assert (None if bound is None else bound.lasts_s) == lasts_s
+
+
+def test_surplus_to_come_counts_against_a_limit_to_come() -> None:
+    for watts, presses in ((500.0, False), (400.0, True)):
+        here = site("a", surplus_w=900.0, windows=forecast(900.0, watts, slot_s=1500.0, start_s=-900.0))
+        soon = limited(here, limit(500.0, start_s=900.0, end_s=1800.0), others_w=-900.0)
+        view = fleet([soon], [job("j", "a", power_w=1000.0)])
+        assert (Bookings(view).pressing("a") is not None) is presses
+
+
+@pytest.mark.parametrize("name", ["feasibility-aware", "sterna"])
+@pytest.mark.parametrize("bulk", [False, True])
+def test_a_job_leaves_before_a_limit_begins(name: str, bulk: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if bulk:
+        monkeypatch.setattr(moving, "FEW_PAIRS", 0)
+        monkeypatch.setattr(moving, "LARGE_PAIRS", 0)
+
+    def decided(*limits: ActiveLimit, there: tuple[ActiveLimit, ...] = (), size_gb: int = 1) -> Decision:
+        sites = [limited(site("a"), *limits), limited(site("b"), *there)]
+        mine = job("j", "a", power_w=500.0, checkpoint_bytes=size_gb * 10**9, resident_s=1.0)
+        return decide(name, fleet(sites, [mine]))["j"]
+
+    evening = limit(300.0, start_s=1200.0, end_s=4 * 3600.0)
+    left = decided(evening)
+    # Nobody has any surplus: what counts is for how long it would stand still.
+    assert (left.kind, left.target_site) == (DecisionKind.MIGRATE, "b")
+    assert left.reason.startswith("leaves before the limit of 0.3 kW at 12:20 UTC; b gains the most")
+    assert decided(limit(300.0, start_s=LEAVE_S + 1.0)).kind is DecisionKind.STAY, "it runs here until then"
+    assert decided(limit(500.0, start_s=1200.0)).kind is DecisionKind.STAY, "there is room for it"
+    assert decided(limit(300.0, start_s=1200.0, end_s=1260.0)).kind is DecisionKind.STAY, "it is soon over"
+    assert decided(evening, size_gb=600).kind is DecisionKind.STAY, "the move takes a third of that time"
+    stays = decided(evening, there=(limit(400.0, start_s=7200.0),))
+    assert stays.kind is DecisionKind.STAY, "it would stand still there, too"
+    assert stays.reason == (
+        "would leave before the limit of 0.3 kW at 12:20 UTC, but no destination can take it"
+    )
+    assert decided(evening, there=(limit(400.0, start_s=5 * 3600.0),)).target_site == "b"
+
+
+@pytest.mark.parametrize("name", ["feasibility-aware", "sterna"])
+def test_only_those_leave_who_would_stand_still(name: str) -> None:
+    here = limited(site("a", slots=4), limit(1000.0, start_s=600.0, end_s=4 * 3600.0))
+    jobs = [job(f"j{n}", "a", power_w=400.0, resident_s=1.0) for n in range(4)]
+    sites = [here, site("b", slots=9), site("c", slots=9), site("d", slots=9)]
+    moved = [one for one in decide(name, fleet(sites, jobs)).values() if one.kind is DecisionKind.MIGRATE]
+    assert len(moved) == 2
+
+
 @every_policy
 def test_an_emergency_lets_nobody_in(name: str) -> None:
     home = replace(site("a", surplus_w=2000.0, windows=SUNNY), emergency=True)
@@ -325,6 +393,80 @@ def test_a_lower_limit_never_lets_more_in(name: str, view: FleetView, less_w: fl
         for site_id, one in judge_everywhere(lower, job_id, PlannerSettings()).items():
             assert before[site_id].feasible or not one.feasible
     assert decide(name, view).keys() == decide(name, lower).keys()
+
+
+def postponed(view: FleetView, by_s: float, more_w: float) -> FleetView:
+    """The fleet with every limit so much later and looser; one without an end has none still."""
+
+    def later(one: ActiveLimit) -> ActiveLimit:
+        start_at, end_at = one.start_at + timedelta(seconds=by_s), one.end_at
+        return replace(
+            one,
+            start_at=start_at if end_at is None else min(start_at, end_at),
+            limit_w=one.limit_w + more_w,
+        )
+
+    sites = {
+        site_id: replace(one, limits=tuple(later(limit) for limit in one.limits))
+        for site_id, one in view.sites.items()
+    }
+    return replace(view, sites=sites)
+
+
+@st.composite
+def plain_limited_fleets(draw: st.DrawFn) -> FleetView:
+    """Without forecasts, so that the surplus ahead is the same whenever a limit begins."""
+    view = draw(limited_fleets())
+    sites = {site_id: replace(one, forecast=None) for site_id, one in view.sites.items()}
+    return replace(view, sites=sites)
+
+
+@settings(max_examples=100, deadline=None)
+@given(view=plain_limited_fleets(), by_s=st.floats(0.0, 5_000.0), more_w=st.floats(0.0, 500.0))
+def test_a_farther_or_looser_limit_never_presses_or_keeps_out_more(
+    view: FleetView, by_s: float, more_w: float
+) -> None:
+    before, after = Bookings(view), Bookings(postponed(view, by_s, more_w))
+    at_s = np.zeros(len(view.sites))
+    assert (after.rooms_w(at_s) >= before.rooms_w(at_s) - 1e-6).all()
+    for site_id in view.sites:
+        assert before.pressing(site_id) is not None or after.pressing(site_id) is None
+
+
+@pytest.mark.parametrize("name", ["feasibility-aware", "sterna"])
+@settings(max_examples=60, deadline=None)
+@given(view=plain_limited_fleets(), by_s=st.floats(0.0, 5_000.0), more_w=st.floats(0.0, 500.0))
+def test_a_looser_limit_never_leaves_a_job_behind(
+    name: str, view: FleetView, by_s: float, more_w: float
+) -> None:
+    # One job, since of several the order decides who gets a slot or a link that both want.
+    for job_id in view.jobs:
+        alone = replace(view, jobs={job_id: view.jobs[job_id]})
+        looser = postponed(alone, 0.0, more_w)
+        assert not left_behind(name, looser) or left_behind(name, alone)
+
+
+def left_behind(name: str, view: FleetView) -> bool:
+    """Whether the plan leaves a job where it will stand still, or nowhere."""
+    ((job_id, decision),) = decide(name, view).items()
+    if decision.kind is DecisionKind.WAIT:
+        return True
+    presses = Bookings(view).pressing(view.jobs[job_id].site_id or "")
+    return decision.kind is DecisionKind.STAY and presses is not None
+
+
+@every_policy
+@settings(max_examples=40, deadline=None)
+@given(view=limited_fleets())
+def test_a_limit_of_another_day_changes_nothing(name: str, view: FleetView) -> None:
+    def with_limits(*limits: ActiveLimit) -> dict[str, tuple[DecisionKind, str | None, str]]:
+        sites = {key: replace(one, limits=limits) for key, one in view.sites.items()}
+        # Whoever comes at nobody knows what time may come under any limit.
+        jobs = {key: replace(one, checkpoint_bytes=10**9) for key, one in view.jobs.items()}
+        found = decide(name, replace(view, sites=sites, jobs=jobs))
+        return {key: (one.kind, one.target_site, one.reason) for key, one in found.items()}
+
+    assert with_limits(limit(0.0, start_s=1e8)) == with_limits()
 
 
 @every_policy

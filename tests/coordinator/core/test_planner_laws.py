@@ -175,7 +175,7 @@ def test_what_explains_a_decision_is_made_of_figures(view: FleetView, planner: P
         for term in alternative.terms:
             figures = [term.value] if term.limit is None else [term.value, term.limit]
             assert all(isfinite(figure) for figure in figures)
-            assert term.name == "gain" or all(copysign(1.0, figure) > 0.0 for figure in figures)
+            assert term.name in ("gain", "saved") or all(copysign(1.0, figure) > 0.0 for figure in figures)
 
 
 @every_policy

@@ -11,10 +11,9 @@ from coordinator.core.bookings import Bookings
 from coordinator.core.horizon import HorizonJudge
 from coordinator.core.policies import policy_named
 from coordinator.core.policy import PlannerSettings
-from coordinator.core.valuing import ValueJudge
 from coordinator.model.decision import Decision, DecisionKind
 from coordinator.model.import_cost import ImportCost
-from coordinator.model.view import FleetView
+from coordinator.model.view import FleetView, Phase
 from tests.coordinator.core.fleets import costs, fleet, forecast, job, site
 from tests.coordinator.core.test_planner_laws import fleets, numbers
 
@@ -27,8 +26,8 @@ def dark(here: ImportCost | None, there: ImportCost | None) -> FleetView:
     return fleet(sites, [job("j", "a")])
 
 
-def decided(view: FleetView, **figures: float) -> Decision:
-    return policy_named("sterna").decide(view, PlannerSettings(**figures))[0]
+def decided(view: FleetView) -> Decision:
+    return policy_named("sterna").decide(view, PlannerSettings())[0]
 
 
 @pytest.mark.parametrize(
@@ -40,7 +39,7 @@ def decided(view: FleetView, **figures: float) -> Decision:
         (DIRTY, costs(*[590.0] * 24), False),  # it does not bring the margin
         (DIRTY, costs(60.0, *[700.0] * 23), True),
         (DIRTY, costs(60.0, *[700.0] * 23, slot_s=60.0), False),  # over before the move is worth it
-        (DIRTY, costs(60.0), False),  # what comes after the hour is not known
+        (DIRTY, costs(60.0), True),  # what is not known counts as the dearest
         (DIRTY, None, False),
         (None, CLEAN, False),
         (None, None, False),
@@ -59,9 +58,32 @@ def test_without_surplus_a_job_goes_where_import_costs_less(
 
 def test_it_says_what_import_costs_there_and_here() -> None:
     said = decided(dark(DIRTY, CLEAN))
-    assert said.reason.endswith("b gains the most, import costs 60 g/kWh there and 600 here")
-    term = next(t for a in said.alternatives for t in a.terms if t.name == "import_cost")
-    assert (term.value, term.limit, term.unit, term.satisfied) == (60.0, 600.0, "g/kWh", True)
+    saved = "b gains the most: 0.808 kg in 3 h, import costs 60 g/kWh there and 600 here"
+    assert said.reason.endswith(saved)
+    terms = {t.name: t for a in said.alternatives for t in a.terms}
+    cost = terms["import_cost"]
+    assert (cost.value, cost.limit, cost.unit, cost.satisfied) == (60.0, 600.0, "g/kWh", True)
+    # 0.5 kW for three hours at 540 g/kWh less, but for half a minute under way.
+    assert (round(terms["saved"].value, 2), terms["saved"].unit) == (0.81, "kg")
+
+
+def test_energy_and_money_are_told_in_their_units() -> None:
+    sunny = forecast(*[500.0] * 24, slot_s=3600.0)
+    sites = [site("a", windows=DARK), site("b", surplus_w=500.0, windows=sunny)]
+    plain = decided(fleet(sites, [job("j", "a")]))
+    assert "gains the most" in plain.reason and "kWh" not in plain.reason
+    saved = next(t for a in plain.alternatives for t in a.terms if t.name == "saved")
+    assert (round(saved.value, 2), saved.unit) == (1.5, "kWh")
+    paid = decided(dark(costs(*[0.6] * 24, unit="EUR/kWh"), costs(*[0.06] * 24, unit="EUR/kWh")))
+    assert ": 0.808 EUR in 3 h" in paid.reason
+
+
+def test_a_move_that_is_demanded_says_what_it_costs_more() -> None:
+    sites = [site("a", windows=DARK, cost=CLEAN, draining=True), site("b", windows=DARK, cost=DIRTY)]
+    said = decided(fleet(sites, [job("j", "a")]))
+    assert said.kind is DecisionKind.MIGRATE
+    costs_more = "though it costs 0.811 kg more in 3 h, import costs 600 g/kWh there and 60 here"
+    assert said.reason == f"a is draining; b gains the most, {costs_more}"
 
 
 def test_surplus_is_worth_what_import_costs_there() -> None:
@@ -98,11 +120,11 @@ def with_costs(view: FleetView, cost: ImportCost | None) -> FleetView:
 def test_where_all_import_costs_the_same_energy_alone_decides(
     view: FleetView, planner: PlannerSettings, cost: float
 ) -> None:
-    running = [one for one in view.jobs.values() if one.site_id is not None]
+    running = [one for one in view.jobs.values() if one.phase is Phase.RUNNING]
     plain = with_costs(view, None)
     same = with_costs(view, costs(*[cost] * 24))
     one = HorizonJudge(plain, planner, Bookings(plain), reach_frac=0.125).rate(running)
-    other = ValueJudge(same, planner, Bookings(same), reach_frac=0.125).rate(running)
+    other = HorizonJudge(same, planner, Bookings(same), reach_frac=0.125).rate(running)
     drawing = [row for row, one_job in enumerate(running) if one_job.power_w > 1e-3]
     for name in ("gain_s", "stay_s"):
         np.testing.assert_allclose(
@@ -121,10 +143,10 @@ def test_the_unit_of_costs_decides_nothing(view: FleetView, planner: PlannerSett
         return replace(cost, slots=slots)
 
     sites = {name: replace(one, import_cost=scaled(one.import_cost)) for name, one in view.sites.items()}
-    running = [one for one in view.jobs.values() if one.site_id is not None]
-    one = ValueJudge(view, planner, Bookings(view), reach_frac=0.125).rate(running)
+    running = [one for one in view.jobs.values() if one.phase is Phase.RUNNING]
+    one = HorizonJudge(view, planner, Bookings(view), reach_frac=0.125).rate(running)
     two = replace(view, sites=sites)
-    other = ValueJudge(two, planner, Bookings(two), reach_frac=0.125).rate(running)
+    other = HorizonJudge(two, planner, Bookings(two), reach_frac=0.125).rate(running)
     np.testing.assert_allclose(other.gain_s, one.gain_s, rtol=1e-6, atol=1e-3)
 
 
@@ -138,9 +160,9 @@ def test_a_place_that_becomes_cheaper_never_gains_a_job_less(
     sites = dict(before.sites)
     sites[place] = replace(sites[place], import_cost=costs(*[400.0 * cheaper] * 24))
     after = replace(before, sites=sites)
-    running = [one for one in view.jobs.values() if one.site_id not in (None, place)]
-    one = ValueJudge(before, planner, Bookings(before), reach_frac=0.125).rate(running)
-    other = ValueJudge(after, planner, Bookings(after), reach_frac=0.125).rate(running)
+    running = [one for one in view.jobs.values() if one.phase is Phase.RUNNING and one.site_id != place]
+    one = HorizonJudge(before, planner, Bookings(before), reach_frac=0.125).rate(running)
+    other = HorizonJudge(after, planner, Bookings(after), reach_frac=0.125).rate(running)
     known = np.isfinite(one.gain_s[:, 0])
     assert (other.gain_s[known, 0] >= one.gain_s[known, 0] - 1e-6).all()
     assert (other.ends_s >= one.ends_s).all()

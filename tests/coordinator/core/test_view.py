@@ -293,7 +293,7 @@ def test_sites() -> None:
     live = {"a": LiveSite(connected=True, grid_status=status, move_requests=ASKED)}
     shown = view(fold([*seen("a"), *at_work()]), live, replace(SETTINGS, sites=frozenset({"a", "new"})))
     site = shown.sites["a"]
-    assert (site.available, site.slots, site.slots_held, site.limit_w) == (True, 2, 1, 4200.0)
+    assert (site.available, site.slots, site.slots_held) == (True, 2, 1)
     assert site.wants_to_shed
     assert (shown.sites["new"].available, shown.sites["new"].slots) == (False, 0)
     for event in (ev.SiteDrained(at=NOW, site_id="a"), ev.SiteFenced(at=NOW, site_id="a")):

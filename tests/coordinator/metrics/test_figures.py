@@ -1,6 +1,7 @@
 """What becomes of sites, jobs and moves on the page; missing stays missing."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from coordinator.model.fleet import FleetState, Grant, Job, JobState, LinkGoodput, Site
 from coordinator.model.job import JobSpec
 from coordinator.model.live import LiveSite
-from coordinator.model.site import Capabilities, GridState, GridStatus, Quality, SiteSample
+from coordinator.model.site import Capabilities, GridState, GridStatus, Quality, SiteBattery, SiteSample
 from coordinator.tasks.metrics import fleet_samples, site_samples
 from sterna.exposition.families import Sample
 
@@ -48,6 +49,16 @@ def test_a_site_that_talks() -> None:
         "site_surplus_watts kiel": 800.0,
         "site_limit_watts kiel": 500.0,
     }
+
+
+def test_what_batteries_hold() -> None:
+    battery = SiteBattery(soc_frac=0.0, capacity_wh=1e4)
+    sample = SiteSample(measured_at=NOW, sequence=1, quality=Quality.BAD, battery=battery)
+    figures = told(site_samples("kiel", None, LiveSite(sample=sample), NOW))
+    assert figures["site_charge_ratio kiel"] == 0.0 and "site_stored_joules kiel" not in figures
+    sample = replace(sample, battery=replace(battery, available_wh=2.0))
+    figures = told(site_samples("kiel", None, LiveSite(sample=sample), NOW))
+    assert figures["site_stored_joules kiel"] == 7200.0
 
 
 @pytest.mark.parametrize("live", [sampled(Quality.BAD), sampled(Quality.STALE), sampled(Quality.OK, None)])

@@ -17,7 +17,7 @@ from coordinator.replay.batteries import Counted, balance, by_price, firm, table
 from coordinator.replay.exact import run
 from coordinator.replay.foresight import Perfect
 from coordinator.replay.journal import Interval, Stage
-from coordinator.replay.metrics import site_energy
+from coordinator.replay.metrics import site_course
 from coordinator.replay.record import settings_of
 from coordinator.replay.scenariofile import read_scenario
 from coordinator.replay.world import Costs, Plant, Signal, Task, World, access_of
@@ -94,8 +94,8 @@ def test_every_slot_balances_and_the_promise_is_kept(
     assert made.charged_wh == pytest.approx(made.given_wh + made.lost_wh + made.held_wh)
     assert made.lost_wh >= -1e-6
     seen = firm(bare, BATTERY)
-    promised = site_energy(seen, seen.sites[0], rows, {"j": 400.0})
-    without = site_energy(bare, bare.sites[0], rows, {"j": 400.0})
+    promised = site_course(seen, seen.sites[0], rows, {"j": 400.0}).energy
+    without = site_course(bare, bare.sites[0], rows, {"j": 400.0}).energy
     assert made.imported_wh <= promised.nonrenewable_wh + 1e-6
     assert made.imported_wh <= without.nonrenewable_wh + 1e-6
 

@@ -47,7 +47,8 @@ def words(root: ElementTree.Element) -> list[str]:
 
 def test_energy_by_source_has_the_shares_of_the_metrics() -> None:
     runs = {policy: [replayed(policy)] for policy in ("static", "feasibility-aware")}
-    root = parsed(pictures.energy_by_source(runs))
+    moved_wh = {policy: measure(*some[0]).network_wh for policy, some in runs.items()}
+    root = parsed(pictures.energy_by_source(runs, moved_wh))
     told = words(root)
     for some in runs.values():
         assert f"{measure(*some[0]).renewable_frac:.1%}" in told
@@ -85,7 +86,7 @@ def test_a_replay_in_which_nothing_happened_can_be_drawn() -> None:
     empty = world({"a": [0.0] * 24, "b": [0.0] * 24})
     for text in (
         pictures.placement(empty, timeline(empty, ()), "static"),
-        pictures.energy_by_source({"static": [(empty, ())]}),
+        pictures.energy_by_source({"static": [(empty, ())]}, {"static": 0.0}),
         pictures.completions({"static": [(empty, ())]}),
         pictures.feasible_domain(empty, (), "static"),
     ):

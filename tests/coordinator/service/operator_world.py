@@ -23,6 +23,7 @@ from coordinator.model.site import (
     GridState,
     GridStatus,
     Quality,
+    SiteBattery,
     SiteSample,
 )
 from coordinator.service.operator_fake import FakeDesk
@@ -132,9 +133,11 @@ def sample(surplus_w: float | None) -> SiteSample:
         quality=Quality.OK,
         grid_w=-200.0,
         generation_w=900.0,
+        battery_w=0.0,
         compute_w=500.0,
         site_load_w=200.0,
         surplus_w=surplus_w,
+        battery=SiteBattery(soc_frac=0.5, capacity_wh=1e4, available_wh=5e3, reserve_wh=1e3),
         gpus=(
             GpuSample(
                 name="gpu0",

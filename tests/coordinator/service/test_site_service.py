@@ -246,6 +246,12 @@ async def test_who_is_refused(
     assert served.notes.said == []
 
 
+def stored(**figures: float) -> ConnectRequest:
+    message = telemetry(1)
+    message.telemetry.samples[0].battery.CopyFrom(site_pb2.SiteBattery(**figures))
+    return message
+
+
 def bad_forecast(*slots: tuple[int, int, tuple[float, float, float]]) -> ConnectRequest:
     message = site_pb2.SurplusForecast(issued_at=stamp(utc(2030)), source="plant")
     for year, length_s, (p10_w, p50_w, p90_w) in slots:
@@ -261,6 +267,8 @@ def bad_forecast(*slots: tuple[int, int, tuple[float, float, float]]) -> Connect
         (hello("miami"), "second Hello"),
         (ConnectRequest(job=job_pb2.JobReport(phase=job_pb2.JOB_PHASE_HELD)), "job.job_id: missing"),
         (telemetry(1, surplus_w=float("nan")), "telemetry.surplus_w: nan"),
+        (stored(soc_frac=1.01), "telemetry.battery.soc_frac: expected 0 to 1"),
+        (stored(available_wh=-1.0), "telemetry.battery.available_wh: expected zero or more"),
         (bad_forecast((2030, 0, (1, 2, 3))), "duration"),
         (bad_forecast((2030, 60, (3, 2, 3))), "quantiles decrease"),
         (bad_forecast((2030, 60, (-1, 2, 3))), "zero or more"),

@@ -1,6 +1,5 @@
 """Learning in the daemon: from a file, the store, live samples, over a restart, within its budget."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -12,7 +11,6 @@ from coordinator.build import build
 from coordinator.config import CoordinatorConfig
 from coordinator.forecast.kinds import Kind
 from coordinator.forecast.learnt import Learner
-from coordinator.forecast.past import write_past
 from coordinator.model.site import Quality, SiteSample
 from coordinator.store.database import Database, file_url
 from coordinator.store.history import TelemetryStore
@@ -23,6 +21,7 @@ from sterna.config import parse
 from sterna.errors import ConfigError
 from sterna.supervise import Pulse
 from tests.coordinator.core.histories import NOW
+from tests.coordinator.forecast.pasts import write_past
 from tests.coordinator.tasks.fakesite import until
 from tests.coordinator.tasks.house import CONFIG, house
 
@@ -72,12 +71,8 @@ class School:
         )
 
     async def recalled(self, learning: Learning) -> Learning:
-        """Let it take up what is known; its clock stands, so the loop is stopped after its first look."""
-        pulse = Pulse(self.clock)
-        running = asyncio.get_running_loop().create_task(learning.run(pulse.heart("learning", 30.0)))
-        await until(lambda: not learning.recalls, "the past is not taken up")
-        running.cancel()
-        await asyncio.wait([running])
+        """Let it take up what is known."""
+        await learning.recall(Pulse(self.clock).heart("learning", 30.0))
         return learning
 
 

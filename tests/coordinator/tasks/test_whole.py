@@ -5,11 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.build import build
+from coordinator.config import CoordinatorConfig
 from coordinator.model.fleet import Job, JobState, MigrationState
 from coordinator.model.job import JobPhase, JobSpec, OnPartition
 from coordinator.service.operator_ports import Fenced, Move, Refusal, RefusalKind
+from coordinator.tasks.desk import PATIENCE_S
+from sterna.clock import FakeClock
+from sterna.config import parse
 from tests.coordinator.tasks.fakesite import until, utc
-from tests.coordinator.tasks.house import SPEC, House, KilledError, house
+from tests.coordinator.tasks.house import CONFIG, SPEC, House, KilledError, house
 
 M = MigrationState
 
@@ -344,3 +349,26 @@ async def test_the_picture_changes_with_the_fleet(tmp_path: Path) -> None:
         assert picture.at - picture.live["miami"].last_seen_at < timedelta(seconds=5)  # type: ignore[operator]
         assert desk.known_sites == {"miami", "nome"}
         assert picture.at > utc(2020)
+
+
+async def test_a_coordinator_that_has_just_started_waits_for_its_sites_for_a_while(tmp_path: Path) -> None:
+    clock = FakeClock(utc(2026))
+    parts = build(parse(CONFIG, CoordinatorConfig, name="coordinator.toml"), tmp_path, clock)
+    desk = parts.desk
+    try:
+        at_start = desk.picture()
+        assert at_start.waiting_since == clock.now()
+        parts.live.connect("miami", 1, clock.now())
+        one_is_back = desk.picture()
+        assert one_is_back.waiting_since == at_start.waiting_since
+        clock.advance(PATIENCE_S)
+        assert desk.picture().waiting_since is None
+        await desk.wait_for_change(one_is_back.version)  # told to whoever watches, though no site said a word
+    finally:
+        await parts.close()
+
+
+async def test_nobody_is_waited_for_once_all_are_back(tmp_path: Path) -> None:
+    async with house(tmp_path) as home:
+        await home.connected()
+        assert home.coordinator.desk.picture().waiting_since is None

@@ -31,10 +31,16 @@ export function settle(node, children) {
 
 /**
  * Fill a table; `head` names the columns, each row is a list; what is not a cell already becomes one.
+ * Each cell carries its column's name: where the page is narrow, a row stands as a list (page.css).
  * A control must carry what it acts on (`data-of`): one that looks the same as another is taken for it.
  */
 export function fillTable(table, head, rows, empty) {
-  const cells = (row) => el("tr", {}, row.map((cell) => (cell instanceof HTMLTableCellElement ? cell : el("td", {}, cell))));
+  const names = head.map((name) => name.textContent ?? name);
+  const cells = (row) => el("tr", {}, row.map((one, column) => {
+    const cell = one instanceof HTMLTableCellElement ? one : el("td", {}, one);
+    cell.dataset.name = names[column];
+    return cell;
+  }));
   const body = rows.length ? rows.map(cells) : [el("tr", {}, el("td", { class: "dim", colspan: head.length }, empty))];
   settle(table, [
     el("thead", {}, el("tr", {}, head.map((name) => (name instanceof HTMLTableCellElement ? name : el("th", { scope: "col" }, name))))),

@@ -75,9 +75,10 @@ function showTotals({ sites, jobs, migrations }) {
 function showSites({ sites, at }, names, act) {
   for (const site of sites) remember(site);
   const most = Math.max(1, ...sites.map((site) => Math.max(site.telemetry?.surplus_w ?? 0, site.telemetry?.compute_w ?? 0)));
+  const batteries = sites.some((site) => site.telemetry?.battery);
   fillTable(
     byId("sites"),
-    ["site", "surplus and compute", "lately", right("surplus"), right("compute"), right("grid"), "limit", "window", right("slots"), "jobs", ""],
+    ["site", "surplus and compute", "lately", right("surplus"), right("compute"), right("grid"), ...(batteries ? [right("battery")] : []), "limit", "window", right("slots"), "jobs", ""],
     sites.map((site) => [
       el("td", {}, el("b", {}, site.site_id), " ", standing(site, at)),
       bars(site.telemetry, most),
@@ -85,10 +86,11 @@ function showSites({ sites, at }, names, act) {
       number(watts(site.telemetry?.surplus_w)),
       number(watts(site.telemetry?.compute_w)),
       number(watts(site.telemetry?.grid_w)),
+      ...(batteries ? [number(charge(site.telemetry))] : []),
       limits(site.grid_status, at),
       el("td", {}, left(site, at), " ", el("small", {}, site.forecast_source)),
       number(`${site.job_ids.length}/${site.capabilities?.slots ?? UNKNOWN}`),
-      el("td", {}, site.job_ids.flatMap((id, index) => [index ? ", " : "", jobLink(id, names.get(id), act)])),
+      el("td", { class: "jobs" }, site.job_ids.flatMap((id, index) => [index ? ", " : "", jobLink(id, names.get(id), act)])),
       site.draining || site.fenced
         ? button("Resume", site.site_id, site.site_id, () => act.resume(site))
         : button("Drain", site.site_id, site.site_id, () => act.drain(site)),
@@ -122,6 +124,15 @@ function remember(site) {
   trends.set(site.site_id, points.slice(-TREND_POINTS));
 }
 
+/** How full the batteries of a site are, and what they take (+) or give (-). */
+function charge(telemetry) {
+  const { soc_frac: full, capacity_wh: capacity } = telemetry?.battery ?? {};
+  const power = telemetry?.battery_w;
+  if (full == null) return UNKNOWN;
+  const held = capacity == null ? "" : ` of ${(capacity / 1000).toFixed(1)} kWh`;
+  return `${Math.round(100 * full)} %${held}${power ? `, ${power > 0 ? "+" : ""}${watts(power)}` : ""}`;
+}
+
 function bars(telemetry, most) {
   const bar = (value, kind, y) =>
     svg("rect", { class: kind, y, height: 9, width: value == null ? 0 : (TREND_WIDTH * Math.max(0, value)) / most });
@@ -146,7 +157,9 @@ function trend(siteId, most) {
 
 function standing(site, now) {
   if (site.fenced) return el("span", { class: "state failed" }, "fenced");
-  if (!site.connected) return el("span", { class: "state failed" }, site.last_seen_at ? `silent since ${clock(site.last_seen_at, now)}` : "not heard yet");
+  if (!site.connected) return site.last_seen_at
+    ? el("span", { class: "state failed" }, `silent since ${clock(site.last_seen_at, now)}`)
+    : el("span", { class: "state moving" }, "not heard yet");
   if (["stale", "bad"].includes(site.telemetry?.quality)) return el("span", { class: "state failed" }, `power ${site.telemetry.quality}`);
   return site.draining ? el("span", { class: "state moving" }, "draining") : "";
 }

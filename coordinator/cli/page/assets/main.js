@@ -62,6 +62,7 @@ function follow() {
     latest = changed(latest, JSON.parse(event.data).data);
     showFleet(latest, act);
   });
+  events.addEventListener("waiting", (event) => { byId("waiting").textContent = JSON.parse(event.data); });
   events.addEventListener("warnings", (event) => showWarnings(JSON.parse(event.data)));
   events.addEventListener("lost", (event) => lost(JSON.parse(event.data)));
   events.addEventListener("error", () => {
