@@ -23,6 +23,7 @@ from agent.jobs.transfer_files import ChunkReader
 from agent.simulator import steplog
 from coordinator.cli import client
 from sterna import pki
+from sterna.errors import CorruptError
 from sterna.identity import Role
 from sterna.v1 import fleet_pb2, job_pb2
 from sterna.v1 import operator_service_pb2 as api
@@ -335,8 +336,10 @@ def verified_step(folder: Path) -> int | None:
         buffer = bytearray(manifest.chunk_bytes)
         for index in range(layout.chunks):
             assert blake3.blake3(reader.read(index, buffer)).digest() == manifest.chunk_hashes[index], folder
-    except FileNotFoundError:  # it was pruned meanwhile
-        return None
+    except (FileNotFoundError, CorruptError):
+        if folder.exists():
+            raise
+        return None  # it was pruned meanwhile, by one rename
     return manifest.step
 
 
