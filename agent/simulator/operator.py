@@ -27,6 +27,7 @@ from sterna.listening import interface
 log = logging.getLogger(__name__)
 
 HEARTBEAT_PERIOD_S = 10.0
+REDIAL_S = 1.0
 # A limit that asks for less shows nothing.
 WORTHWHILE_W = 100.0
 _KINDS = {"import": LimitKind.IMPORT_CAPACITY_LIMIT, "export": LimitKind.EXPORT_CAPACITY_LIMIT}
@@ -71,17 +72,40 @@ class GridOperator:
     _status: dict[str, dict[str, Any]] = field(default_factory=dict)
     _standing: dict[str, float] = field(default_factory=dict)
     """Sites under a limit, with its watts."""
+    _limited: tuple[str, dict[str, Any], float] | None = None
+    """The site that got the limit, the command, and when it ends by the boot clock, in seconds."""
     _greet: "asyncio.Queue[str]" = field(default_factory=asyncio.Queue)
     _sequence: int = 0
     _beats: int = 0
 
     async def run(self, host: str, port: int) -> None:
-        """Play the part until cancelled."""
+        """Play the part until cancelled; a broker that has gone is dialled again.
+
+        Raises
+        ------
+        aiomqtt.MqttError
+            The broker was never there.
+        """
         import aiomqtt  # the simulator only: the shipped daemon has its own module for MQTT
 
-        async with aiomqtt.Client(
-            host, port, identifier=f"operator-{self.name}", protocol=aiomqtt.ProtocolVersion.V5
-        ) as client:
+        def client() -> aiomqtt.Client:
+            return aiomqtt.Client(
+                host, port, identifier=f"operator-{self.name}", protocol=aiomqtt.ProtocolVersion.V5
+            )
+
+        started_s = self.clock.boottime_s()
+        async with client():
+            pass
+        while True:
+            try:
+                await self._converse(client(), started_s)
+            except* aiomqtt.MqttError as errors:
+                log.warning("the broker has gone", extra={"error": str(errors.exceptions[0])})
+            await asyncio.sleep(REDIAL_S)
+
+    async def _converse(self, client: Any, started_s: float) -> None:
+        """Play the part until the broker goes."""
+        async with client:
             for leaf in ("ack", "status", "report"):
                 await client.subscribe(f"dr/v1/{self.name}/+/{leaf}", qos=1)
                 heed()
@@ -94,7 +118,7 @@ class GridOperator:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._heartbeats(send))
                 group.create_task(self._greetings(send))
-                group.create_task(self._limit(send))
+                group.create_task(self._limit(send, started_s))
                 async for message in client.messages:
                     self._on_message(str(message.topic), bytes(message.payload or b""))
 
@@ -124,22 +148,28 @@ class GridOperator:
                 standing_w = self._standing.get(site) if kind is self.kind else None
                 await send(site, "limit", self._command(standing_w, kind), retain=True)
 
-    async def _limit(self, send: Any) -> None:
-        started_s = self.clock.boottime_s()
-        await asyncio.sleep(self.limit_after_s)
+    async def _limit(self, send: Any, started_s: float) -> None:
+        """Send the limit once a site is chosen; a broker that has forgotten it gets the same once more."""
+        if self._limited is None:
+            self._limited = await self._choose(started_s)
+            site, command, _ = self._limited
+            self._standing[site] = command["valueW"]
+            self._write({"event": "limit", "site": site, **command})
+        site, command, ends_s = self._limited
+        left_s = ends_s - self.clock.boottime_s()
+        if left_s > 0.0:
+            await send(site, "limit", command, retain=True)
+            await asyncio.sleep(left_s)
+        self._standing.pop(site, None)
+
+    async def _choose(self, started_s: float) -> tuple[str, dict[str, Any], float]:
+        await asyncio.sleep(started_s + self.limit_after_s - self.clock.boottime_s())
         while True:
-            late = self.clock.boottime_s() - started_s >= self.limit_before_s
-            if choice := self._choice(anywhere=late):
-                break
+            now_s = self.clock.boottime_s()
+            if choice := self._choice(anywhere=now_s - started_s >= self.limit_before_s):
+                site, limit_w = choice
+                return site, self._command(limit_w, self.kind), now_s + self.limit_s
             await asyncio.sleep(0.5)
-        site, limit_w = choice
-        self._standing[site] = limit_w
-        command = self._command(limit_w, self.kind)
-        self._write({"event": "limit", "site": site, **command})
-        await send(site, "limit", command, retain=True)
-        await asyncio.sleep(self.limit_s)
-        del self._standing[site]
-        await asyncio.Event().wait()
 
     def _choice(self, *, anywhere: bool) -> tuple[str, float] | None:
         if self.kind is LimitKind.EXPORT_CAPACITY_LIMIT:
@@ -257,7 +287,7 @@ def run(args: argparse.Namespace) -> int:
     ConfigError
         The key cannot be used.
     TransientError
-        The broker is away, or has gone.
+        The broker is away.
     """
     import aiomqtt
 

@@ -116,7 +116,7 @@ def lay_out(folder: Path, world: w.World, *, now: datetime, start_at: datetime) 
 
 def start(fleet: Fleet, processes: Processes) -> None:
     """Start every process of the fleet but the grid operator."""
-    processes.spawn(
+    processes.spawn_daemon(
         "broker", [sys.executable, "-m", "iotcore", "--config", str(fleet.folder / "broker.toml")]
     )
     commands = Path(sys.executable).parent
@@ -125,7 +125,7 @@ def start(fleet: Fleet, processes: Processes) -> None:
     processes.spawn_daemon("coordinator", [coordinator, "run", "--config", config])
     agent = str(commands / "sterna-agent")
     for site in fleet.world.sites:
-        processes.spawn(f"plant-{site.site_id}", [agent, "simulate", *_plant(fleet, site)])
+        processes.spawn_daemon(f"plant-{site.site_id}", [agent, "simulate", *_plant(fleet, site)])
     for site in fleet.world.sites:
         config = str(fleet.folder / f"{site.site_id}.toml")
         processes.spawn_daemon(f"agent-{site.site_id}", [agent, "run", "--config", config])

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import aiomqtt
 import pytest
 
 from agent.core.commands import Rules
@@ -122,6 +123,32 @@ async def test_a_limit_of_the_export_goes_to_the_site_that_exports_most(
         while [limit.limit_w for limit in desk.exports()] != [2000.0]:  # noqa: ASYNC110 - a peer's
             await asyncio.sleep(0.02)
     assert desk.envelope().state is GridState.UNLIMITED, "both directions are greeted"
+
+
+async def test_a_broker_that_was_ended_is_dialled_again_and_has_the_limit_again(
+    broker: Broker, tmp_path: Path
+) -> None:
+    journal = tmp_path / "journal"
+    operator = make_operator(
+        journal, limit_after_s=0.0, limit_before_s=0.0, limit_s=300.0, kind=LimitKind.EXPORT_CAPACITY_LIMIT
+    )
+
+    def snapshot() -> SiteSnapshot:
+        return SiteSnapshot(power=replace(power(-8000.0), measured_at=SystemClock().now()))
+
+    async with obeying(operator, broker, tmp_path, snapshot, failsafe_exports_w={"mqtt": 500.0}) as desk:
+        while [limit.limit_w for limit in desk.exports()] != [4000.0]:  # noqa: ASYNC110 - a peer's
+            await asyncio.sleep(0.02)
+        broker.kill()
+        await broker.start()
+        async with aiomqtt.Client(broker.host, broker.port, protocol=aiomqtt.ProtocolVersion.V5) as listener:
+            await listener.subscribe("dr/v1/dso/site-a/limit", qos=1)
+            async for message in listener.messages:
+                if json.loads(message.payload)["valueW"] == 4000:
+                    break
+        assert [limit.limit_w for limit in desk.exports()] == [4000.0]
+    events = [json.loads(line) for line in journal.read_text().splitlines()]
+    assert [event["valueW"] for event in events if event["event"] == "limit"] == [4000]
 
 
 def test_only_an_export_that_is_worth_it_is_limited() -> None:
