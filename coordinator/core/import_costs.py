@@ -8,7 +8,7 @@ from coordinator.model.site import GridStatus
 
 _AHEAD = timedelta(days=2)
 """For how long what the configuration says is told."""
-_UNITS = {Objective.CARBON: "g/kWh", Objective.PRICE: "/kWh"}
+_UNITS = {Objective.CARBON: "g/kWh", Objective.PRICE: "money/kWh"}
 
 
 def import_cost(

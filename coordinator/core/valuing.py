@@ -54,10 +54,10 @@ class Costs:
         return found
 
     def saving(self, joules: float) -> tuple[float, str]:
-        """Tell joules of the dearest import as what they cost, with the unit; money may have no name."""
+        """Tell joules of the dearest import as what they cost, with the unit."""
         amount = joules / wh_to_joules(1000.0) * self.dearest
         unit = self.unit.removesuffix("/kWh")
-        return (amount / 1000.0, "kg") if unit == "g" else (amount, unit or "money")
+        return (amount / 1000.0, "kg") if unit == "g" else (amount, unit)
 
 
 def costs_of(now: datetime, told: Sequence[ImportCost | None], until_s: float) -> Costs | None:

@@ -268,8 +268,8 @@ DEAR = (CostSlot(start_at=NOW + HOUR, end_at=NOW + 2 * HOUR, per_kwh=0.4),)
         (Objective.ENERGY, 0.1, None),
         (Objective.CARBON, None, None),
         (Objective.CARBON, 300.0, ("g/kWh", [(0, 48, 300.0)])),
-        (Objective.PRICE, None, ("/kWh", [(1, 2, 0.4)])),
-        (Objective.PRICE, 0.1, ("/kWh", [(0, 1, 0.1), (1, 2, 0.4), (2, 48, 0.1)])),
+        (Objective.PRICE, None, ("money/kWh", [(1, 2, 0.4)])),
+        (Objective.PRICE, 0.1, ("money/kWh", [(0, 1, 0.1), (1, 2, 0.4), (2, 48, 0.1)])),
     ],
 )
 def test_import_costs_what_its_operator_says_else_what_is_usual(
