@@ -169,12 +169,16 @@ class HorizonJudge(Judge):
         self.reach_s = reach_frac * settings.horizon_s
         self.ahead = outlook([self._curves[site.site_id] for site in self.sites])
         self.costs = costs_of(view.now, [site.import_cost for site in self.sites], settings.horizon_s)
+        self.is_valued = self.costs is not None
+        self._means = np.full(len(self.sites), np.nan)
         self.dearest, self.import_s = np.ones(len(self.sites)), np.full(len(self.sites), self.reach_s)
         if self.costs is not None:
             self.ahead = at_cost(self.ahead, self.costs, self.reach_s)
             self.dearest = np.abs(self.ahead.costs).max(axis=1)
             self.import_s = import_s(self.ahead, np.zeros((1, len(self.sites))), self.reach_s)[0]
             self._means = self.costs.means(self.reach_s)
+        metered = [site.surplus_w is not None and site.surplus_quality_ok for site in self.sites]
+        self._metered = np.array(metered, dtype=np.bool_)
 
     def until_s(self, jobs: Sequence[JobView]) -> float | Array:
         """Return where counting ends, in seconds from now; shape (J): for each job."""
@@ -194,10 +198,21 @@ class HorizonJudge(Judge):
         """
         if self.costs is None:
             return np.zeros((len(here), len(there)))
-        sites = (self.sites[column] for column in there)
-        metered = [site.surplus_w is not None and site.surplus_quality_ok for site in sites]
         found = self.costs.cheaper_until_s(here, there, self.settings.gain_margin_frac)
-        return np.where(metered, found, 0.0)
+        return np.where(self._metered[there], found, 0.0)
+
+    def start_worth_s(self, job: JobView) -> Array:
+        """Return what a start at each site saves of the dearest import, less what its import costs.
+
+        A site whose meters are silent is taken to import at the dearest.
+        """
+        covered_s = super().start_worth_s(job)
+        if self.costs is None:
+            return covered_s
+        now, saves = np.zeros((1, len(self.sites))), replace(self.ahead, costs=self.ahead.worths)
+        saved = import_s(saves, now, self.reach_s) - import_s(saves, covered_s[None], self.reach_s)
+        worth: Array = saved[0] - np.where(self._metered, self.import_s, self.reach_s)
+        return worth
 
     def _worth(self, jobs: Sequence[JobView], ends: Array, terms: TermArrays) -> Worth:
         if not jobs or not self.sites:
@@ -235,18 +250,28 @@ class HorizonJudge(Judge):
         if np.isfinite(gain_s):
             saved, unit = self._saved(job, gain_s)
             terms.append(Term(name="saved", value=saved, limit=None, unit=unit, satisfied=saved > 0.0))
-        if self.costs is not None and not np.isnan(there := self._means[index[1]]):
-            here = self._mean_at(job.site_id)
-            known = not np.isnan(here)
-            term = Term(
-                name="import_cost",
-                value=float(there),
-                limit=float(here) if known else None,
-                unit=self.costs.unit,
-                satisfied=not known or bool(there < here),
-            )
-            terms.append(term)
-        return replace(made, terms=tuple(terms))
+        return replace(made, terms=(*terms, *self._cost_terms(index[1], self._mean_at(job.site_id))))
+
+    def start_alternative(
+        self, job: JobView, site: SiteView, ratings: Ratings, index: tuple[int, int]
+    ) -> Alternative:
+        """Put a start at one site into words, what import costs there included."""
+        made = super().start_alternative(job, site, ratings, index)
+        return replace(made, terms=(*made.terms, *self._cost_terms(index[1], np.nan)))
+
+    def _cost_terms(self, column: int, here: float) -> tuple[Term, ...]:
+        """Say what import costs at a site, against what it costs where a job is; NaN: not known."""
+        if self.costs is None or np.isnan(there := self._means[column]):
+            return ()
+        known = not np.isnan(here)
+        term = Term(
+            name="import_cost",
+            value=float(there),
+            limit=here if known else None,
+            unit=self.costs.unit,
+            satisfied=not known or bool(there < here),
+        )
+        return (term,)
 
     def aside(self, job: JobView, column: int, gain_s: float) -> str:
         """Say what a move saves, or loses, and what import costs there and here."""

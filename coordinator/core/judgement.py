@@ -69,6 +69,8 @@ class Judge:
         What this tick has promised; read again at each call.
     """
 
+    is_valued = False  # whether what import costs counts
+
     def __init__(self, view: FleetView, settings: PlannerSettings, bookings: Bookings) -> None:
         self.view = view
         self.settings = settings
@@ -197,7 +199,7 @@ class Judge:
         found: NDArray[np.bool_] = self.bookings.rooms_w(at_s) >= job.power_w - HAIR_W
         return found
 
-    def renewable_s(self, job: JobView) -> Array:
+    def start_worth_s(self, job: JobView) -> Array:
         """Return for every site for how long its surplus would cover a job that starts there now."""
         need = job.power_w + self.bookings.draws_w[None, :]
         found: Array = np.minimum(

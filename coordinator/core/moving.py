@@ -99,16 +99,15 @@ class _Planning:
         self._accepts = np.array([is_open(site) for site in judge.sites], dtype=np.bool_)
 
     def start(self, job: JobView) -> Decision:
-        """Start a queued job at home, else where the most renewable seconds are, else let it wait."""
+        """Start a queued job at home, else where its judge finds it the most worth, else let it wait."""
         target = self._start_target(job)
         at_home = target is not None and target == job.home_site
         told = self._start_told(job, target, at_home=at_home) if self._tells else ()
         if target is None:
             return self._decision(job, DecisionKind.WAIT, None, "no site may take it now", told)
         self.judge.bookings.start(job, target)
-        reason = (
-            f"starts at its home {target}" if at_home else f"starts at {target}, the most renewable site open"
-        )
+        best = "where import costs the least" if self.judge.is_valued else "the most renewable site open"
+        reason = f"starts at its home {target}" if at_home else f"starts at {target}, {best}"
         return self._decision(job, DecisionKind.START, target, reason, told)
 
     def _start_target(self, job: JobView) -> str | None:
@@ -122,16 +121,15 @@ class _Planning:
         columns = np.flatnonzero(allowed).tolist()
         if not columns:
             return None
-        renewable_s = self.judge.renewable_s(job)
+        worth_s = self.judge.start_worth_s(job)
         ids = [site.site_id for site in self.judge.sites]
-        best = min(columns, key=lambda c: (-renewable_s[c], -self._surplus_w(ids[c]), ids[c]))
+        best = min(columns, key=lambda c: (-worth_s[c], -self._surplus_w(ids[c]), ids[c]))
         return ids[best]
 
     def _start_told(self, job: JobView, target: str | None, *, at_home: bool) -> tuple[Alternative, ...]:
         ratings = self.judge.rate([job])
-        why = (
-            "is the job's home and has a free slot" if at_home else "offers as many renewable seconds or more"
-        )
+        better = "costs as little" if self.judge.is_valued else "offers as many renewable seconds or more"
+        why = "is the job's home and has a free slot" if at_home else better
         told = []
         for column, site in enumerate(self.judge.sites):
             alternative = self.judge.start_alternative(job, site, ratings, (0, column))

@@ -110,6 +110,48 @@ def test_a_place_whose_meters_are_silent_is_not_gone_to_for_cheap_import() -> No
     assert decided(fleet(sites, [job("j", "a")])).kind is DecisionKind.STAY
 
 
+def test_a_start_away_from_home_is_where_import_costs_least() -> None:
+    half = forecast(*[250.0] * 3, slot_s=3600.0)
+    sites = [
+        site("a", windows=DARK, cost=DIRTY, slots_held=4),
+        site("b", surplus_w=250.0, windows=half, cost=costs(*[300.0] * 24)),
+        site("c", windows=DARK, cost=CLEAN),
+        site("d", surplus_w=None, cost=CLEAN),
+        site("e", windows=DARK),
+    ]
+    said = decided(fleet(sites, [job("j", None, home="a")]))
+    assert (said.target_site, said.reason) == ("c", "starts at c, where import costs the least")
+    told = {one.site_id: one for one in said.alternatives}
+    assert told["b"].rejections == told["d"].rejections == told["e"].rejections == ("c costs as little",)
+    cost = next(term for term in told["c"].terms if term.name == "import_cost")
+    assert (cost.value, cost.limit, cost.unit) == (60.0, None, "g/kWh")
+    free = [replace(one, slots_held=0) for one in sites]
+    assert decided(fleet(free, [job("j", None, home="a")])).target_site == "a", "home comes first"
+
+
+@pytest.mark.parametrize(("there", "target"), [(250.0, "c"), (500.0, "b")])
+def test_a_start_weighs_surplus_against_cheap_import(there: float, target: str) -> None:
+    sites = [
+        site("b", surplus_w=there, windows=forecast(*[there] * 3, slot_s=3600.0), cost=DIRTY),
+        site("c", windows=DARK, cost=CLEAN),
+    ]
+    assert decided(fleet(sites, [job("j", None)])).target_site == target
+
+
+@settings(max_examples=60, deadline=None)
+@given(view=fleets(), planner=numbers, cost=st.sampled_from([0.02, 1.0, 600.0]))
+def test_where_all_import_costs_the_same_starts_go_by_renewable_seconds(
+    view: FleetView, planner: PlannerSettings, cost: float
+) -> None:
+    plain, same = with_costs(view, None), with_costs(view, costs(*[cost] * 24))
+    for one in view.jobs.values():
+        by_energy, by_cost = (
+            HorizonJudge(each, planner, Bookings(each), reach_frac=0.125) for each in (plain, same)
+        )
+        covered_s = np.minimum(by_energy.start_worth_s(one), by_energy.reach_s)
+        np.testing.assert_allclose(by_cost.start_worth_s(one), covered_s - by_energy.reach_s, atol=1e-6)
+
+
 def with_costs(view: FleetView, cost: ImportCost | None) -> FleetView:
     sites = {name: replace(one, import_cost=cost) for name, one in view.sites.items()}
     return replace(view, sites=sites)
