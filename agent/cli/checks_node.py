@@ -14,6 +14,7 @@ from agent.config import AgentConfig
 from agent.config.grid import GridTable
 from agent.devices.gpu import open_provider
 from agent.devices.power_client import DEFAULT_SOCKET, PowerClient
+from agent.jobs.checkpoint_leftovers import FOLDERS
 from sterna.clock import Clock
 from sterna.errors import SternaError
 from sterna.timesync import ask_kernel, ask_systemd
@@ -96,7 +97,24 @@ def check_state_dir(path: Path) -> Iterator[Finding]:
         else:
             yield good(part, f"{path}: can be written as {_me()}")
         there = path
+        yield from _check_store(path / "checkpoints")
     yield _room(there)
+
+
+def _check_store(path: Path) -> Iterator[Finding]:
+    """List what the checkpoint store holds; silent where that works, or nothing is there yet."""
+    try:
+        for folder in (path, *(path / name for name in FOLDERS)):
+            if os.path.lexists(folder):
+                list(folder.iterdir())
+        for job in (path / "sealed").glob("*"):
+            list(job.iterdir())
+    except OSError as error:
+        yield fail(
+            "checkpoints",
+            f"{error.filename or path}: cannot be read: {error.strerror}",
+            "mend the disk, or mount it: no job is taken until then",
+        )
 
 
 def _room(path: Path) -> Finding:

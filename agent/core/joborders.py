@@ -26,6 +26,8 @@ class Room:
     slots_free: int
     free_bytes: int
     checkpoint_ids: frozenset[str]
+    fault: str = ""
+    """Why the checkpoint store cannot be read, so that nobody knows what is here; empty when it can."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +95,8 @@ def judge_order(record: JobRecord, order: Order, room: Room) -> Verdict:
         return Refuse(reason=f"the job was released here under epoch {order.epoch} or a later one")
     judge = _JUDGES[type(order.action)]
     verdict = judge(record, order, room)
+    if room.fault and not isinstance(verdict, (UnderWay, Done)) and _needs_store(record, order):
+        return Refuse(reason=room.fault)
     if order.epoch > record.highest_epoch and isinstance(verdict, (UnderWay, Done)):
         return Accept(event=None)  # nothing is to be done, but the epoch was seen, and is to be remembered
     return verdict
@@ -113,6 +117,23 @@ def _prepare(record: JobRecord, order: Order, room: Room) -> Verdict:
             reason=f"no space: {order.action.checkpoint_bytes} bytes asked, {room.free_bytes} are free"
         )
     return Accept(event=JobEvent.PREPARE)
+
+
+def _needs_store(record: JobRecord, order: Order) -> bool:
+    """Tell whether an order is worth nothing while the checkpoint store cannot be read.
+
+    A move's stop is: nothing could be sealed for the move to carry, and the job had better train on. Every
+    other stop, and a new grant for what runs, is obeyed all the same.
+    """
+    match order.action:
+        case Prepare() | Fetch() | Offer():
+            return True
+        case Start():
+            return record.phase not in LIVE
+        case Stop():
+            return bool(order.migration_id) and not order.action.cancel and record.phase is not P.STOPPING
+        case _:
+            return False
 
 
 def _was_released(record: JobRecord, order: Order) -> bool:

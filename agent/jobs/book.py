@@ -167,12 +167,12 @@ class JobBook:
             self.report(job_id)
 
     def checkpoints(self, job_id: str) -> tuple[Checkpoint, ...]:
-        """Return a job's sealed checkpoints as last listed, newest first."""
+        """Return a job's sealed checkpoints as last listed, newest first; none before they were listed."""
         return self._checkpoints.get(job_id, ())
 
     def list_checkpoints(self, job_id: str, checkpoints: tuple[Checkpoint, ...]) -> None:
         """Note which checkpoints are here."""
-        if checkpoints != self.checkpoints(job_id):
+        if checkpoints != self._checkpoints.get(job_id):
             self._checkpoints[job_id] = checkpoints
             self.report(job_id)
 
@@ -219,6 +219,7 @@ class JobBook:
             held_until=hold.until_at if hold is not None else None,
             slowed_to_w=hold.power_w if hold is not None else None,
             hold_sequence=record.hold_sequence,
+            checkpoints_unknown=job_id not in self._checkpoints,
         )
 
     def _instant(self) -> datetime:

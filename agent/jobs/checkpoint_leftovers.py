@@ -1,5 +1,7 @@
 """What a former life left in a store's folder: what it was making goes, what it sealed is read."""
 
+import logging
+from collections.abc import Callable
 from pathlib import Path
 
 from agent.core import manifest as manifests
@@ -7,9 +9,46 @@ from agent.jobs import checkpoint_files as disk
 from agent.model.jobs import Checkpoint
 from sterna.errors import CorruptError
 
+log = logging.getLogger(__name__)
+
 FOLDERS = ("sealed", "staging", "quarantine", "trash")
 TWIN = "twin-"
 """Begins the name of a copy that is made beside a fetch; see `agent.jobs.twins`."""
+
+
+def recover(root: Path, move_aside: Callable[[Path], None]) -> dict[str, Checkpoint]:
+    """Clear away what a dead process left, and read what it sealed.
+
+    Parameters
+    ----------
+    root : Path
+        Of the store.
+    move_aside : callable
+        Puts the folder of a checkpoint into quarantine that is not what it should be, or is lost.
+
+    Raises
+    ------
+    OSError
+        A folder cannot be read, or a file for a reason that may pass: nobody knows what is here.
+    """
+    clear(root)
+    known = {}
+    for job in _folders(root / "sealed"):
+        for folder in _folders(job):
+            try:
+                known[folder.name] = load(folder)
+            except (CorruptError, disk.UnreadableError, FileNotFoundError, NotADirectoryError) as error:
+                log.error(
+                    "stored checkpoint is not usable, quarantined",
+                    extra={"checkpoint_id": folder.name, "reason": str(error)},
+                )
+                move_aside(folder)
+    return known
+
+
+def _folders(folder: Path) -> list[Path]:
+    """List the folders in one; `Path.glob` would take one that may not be read for an empty one."""
+    return [path for path in folder.iterdir() if path.is_dir()]
 
 
 def clear(root: Path) -> None:

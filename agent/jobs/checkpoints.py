@@ -23,6 +23,7 @@ from agent.core.manifest import Layout
 from agent.jobs import checkpoint_copies as copies
 from agent.jobs import checkpoint_files as disk
 from agent.jobs import checkpoint_leftovers as leftovers
+from agent.jobs.checkpoint_access import Access
 from agent.jobs.checkpoint_pass import ChunkPass, threads_at_rest
 from agent.jobs.checkpoint_taking import Taking, Wanted
 from agent.jobs.checkpoint_trust import Trust
@@ -61,6 +62,7 @@ class CheckpointStore:
         self._trust = Trust(clock)
         self._take = Taking(chunk_bytes=chunk_bytes, clock=clock)
         self._looking = asyncio.Lock()
+        self._access = Access(root, clock)
         self._on_loss: OnLoss = lambda _job_id, _left: None
 
     async def seal(
@@ -170,6 +172,10 @@ class CheckpointStore:
         staging.rename(target)
         disk.sync_folder(target.parent)
         self._trust.note(checkpoint.checkpoint_id, target / "files", checkpoint.manifest.files)
+
+    async def open(self) -> None:
+        """Read what is here, as every other call does that needs it."""
+        await self._index()
 
     async def checkpoints(self, job_id: str) -> tuple[Checkpoint, ...]:
         """List the verified checkpoints of a job, newest (epoch, then step, then time) first."""
@@ -351,8 +357,15 @@ class CheckpointStore:
         await disk.in_thread(lambda _: folder.mkdir(parents=True, exist_ok=True))
         return folder
 
+    @property
+    def fault(self) -> str:
+        """Why the folder cannot be read now, in words; empty when it can, or nobody has tried."""
+        return self._access.fault
+
     def free_bytes(self) -> int:
-        """Bytes that may still be written where the store lies."""
+        """Bytes that may still be written where the store lies; 0 while it cannot be read."""
+        if self.fault:
+            return 0
         folder = self._root
         while not folder.exists():
             folder = folder.parent
@@ -379,20 +392,7 @@ class CheckpointStore:
         if self._known is None:
             async with self._lock:
                 if self._known is None:
-                    self._known = await disk.in_thread(self._recover)
+                    self._known = await self._access.read(
+                        lambda _: leftovers.recover(self._root, self._move_aside)
+                    )
         return self._known
-
-    def _recover(self, _: threading.Event) -> dict[str, Checkpoint]:
-        """Read what is here and clear away what a dead process left."""
-        leftovers.clear(self._root)
-        known = {}
-        for folder in (self._root / "sealed").glob("*/*"):
-            try:
-                known[folder.name] = leftovers.load(folder)
-            except (CorruptError, OSError) as error:
-                log.error(
-                    "stored checkpoint is not usable, quarantined",
-                    extra={"checkpoint_id": folder.name, "reason": str(error)},
-                )
-                self._move_aside(folder)
-        return known

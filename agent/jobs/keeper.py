@@ -14,12 +14,13 @@ from pathlib import Path
 
 from agent.core import joborders
 from agent.core.jobgrants import apply_order
-from agent.core.joborders import Accept, Refuse, Room
+from agent.core.joborders import Accept, Refuse
 from agent.core.jobtable import LIVE, SLOT_HOLDING
 from agent.jobs.answers import answer, fault_of
 from agent.jobs.book import JobBook, ReportSink
 from agent.jobs.launch import Launcher
 from agent.jobs.leases import LeaseClock, is_held
+from agent.jobs.listing import list_all, list_in_the_end, room_for
 from agent.jobs.minder import Minder, Tools, new_run_id, seen_live
 from agent.jobs.offering import Offers
 from agent.jobs.ports import Carrier, Checkpoints, RecordStore
@@ -135,16 +136,19 @@ class Keeper:
         self._leases = LeaseClock()
 
     async def open(self) -> None:
-        """Read the records and list the checkpoints; to be awaited before anything else."""
+        """Read the records and list the checkpoints; to be awaited before anything else.
+
+        A store that cannot be read keeps nobody from starting; see `storage_fault`.
+        """
         self._root.mkdir(parents=True, exist_ok=True)
         await self._book.load()
         for record in self._book.records():
             if record.phase in LIVE:
                 look = self._tools.run(record).look
                 self._book.see(record.job_id, seen_live(await asyncio.to_thread(look)))
-            self._book.list_checkpoints(record.job_id, await self._checkpoints.checkpoints(record.job_id))
             if record.phase is JobPhase.RELEASED:  # the agent may have died between record and removal
                 await asyncio.to_thread(self._remove_runs, record.job_id)
+        await list_all(self._book, self._checkpoints)
 
     async def run(self, beat: Callable[[], None] = lambda: None, beat_s: float = 1.0) -> None:
         """Mind the jobs until cancelled; they go on after that.
@@ -157,6 +161,7 @@ class Keeper:
         async with asyncio.TaskGroup() as group:
             self._group = group
             try:
+                self._spawn(list_in_the_end(self._book, self._checkpoints))
                 for record in self._book.records():
                     if record.phase is not JobPhase.RELEASED:
                         self._minder(record.job_id)
@@ -191,7 +196,10 @@ class Keeper:
         try:
             async with self._orders, self._book.locked(order.job_id):
                 record = await self._book.settled(order.job_id)
-                verdict = joborders.judge_order(record, order, await self._room(record))
+                room = await room_for(
+                    record, self._book, self._checkpoints, lambda: self._slots - self.slots_held
+                )
+                verdict = joborders.judge_order(record, order, room)
                 if isinstance(verdict, Refuse):
                     log.warning("order refused", extra={"job_id": order.job_id, "reason": verdict.reason})
                     return answer(order, OrderResult.REFUSED, verdict.reason)
@@ -333,22 +341,13 @@ class Keeper:
 
     @property
     def slots(self) -> int:
-        """Slots that the site has."""
-        return self._slots
+        """Slots that the site gives: none while its checkpoints cannot be read."""
+        return 0 if self.storage_fault else self._slots
 
-    async def _room(self, record: JobRecord) -> Room:
-        listed = await self._checkpoints.checkpoints(record.job_id)
-        self._book.list_checkpoints(record.job_id, listed)
-        promised = sum(
-            other.reserved_bytes
-            for other in self._book.records()
-            if other.phase in (JobPhase.RESERVED, JobPhase.FETCHING) and other.job_id != record.job_id
-        )
-        return Room(
-            slots_free=self._slots - self.slots_held,
-            free_bytes=self._checkpoints.free_bytes() - promised,
-            checkpoint_ids=frozenset(item.checkpoint_id for item in listed),
-        )
+    @property
+    def storage_fault(self) -> str:
+        """Why the checkpoint store cannot be read now, in words; empty when it can."""
+        return self._checkpoints.fault
 
     async def _act(self, order: Order, record: JobRecord) -> None:
         """Do at once what must not wait for the job's next round, and have that begin."""

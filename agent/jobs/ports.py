@@ -64,8 +64,17 @@ class Checkpoints(Protocol):
         """Have somebody told when one turns out corrupt: the job, and those that are left, newest first."""
         ...
 
+    async def open(self) -> None:
+        """Read what is there; the other calls do it too. Raises `TransientError` where that cannot be."""
+        ...
+
+    @property
+    def fault(self) -> str:
+        """Why the folder cannot be read now, in words; empty when it can, or nobody has tried."""
+        ...
+
     def free_bytes(self) -> int:
-        """Return the bytes that the disk still takes."""
+        """Return the bytes that the disk still takes; 0 while the folder cannot be read."""
         ...
 
 

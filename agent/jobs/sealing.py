@@ -126,11 +126,11 @@ class Sealer:
 
     async def look_ahead(self, record: JobRecord, run: Run, progress: Progress) -> None:
         """Hash what the trainer named last, while it ends; the seal says what is wrong with it."""
-        known = await self._checkpoints.checkpoints(record.job_id)
-        found, _ = await asyncio.to_thread(self._reported, record, progress, known[0] if known else None)
-        if found is None or not found.source.is_relative_to(run.checkpoint_dir):
-            return  # what lies elsewhere is copied, and hashed on the way
         with suppress(SternaError):
+            known = await self._checkpoints.checkpoints(record.job_id)
+            found, _ = await asyncio.to_thread(self._reported, record, progress, known[0] if known else None)
+            if found is None or not found.source.is_relative_to(run.checkpoint_dir):
+                return  # what lies elsewhere is copied, and hashed on the way
             await self._checkpoints.look_ahead(
                 record.job_id, record.epoch, found.step, found.source, _stays(record)
             )

@@ -155,6 +155,8 @@ class JobReport:
     """The highest of a pause, slowing or resume of the plan that was accepted."""
     slowed_to_w: float | None = None
     """What the plan has it draw at most, until then; None: it does not slow it."""
+    checkpoints_unknown: bool = False
+    """The store cannot be read, so nobody knows which checkpoints are here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -74,6 +74,8 @@ class SiteCapabilities:
     checkpoint_address: str | None = None
     container_engines: tuple[str, ...] = ()
     container_mounts: tuple[str, ...] = ()
+    storage_fault: str = ""
+    """Why the checkpoint store cannot be read now; empty when it can."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -83,6 +83,7 @@ class Liaison:
             checkpoint_address=self.checkpoint_address,
             container_engines=self.container_engines,
             container_mounts=self.container_mounts,
+            storage_fault=self.keeper.storage_fault,
         )
 
     async def job_reports(self) -> Iterable[JobReport]:

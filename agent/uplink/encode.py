@@ -177,6 +177,7 @@ def _capabilities(value: SiteCapabilities) -> site_pb2.SiteCapabilities:
         checkpoint_address=value.checkpoint_address or "",
         container_engines=value.container_engines,
         container_mounts=value.container_mounts,
+        storage_fault=value.storage_fault,
     )
 
 
@@ -227,6 +228,7 @@ def _job(report: JobReport) -> job_pb2.JobReport:
         held_until=None if report.held_until is None else _timestamp(report.held_until),
         hold_sequence=report.hold_sequence,
         slowed_to_w=report.slowed_to_w,
+        checkpoints_unknown=report.checkpoints_unknown,
     )
 
 

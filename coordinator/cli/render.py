@@ -318,6 +318,8 @@ def warnings(snapshot: api.WatchFleetResponse) -> list[str]:
         if site.connected and site.telemetry.quality in DOUBTFUL:
             word = words(site_pb2.Quality.DESCRIPTOR, site.telemetry.quality)
             lines.append(f"site {site.site_id}: its power is {word}; `sterna-agent doctor` there says why")
+        if site.connected and site.capabilities.storage_fault:
+            lines.append(f"site {site.site_id} takes no job: {site.capabilities.storage_fault}")
         if site.grid_status.unachievable:
             lines.append(f"site {site.site_id}: its own load is above the grid limit")
         if site.grid_status.breaches:

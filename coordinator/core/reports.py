@@ -113,6 +113,8 @@ def events_for_report(
     job = state.jobs.get(report.job_id)
     if job is None:
         return ()
+    if report.checkpoints_unknown and report.phase in STOPPED_PHASES:
+        return ()  # what it stopped with may be newer than all that is known: the site will say it
     case = _Case(story=Story(state), site_id=site_id, report=report, now=now, settings=settings)
     _copies(case)
     if not job.ended:
@@ -129,6 +131,8 @@ def events_for_report(
 
 def _copies(case: _Case) -> None:
     before, job = case.story.state, case.job
+    if case.report.checkpoints_unknown:  # a disk that does not answer is no disk that was emptied
+        return
     if case.report.checkpoints == job.copies.get(case.site_id, ()):
         return
     case.story.tell(

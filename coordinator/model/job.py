@@ -155,6 +155,8 @@ class JobReport:
     """The highest of a pause, slowing or resume of the plan that the site has accepted."""
     slowed_to_w: float | None = None
     """What the plan has it draw at most, until then; None: it does not slow it."""
+    checkpoints_unknown: bool = False
+    """The site cannot read its store: what was known of its checkpoints stands."""
 
     def holds(self, checkpoint_id: str) -> bool:
         """Tell whether the site has this checkpoint, verified."""

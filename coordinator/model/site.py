@@ -43,6 +43,8 @@ class Capabilities:
     container_engines: tuple[str, ...] = ()
     container_mounts: tuple[str, ...] = ()
     can_slow: bool = False
+    storage_fault: str = ""
+    """Why its checkpoint store cannot be read, in its own words; "" when it can."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

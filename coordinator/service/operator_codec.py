@@ -180,6 +180,7 @@ def _capabilities(capabilities: Capabilities) -> site_pb2.SiteCapabilities:
         container_engines=capabilities.container_engines,
         container_mounts=capabilities.container_mounts,
         can_slow=capabilities.can_slow,
+        storage_fault=capabilities.storage_fault,
     )
 
 

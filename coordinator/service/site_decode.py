@@ -46,6 +46,7 @@ def capabilities(message: site_pb2.SiteCapabilities) -> Capabilities:
         container_engines=tuple(message.container_engines),
         container_mounts=tuple(message.container_mounts),
         can_slow=message.can_slow,
+        storage_fault=message.storage_fault,
     )
 
 
@@ -75,6 +76,7 @@ def job_report(message: job_pb2.JobReport) -> JobReport:
         held_until=_instant("job.held_until", message.held_until) if message.HasField("held_until") else None,
         hold_sequence=message.hold_sequence,
         slowed_to_w=_optional("job", message, "slowed_to_w"),
+        checkpoints_unknown=message.checkpoints_unknown,
     )
 
 

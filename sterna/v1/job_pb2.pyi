@@ -519,6 +519,7 @@ class JobReport(_message.Message):
     HELD_UNTIL_FIELD_NUMBER: _builtins.int
     HOLD_SEQUENCE_FIELD_NUMBER: _builtins.int
     SLOWED_TO_W_FIELD_NUMBER: _builtins.int
+    CHECKPOINTS_UNKNOWN_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     epoch: _builtins.int
     """Epoch under which the job is or was last run here; 0 when it never was."""
@@ -549,9 +550,13 @@ class JobReport(_message.Message):
     """Highest sequence of a PauseJob, SlowJob or ResumeJob that was accepted; 0 before the first."""
     slowed_to_w: _builtins.float
     """Watts that the plan has it draw at most, until held_until; absent when it does not slow it."""
+    checkpoints_unknown: _builtins.bool
+    """True when the site cannot tell which checkpoints it has, for its store cannot be read: what was known of them
+    stands, and `checkpoints` is empty.
+    """
     @_builtins.property
     def checkpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___CheckpointSummary]:
-        """Sealed and verified checkpoints at this site, newest first."""
+        """Sealed and verified checkpoints at this site, newest first; see checkpoints_unknown."""
 
     @_builtins.property
     def seal_time(self) -> _duration_pb2.Duration:
@@ -589,10 +594,11 @@ class JobReport(_message.Message):
         held_until: _timestamp_pb2.Timestamp | None = ...,
         hold_sequence: _builtins.int = ...,
         slowed_to_w: _builtins.float | None = ...,
+        checkpoints_unknown: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_goodput_bps", b"_goodput_bps", "_load_time", b"_load_time", "_seal_time", b"_seal_time", "_slowed_to_w", b"_slowed_to_w", "_start_step", b"_start_step", "_step", b"_step", "_transferred_bytes", b"_transferred_bytes", "goodput_bps", b"goodput_bps", "held_until", b"held_until", "load_time", b"load_time", "reported_at", b"reported_at", "seal_time", b"seal_time", "slowed_to_w", b"slowed_to_w", "start_step", b"start_step", "step", b"step", "transferred_bytes", b"transferred_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_goodput_bps", b"_goodput_bps", "_load_time", b"_load_time", "_seal_time", b"_seal_time", "_slowed_to_w", b"_slowed_to_w", "_start_step", b"_start_step", "_step", b"_step", "_transferred_bytes", b"_transferred_bytes", "checkpoints", b"checkpoints", "epoch", b"epoch", "fetched_bytes", b"fetched_bytes", "goodput_bps", b"goodput_bps", "held_until", b"held_until", "highest_epoch", b"highest_epoch", "hold_sequence", b"hold_sequence", "job_id", b"job_id", "load_time", b"load_time", "message", b"message", "migration_id", b"migration_id", "phase", b"phase", "pid", b"pid", "reported_at", b"reported_at", "seal_time", b"seal_time", "slowed_to_w", b"slowed_to_w", "start_step", b"start_step", "step", b"step", "transferred_bytes", b"transferred_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_goodput_bps", b"_goodput_bps", "_load_time", b"_load_time", "_seal_time", b"_seal_time", "_slowed_to_w", b"_slowed_to_w", "_start_step", b"_start_step", "_step", b"_step", "_transferred_bytes", b"_transferred_bytes", "checkpoints", b"checkpoints", "checkpoints_unknown", b"checkpoints_unknown", "epoch", b"epoch", "fetched_bytes", b"fetched_bytes", "goodput_bps", b"goodput_bps", "held_until", b"held_until", "highest_epoch", b"highest_epoch", "hold_sequence", b"hold_sequence", "job_id", b"job_id", "load_time", b"load_time", "message", b"message", "migration_id", b"migration_id", "phase", b"phase", "pid", b"pid", "reported_at", b"reported_at", "seal_time", b"seal_time", "slowed_to_w", b"slowed_to_w", "start_step", b"start_step", "step", b"step", "transferred_bytes", b"transferred_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__goodput_bps: _TypeAlias = _typing.Literal["goodput_bps"]  # noqa: Y015
     _WhichOneofArgType__goodput_bps: _TypeAlias = _typing.Literal["_goodput_bps", b"_goodput_bps"]  # noqa: Y015

@@ -623,6 +623,7 @@ class SiteCapabilities(_message.Message):
     CONTAINER_ENGINES_FIELD_NUMBER: _builtins.int
     CONTAINER_MOUNTS_FIELD_NUMBER: _builtins.int
     CAN_SLOW_FIELD_NUMBER: _builtins.int
+    STORAGE_FAULT_FIELD_NUMBER: _builtins.int
     slots: _builtins.int
     """Jobs that may run at once."""
     storage_free_bytes: _builtins.int
@@ -635,6 +636,10 @@ class SiteCapabilities(_message.Message):
     """host:port where the site's CheckpointService listens; empty when it cannot be dialled."""
     can_slow: _builtins.bool
     """True when SlowJob orders are taken: accelerators can be capped."""
+    storage_fault: _builtins.str
+    """Why the checkpoint store cannot be read now, with the folder and the system's own words; empty when it can.
+    With one, slots and storage_free_bytes are 0: the site takes nothing new, and runs what it runs.
+    """
     @_builtins.property
     def gpus(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """GPU names in order."""
@@ -659,10 +664,11 @@ class SiteCapabilities(_message.Message):
         container_engines: _abc.Iterable[_builtins.str] | None = ...,
         container_mounts: _abc.Iterable[_builtins.str] | None = ...,
         can_slow: _builtins.bool = ...,
+        storage_fault: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["can_cap", b"can_cap", "can_slow", b"can_slow", "checkpoint_address", b"checkpoint_address", "container_engines", b"container_engines", "container_mounts", b"container_mounts", "gpus", b"gpus", "idle_power_w", b"idle_power_w", "slots", b"slots", "storage_free_bytes", b"storage_free_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["can_cap", b"can_cap", "can_slow", b"can_slow", "checkpoint_address", b"checkpoint_address", "container_engines", b"container_engines", "container_mounts", b"container_mounts", "gpus", b"gpus", "idle_power_w", b"idle_power_w", "slots", b"slots", "storage_fault", b"storage_fault", "storage_free_bytes", b"storage_free_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -231,3 +231,11 @@ async def test_silence_is_told() -> None:
 )
 def test_one_line_each(finding: Finding, line: str) -> None:
     assert as_text(finding) == line
+
+
+def test_a_checkpoint_folder_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "sealed").touch()
+    found = [finding for finding in check_state_dir(tmp_path) if finding.part == "checkpoints"]
+    assert [one.health for one in found] == [Health.FAIL]
+    assert "sealed: cannot be read: Not a directory" in found[0].says

@@ -450,3 +450,34 @@ def test_no_sequence_yields_two_runs_or_a_lower_epoch(happenings: list[object]) 
         else:
             assert isinstance(happening, tuple)
             model.order(*happening)
+
+
+SICK = Room(slots_free=0, free_bytes=0, checkpoint_ids=frozenset(), fault="the disk is sick")
+
+
+@pytest.mark.parametrize(
+    ("phase", "action", "migration_id", "refused"),
+    [
+        (P.RELEASED, Prepare(spec=SPEC, checkpoint_bytes=1, expires_after_s=9.0), "m", True),
+        (P.RELEASED, Start(spec=SPEC, checkpoint_id=None, lease_ttl_s=None), "", True),
+        (P.SEALED, Start(spec=SPEC, checkpoint_id="c1", lease_ttl_s=None), "", True),
+        (
+            P.RUNNING,
+            Offer(checkpoint_id="c1", receiver_site="b", receiver_address="b:1", ticket="", max_bps=None),
+            "m",
+            True,
+        ),
+        (P.RUNNING, Stop(reason="", cancel=False), "m", True),
+        (P.RUNNING, Stop(reason="", cancel=True), "m", False),
+        (P.RUNNING, Stop(reason="", cancel=False), "", False),
+        (P.STOPPING, Stop(reason="", cancel=True), "m", False),
+        (P.RUNNING, Start(spec=SPEC, checkpoint_id="c1", lease_ttl_s=None), "", False),
+        (P.SEALED, Release(keep_checkpoints=2), "m", False),
+    ],
+)
+def test_while_the_store_cannot_be_read(phase: P, action: Action, migration_id: str, refused: bool) -> None:
+    record = JobRecord(job_id="j", phase=phase, epoch=1, highest_epoch=1, spec=SPEC)
+    order = Order(order_id="o", migration_id=migration_id, job_id="j", epoch=2, action=action)
+    verdict = judge_order(record, order, SICK)
+    assert (verdict == Refuse(reason="the disk is sick")) is refused
+    assert refused or not isinstance(verdict, Refuse)

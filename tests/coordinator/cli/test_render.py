@@ -135,3 +135,11 @@ def test_where_no_window_is_left_it_says_so_and_lost_time_is_scaled() -> None:
         ["time", "22.5", "s", "–", "no"],
         ["gain", "-2.0", "h", "60.0", "s", "no"],
     ]
+
+
+def test_a_site_that_cannot_read_its_checkpoints_is_named() -> None:
+    fault = "the checkpoint folder /x cannot be read: [Errno 5] Input/output error"
+    site = fleet_pb2.Site(
+        site_id="miami", connected=True, capabilities=site_pb2.SiteCapabilities(storage_fault=fault)
+    )
+    assert render.warnings(api.WatchFleetResponse(sites=[site])) == [f"site miami takes no job: {fault}"]

@@ -270,3 +270,16 @@ def test_a_report_of_another_speed_is_news_once(
     assert events_for_report(after, "a", told, NOW, SETTINGS) == ()
     back = events_for_report(after, "a", report(P.RUNNING), NOW, SETTINGS)
     assert fold(back, after).jobs["j"].speed_frac == 1.0
+
+
+def test_a_site_that_cannot_read_its_store_loses_no_copy_by_saying_so() -> None:
+    state = after(fold(at_work()), "a", report(P.RUNNING, checkpoints=(C1, C2)))
+    unknown = replace(report(P.RUNNING), checkpoints_unknown=True)
+    assert after(state, "a", unknown).jobs == state.jobs
+    assert after(state, "a", report(P.RUNNING)).jobs != state.jobs, "none at all would be news"
+
+
+def test_a_stop_counts_once_the_site_can_say_what_it_sealed() -> None:
+    state = moving(M.STOPPING)
+    sealed = replace(report(P.SEALED), checkpoints_unknown=True)
+    assert after(state, "a", sealed) == state
