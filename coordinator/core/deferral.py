@@ -135,8 +135,7 @@ def runners(
 
 def surplus_w(site: SiteView) -> float:
     """Return the surplus that is known to be there, in watts, >= 0."""
-    known = site.surplus_w is not None and site.surplus_quality_ok
-    return max(0.0, site.surplus_w or 0.0) if known else 0.0
+    return max(0.0, site.known_surplus_w or 0.0)
 
 
 def draws_now(job: JobView) -> bool:

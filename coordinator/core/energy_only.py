@@ -118,7 +118,7 @@ class _Tick:
         if not (self.bookings.free_bps(job.site_id or "", site.site_id) or 0.0) > 0.0:
             reasons.append("no link there is free")
         left_w = self._left_w(site)
-        if not site.surplus_quality_ok or site.surplus_w is None or left_w < job.power_w:
+        if site.known_surplus_w is None or left_w < job.power_w:
             reasons.append(f"{max(0.0, left_w):.0f} W of surplus are left, {job.power_w:.0f} W are needed")
         return tuple(reasons)
 
@@ -187,7 +187,7 @@ class _Tick:
 
 
 def _surplus_w(site: SiteView) -> float:
-    return site.surplus_w if site.surplus_w is not None and site.surplus_quality_ok else 0.0
+    return site.known_surplus_w or 0.0
 
 
 def _latest_first(job: JobView) -> tuple[bool, float, str]:

@@ -61,7 +61,7 @@ def with_battery(site: SiteView, stored: SiteBattery, power_w: float, now: datet
     full_w = site.slots * power_w
     if found is None or forecast is None or site.site_load_w is None or not full_w > 0.0:
         return site
-    if site.surplus_w is None or not site.surplus_quality_ok:
+    if site.known_surplus_w is None:
         return site
     ahead = next((n for n, slot in enumerate(forecast.slots) if slot.end_at > now), len(forecast.slots))
     coming = forecast.slots[ahead:]
@@ -70,7 +70,7 @@ def with_battery(site: SiteView, stored: SiteBattery, power_w: float, now: datet
     rows = np.array([(slot.p10_w, slot.p50_w, slot.p90_w) for slot in coming], dtype=np.float64).T
     if forecast.paths_w is not None:
         rows = np.concatenate((rows, forecast.paths_w[:, ahead:]), axis=0)
-    rows[:, 0] = site.surplus_w
+    rows[:, 0] = site.known_surplus_w
     lengths_s = [(slot.end_at - max(now, slot.start_at)).total_seconds() for slot in coming]
     battery, held_wh = found
     shaped = _shaped(rows, lengths_s, battery, held_wh, full_w=full_w, load_w=max(0.0, site.site_load_w))

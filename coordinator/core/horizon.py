@@ -177,7 +177,7 @@ class HorizonJudge(Judge):
             self.dearest = np.abs(self.ahead.costs).max(axis=1)
             self.import_s = import_s(self.ahead, np.zeros((1, len(self.sites))), self.reach_s)[0]
             self._means = self.costs.means(self.reach_s)
-        metered = [site.surplus_w is not None and site.surplus_quality_ok for site in self.sites]
+        metered = [site.known_surplus_w is not None for site in self.sites]
         self._metered = np.array(metered, dtype=np.bool_)
 
     def until_s(self, jobs: Sequence[JobView]) -> float | Array:

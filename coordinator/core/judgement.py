@@ -387,13 +387,12 @@ def _ahead_bytes(job: JobView) -> float:
 
 
 def _surplus_terms(site: SiteView, need_w: float) -> tuple[Term, ...]:
-    if site.surplus_w is None or not site.surplus_quality_ok:
+    known_w = site.known_surplus_w
+    if known_w is None:
         return ()
-    enough = site.surplus_w >= need_w
-    remedy = "" if enough else f"{need_w - site.surplus_w:.0f} W more surplus"
-    return (
-        Term(name="surplus", value=site.surplus_w, limit=need_w, unit="W", satisfied=enough, remedy=remedy),
-    )
+    enough = known_w >= need_w
+    remedy = "" if enough else f"{need_w - known_w:.0f} W more surplus"
+    return (Term(name="surplus", value=known_w, limit=need_w, unit="W", satisfied=enough, remedy=remedy),)
 
 
 def _lasts_term(lasts_s: float) -> Term:

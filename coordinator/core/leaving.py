@@ -61,11 +61,9 @@ def could_leave(
         return found  # a place without surplus may be the cheaper one
     left_w = max(
         (
-            site.surplus_w - bookings.draw_w(site.site_id)
+            known_w - bookings.draw_w(site.site_id)
             for site in view.sites.values()
-            if site.surplus_w is not None
-            and site.surplus_quality_ok
-            and bookings.free_slots(site.site_id) > 0
+            if (known_w := site.known_surplus_w) is not None and bookings.free_slots(site.site_id) > 0
         ),
         default=0.0,
     )
@@ -130,11 +128,11 @@ def why_leave(site: SiteView, bookings: Bookings, now: datetime, *, leaves: bool
 
 def _sure_w(site: SiteView, view: FleetView, reach_at: datetime) -> float:
     """Return the watts that the median surplus of a site keeps from now to an instant; -inf: unknown."""
-    if site.surplus_w is None or not site.surplus_quality_ok or site.forecast is None:
+    if site.known_surplus_w is None or site.forecast is None:
         return -inf
     if site.forecast.paths_w is not None:
         return -inf  # most paths may dip below each slot's median at some time or other
-    known_at, least_w = view.now, site.surplus_w
+    known_at, least_w = view.now, site.known_surplus_w
     for slot in site.forecast.slots:
         if known_at > reach_at:
             break

@@ -122,9 +122,9 @@ class _Planning:
         if not columns:
             return None
         worth_s = self.judge.start_worth_s(job)
-        ids = [site.site_id for site in self.judge.sites]
-        best = min(columns, key=lambda c: (-worth_s[c], -self._surplus_w(ids[c]), ids[c]))
-        return ids[best]
+        sites = self.judge.sites
+        best = min(columns, key=lambda c: (-worth_s[c], -(sites[c].known_surplus_w or 0.0), sites[c].site_id))
+        return sites[best].site_id
 
     def _start_told(self, job: JobView, target: str | None, *, at_home: bool) -> tuple[Alternative, ...]:
         ratings = self.judge.rate([job])
@@ -326,7 +326,9 @@ class _Planning:
             return f"{self._why_leave(job, leaves=False)}, but {queue or 'no destination can take it'}"
         if lasts_s > 0.0:
             return f"the surplus here covers it for {lasts_s:.1f} s more"
-        return "no surplus here covers it, but no move elsewhere passes every test"
+        known = self.judge.view.sites[job.site_id or ""].known_surplus_w is not None
+        here = "no surplus here covers it" if known else "the surplus here is not known"
+        return f"{here}, but no move elsewhere passes every test"
 
     def _told(
         self, job: JobView, ratings: Ratings, index: int, *, chosen: str | None, here: tuple[str, ...]
@@ -360,10 +362,6 @@ class _Planning:
 
     def _urgency(self, job: JobView) -> int:
         return how_urgent(self.judge.view.sites[job.site_id or ""], self.judge.bookings)
-
-    def _surplus_w(self, site_id: str) -> float:
-        site = self.judge.view.sites[site_id]
-        return site.surplus_w if site.surplus_w is not None and site.surplus_quality_ok else 0.0
 
     def _decision(
         self,

@@ -332,8 +332,7 @@ class _Tick:
         return site.site_id not in taken and not arrival_rejections(job, site, self._bookings)
 
     def _left_w(self, site: SiteView) -> float:
-        surplus_w = site.surplus_w if site.surplus_w is not None and site.surplus_quality_ok else 0.0
-        return surplus_w - self._bookings.draw_w(site.site_id)
+        return (site.known_surplus_w or 0.0) - self._bookings.draw_w(site.site_id)
 
     def _bps(self, source: str, destination: str) -> float:
         return self._bookings.free_bps(source, destination) or 0.0

@@ -72,9 +72,8 @@ class _There:
 
     def powers_w(self, slack_margin_s: float) -> dict[str, float]:
         """Return what each job may draw; empty: all run at full power."""
-        known = self.site.surplus_w is not None and self.site.surplus_quality_ok
         left_w = surplus_w(self.site) - self.others_w
-        if not known or left_w >= sum(job.power_w for job in self.running):
+        if self.site.known_surplus_w is None or left_w >= sum(job.power_w for job in self.running):
             return {}
         if not all(_is_able(job, slack_margin_s) for job in self.running):
             return {}

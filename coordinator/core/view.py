@@ -321,7 +321,7 @@ def _may_pause(
     if settings.hold_back_s is None or job.spec.flexibility is Flexibility.FLEX_0:
         return False
     ran_s = (now - job.running_since).total_seconds() if job.running_since is not None else 0.0
-    return site.surplus_w is not None and site.surplus_quality_ok and ran_s >= settings.least_run_s
+    return site.known_surplus_w is not None and ran_s >= settings.least_run_s
 
 
 def _slack_s(job: Job, now: datetime, settings: ViewSettings) -> float | None:

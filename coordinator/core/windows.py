@@ -119,7 +119,7 @@ def _floors(paths: Paths, columns: list[int], known: Array) -> Array:
 
 def site_curve(now: datetime, site: SiteView) -> SurplusCurve:
     """Return the curve of a site; a measurement of doubtful quality counts as none."""
-    return curve(now, site.forecast, site.surplus_w if site.surplus_quality_ok else None)
+    return curve(now, site.forecast, site.known_surplus_w)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -61,6 +61,11 @@ class SiteView:
     import_cost: ImportCost | None = None
     """By what import is valued; None: nobody says, or by nothing but its energy."""
 
+    @property
+    def known_surplus_w(self) -> float | None:
+        """Return the surplus now; None: not measured, or by meters that are in doubt."""
+        return self.surplus_w if self.surplus_quality_ok else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobView:

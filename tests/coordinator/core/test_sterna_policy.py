@@ -141,6 +141,19 @@ def test_it_says_why() -> None:
 
 
 @pytest.mark.parametrize(
+    ("surplus_w", "ok", "here"),
+    [
+        (0.0, True, "no surplus here covers it"),
+        (None, True, "the surplus here is not known"),
+        (900.0, False, "the surplus here is not known"),
+    ],
+)
+def test_surplus_that_is_not_known_is_not_told_as_none(surplus_w: float | None, ok: bool, here: str) -> None:
+    told = decided(fleet([site("a", surplus_w=surplus_w, ok=ok), site("b")], [job("1", "a")]))
+    assert told["1"].reason == f"{here}, but no move elsewhere passes every test"
+
+
+@pytest.mark.parametrize(
     ("numbers", "fault"),
     [({"reach_frac": 0.0}, "reach_frac"), ({"reach_frac": 1.5}, "reach_frac"), ({"epsilon": 1.0}, "epsilon")],
 )
