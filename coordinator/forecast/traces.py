@@ -71,6 +71,9 @@ def read_traces(path: Path, reading: Reading = Reading()) -> dict[str, Series]:
     """
     try:
         raw = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read: {error.strerror}") from error
+    try:
         text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
         between = max(",;\t", key=text.partition("\n")[0].count)
         rows = csv.DictReader(io.StringIO(text), delimiter=between, restval="")
