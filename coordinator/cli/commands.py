@@ -165,13 +165,18 @@ class Desk:
         console = open_console()
         if not console.is_terminal:
             async for _, snapshot in snapshots:
-                console.print(screen.fleet_screen(snapshot, title="fleet"))
+                console.print(_watched(snapshot))
             return
         from rich.live import Live
 
         with Live(console=console, auto_refresh=False, screen=True) as live:
             async for _, snapshot in snapshots:
-                live.update(screen.fleet_screen(snapshot, title="fleet"), refresh=True)
+                live.update(_watched(snapshot), refresh=True)
+
+
+def _watched(snapshot: api.WatchFleetResponse) -> RenderableType:
+    """Return the live screen: what needs attention first, since a small terminal cuts the end."""
+    return screen.fleet_screen(snapshot, title="fleet", most_warnings=4)
 
 
 async def _first_snapshot(stub: "OperatorServiceAsyncStub") -> api.WatchFleetResponse:

@@ -15,7 +15,11 @@ _SHOWN_MIGRATIONS = 8
 
 
 def fleet_screen(
-    snapshot: operator_service_pb2.WatchFleetResponse, *, title: str, news: Sequence[str] = ()
+    snapshot: operator_service_pb2.WatchFleetResponse,
+    *,
+    title: str,
+    news: Sequence[str] = (),
+    most_warnings: int = 0,
 ) -> RenderableType:
     """Return the screen for one snapshot.
 
@@ -27,6 +31,8 @@ def fleet_screen(
         First line.
     news : sequence of str
         Lines for the bottom, oldest first.
+    most_warnings : int
+        How many of the warnings stand first.
     """
     now = render.instant(snapshot.at)
     names = {job.job_id: job.spec.name for job in snapshot.jobs}
@@ -42,11 +48,19 @@ def fleet_screen(
             title="migrations",
         ),
     ]
-    if waiting := render.waiting(snapshot):
-        parts.insert(0, Text(waiting, style="yellow"))
+    parts[:0] = [Text(line, style="yellow") for line in _attention(snapshot, most_warnings)]
     if news:
         parts.append(Panel(Text("\n".join(news)), title="news"))
     return Group(*parts)
+
+
+def _attention(snapshot: operator_service_pb2.WatchFleetResponse, most: int) -> list[str]:
+    """Return what needs somebody, a line each: for whom a new coordinator waits, and the first warnings."""
+    waiting, warnings = render.waiting(snapshot), render.warnings(snapshot) if most else []
+    lines = [waiting] if waiting else []
+    lines += [f"! {warning}" for warning in warnings[:most]]
+    more = len(warnings) - most
+    return [*lines, f"! and {more} more; see `sterna status`"] if more > 0 else lines
 
 
 def _one_line_each(table: Table) -> Table:
